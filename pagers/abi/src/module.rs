@@ -1,0 +1,105 @@
+//! The table that a plugin gives to the host.
+
+use core::ffi::{c_char, c_void};
+
+use crate::{Extent, HostApi, Io, OpenArgs, OpenResult, Populate};
+
+/// `thread_model`: no two operations of the module run at the same time. The host holds a lock around each call; the time a request is pending is not covered.
+pub const QUIRE_THREADS_SERIALIZE_ALL: u32 = 0;
+/// `thread_model`: no two operations on one object run at the same time.
+pub const QUIRE_THREADS_SERIALIZE_OBJECT: u32 = 1;
+/// `thread_model`: any operations may run at the same time, but for open and close of the same object, init and fini.
+pub const QUIRE_THREADS_PARALLEL: u32 = 2;
+
+/// `caps`: `get` and `put` may answer `QUIRE_PAGER_PEND` where the request allows it.
+pub const QUIRE_CAP_ASYNC: u64 = 1;
+/// `caps`: the library must not be unloaded before the process ends.
+pub const QUIRE_CAP_STAY_RESIDENT: u64 = 2;
+/// `caps`: built so that a panic ends the process (Rust `panic = "abort"`). Told to people; changes nothing.
+pub const QUIRE_CAP_PANIC_ABORT: u64 = 4;
+/// `caps`: operations may be called in a child after fork.
+pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
+
+/// What a pager is and can do: the table that its entry function returns.
+///
+/// Constant, and alive as long as the library is loaded. Append-only: members after `get` are optional, NULL or beyond
+/// `struct_size` means absent. Strings are UTF-8, end in a zero, and are static.
+///
+/// No operation is called with a lock of the host held; each may block. `ctx` is what `init` stored, `object` what
+/// `open` stored; both are the pager's own and opaque to the host.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Module {
+    /// `QUIRE_PAGER_MAGIC`.
+    pub magic: u32,
+    /// `QUIRE_PAGER_ABI_VERSION` of the header this module was built with.
+    pub abi_version: u32,
+    /// `sizeof(struct quire_pager_module)` of that header, in bytes.
+    pub struct_size: u32,
+    /// One of `QUIRE_THREADS_…`. Enforced by the host.
+    pub thread_model: u32,
+    /// A set of `QUIRE_CAP_…`. Unknown bits are ignored.
+    pub caps: u64,
+    /// Short name: lower-case letters, digits, `-` and `_`; not NULL.
+    pub name: *const c_char,
+    /// The pager's own version, for people; may be NULL.
+    pub version: *const c_char,
+    /// One sentence, for people; may be NULL.
+    pub description: *const c_char,
+    /// Called once, before anything else. `host` stays valid until `fini` has returned. `config` is borrowed until return
+    /// and may be NULL. Optional: without it `ctx` is NULL. Answers `OK` or an error, with which the load is refused.
+    pub init: Option<unsafe extern "C" fn(host: *const HostApi, config: *const c_char, ctx: *mut *mut c_void) -> i32>,
+    /// Called once, after the last close, when no request is under way. The pager's threads must have ended when it returns. Optional.
+    pub fini: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
+    /// Opens what `args` names. `out` comes zeroed with its `struct_size` filled in, is borrowed until return and is read
+    /// only when the answer is `OK`. The handle stored there is the pager's until `close`. Mandatory.
+    pub open: Option<unsafe extern "C" fn(ctx: *mut c_void, args: *const OpenArgs, out: *mut OpenResult) -> i32>,
+    /// Closes an object. No request of it is under way, and none follows. An error is reported to whoever released the
+    /// object; the object is closed all the same. Mandatory.
+    pub close: Option<unsafe extern "C" fn(ctx: *mut c_void, object: *mut c_void) -> i32>,
+    /// Fills the pages of a run. The page `io->required` must be filled for an `OK`; each page that was filled gets the
+    /// status `OK`, whole: past the end of the data it holds zeros. A neighbour may be left untouched or get an error,
+    /// which fails nobody. Mandatory.
+    pub get: Option<unsafe extern "C" fn(object: *mut c_void, io: *mut Io) -> i32>,
+    /// Writes the pages of a run, whose bytes do not change meanwhile. Every page needs a status; `OK` as the answer says
+    /// that all pages are written. Nothing at or beyond `io->object_size` may be written. Absent: read-only.
+    pub put: Option<unsafe extern "C" fn(object: *mut c_void, io: *mut Io) -> i32>,
+    /// Says whether the backing has the page, and how many pages before and after it could come in the same request.
+    /// `OK` and `out` filled in: it has; `FAIL`: in range, and not there. Absent: every page below the size is there.
+    pub has_page: Option<unsafe extern "C" fn(object: *mut c_void, index: u64, out: *mut Extent) -> i32>,
+    /// Installs as many pages as the pager thinks right, through the host's page services, and stores the contiguous
+    /// range in `req->first` and `req->last`. Called only for objects opened with `QUIRE_OBJECT_POPULATE`. `BAD`: use `get`.
+    pub populate: Option<unsafe extern "C" fn(object: *mut c_void, req: *mut Populate) -> i32>,
+    /// Stores the size in bytes as it is now. Absent: the size given by `open` stands.
+    pub get_size: Option<unsafe extern "C" fn(object: *mut c_void, size: *mut u64) -> i32>,
+    /// Makes the backing `size` bytes long. Absent: the size is fixed.
+    pub resize: Option<unsafe extern "C" fn(object: *mut c_void, size: u64) -> i32>,
+    /// Makes everything that was put durable before it returns. Absent: a put is durable when it completes.
+    pub sync: Option<unsafe extern "C" fn(object: *mut c_void) -> i32>,
+    /// Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed.
+    pub prepare_write: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
+    /// Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled.
+    pub cancel: Option<unsafe extern "C" fn(object: *mut c_void, token: u64) -> i32>,
+    /// Reserves backing for pages that will be put. Absent: a put finds room or fails.
+    pub reserve: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
+    /// The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do.
+    pub free_space: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
+    /// A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host.
+    pub page_inserted: Option<unsafe extern "C" fn(object: *mut c_void, index: u64)>,
+    /// A notice, for accounting: a page is no longer resident.
+    pub page_removed: Option<unsafe extern "C" fn(object: *mut c_void, index: u64)>,
+    /// Writes a name for people (a path), zero-terminated and cut to `len` bytes, into `text`. Absent: the name given to open.
+    pub path: Option<unsafe extern "C" fn(object: *mut c_void, text: *mut c_char, len: usize) -> i32>,
+    /// Answers an extension table by its name, or NULL. The table is static. May be absent.
+    pub get_extension: Option<unsafe extern "C" fn(ctx: *mut c_void, id: *const c_char) -> *const c_void>,
+}
+
+// SAFETY: a Module is a constant table: its pointers name static text and functions, nothing is written through them.
+unsafe impl Sync for Module {}
+// SAFETY: as for Sync; nothing in the table belongs to one thread.
+unsafe impl Send for Module {}
+
+/// The size every module of this major version has at least: up to and including `get`.
+pub const QUIRE_PAGER_MODULE_MIN_SIZE: u32 = 88;
+
+const _: () = assert!(core::mem::offset_of!(Module, put) == QUIRE_PAGER_MODULE_MIN_SIZE as usize);

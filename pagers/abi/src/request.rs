@@ -1,0 +1,145 @@
+//! The structs that operations take: open, get and put, has_page, populate.
+
+use core::ffi::{c_char, c_void};
+
+/// `quire_open_args.flags`: the object will be read.
+pub const QUIRE_OPEN_READ: u32 = 1;
+/// `quire_open_args.flags`: the object will be written.
+pub const QUIRE_OPEN_WRITE: u32 = 2;
+
+/// What is to be opened. Borrowed until `open` returns.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OpenArgs {
+    /// Size of this struct in bytes, as the host knows it.
+    pub struct_size: u32,
+    /// A set of `QUIRE_OPEN_…`. An unknown flag is answered with `QUIRE_PAGER_INVALID`.
+    pub flags: u32,
+    /// Names this call in `set_error`.
+    pub token: u64,
+    /// What to open, zero-terminated; what it means is the pager's business (a path, an address). NULL when `fd` says it all.
+    pub name: *const c_char,
+    /// An open file descriptor to use, or -1. It stays the caller's; a pager that wants to keep it duplicates it.
+    pub fd: i32,
+    /// Bytes in a page; a power of two.
+    pub page_size: u32,
+    /// A driver for the pager, by handle: reserved for device pagers, NULL otherwise.
+    pub driver: *const c_void,
+}
+
+/// `quire_open_result.flags`: pages come through `populate` first (S212: opt-in).
+pub const QUIRE_OBJECT_POPULATE: u32 = 1;
+/// `quire_open_result.flags`: the object cannot be written, whatever was asked for.
+pub const QUIRE_OBJECT_READ_ONLY: u32 = 2;
+
+/// What was opened. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct OpenResult {
+    /// Size of this struct in bytes, as the host knows it. Members beyond it do not exist.
+    pub struct_size: u32,
+    /// A set of `QUIRE_OBJECT_…`.
+    pub flags: u32,
+    /// The handle that every operation on this object is given; the pager's own.
+    pub object: *mut c_void,
+    /// The object's identity: opening the same thing twice gives the same two words (for files: device and inode). Both 0: no identity.
+    pub identity: [u64; 2],
+    /// Size in bytes; need not be a multiple of the page size.
+    pub size: u64,
+    /// Bytes that the backing moves best in; 0: a page.
+    pub granule: u32,
+    /// The longest run of pages that one request may have; 0: no limit.
+    pub max_run: u32,
+}
+
+/// `quire_pager_io.flags`: the operation may answer `QUIRE_PAGER_PEND` and complete later.
+pub const QUIRE_IO_MAY_PEND: u32 = 1;
+/// `quire_pager_io.flags`: the host is short of memory and this request frees some: do not allocate if it can be helped.
+pub const QUIRE_IO_RECLAIMING: u32 = 2;
+
+/// One page of a run.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct IoPage {
+    /// The page's bytes, `page_size` of them, lent until the request completes. For `put` they must not be written.
+    pub bytes: *mut c_void,
+    /// Comes as `QUIRE_PAGER_UNTOUCHED`; the pager stores what became of this page.
+    pub status: i32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// A request to move a run of pages of one object.
+///
+/// The struct and `pages` stay valid until the operation has returned *and* the request has completed. The bytes are
+/// lent until completion: afterwards they are the host's, and a pager keeps no pointer to them.
+/// A request completes when the operation answers anything but `QUIRE_PAGER_PEND`, or else by `complete`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Io {
+    /// Size of this struct in bytes, as the host knows it.
+    pub struct_size: u32,
+    /// A set of `QUIRE_IO_…`. Unknown flags may be ignored.
+    pub flags: u32,
+    /// Names the request in `complete`, `set_error` and `cancel`. Carries a generation: it is never used twice.
+    pub token: u64,
+    /// Page index, in the object, of `pages[0]`.
+    pub first: u64,
+    /// Number of pages, at least 1.
+    pub count: u32,
+    /// The page that must be moved, as an index into `pages`.
+    pub required: u32,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// The object's size in bytes as the host knows it. Bytes at and beyond it read as zeros and are never written.
+    pub object_size: u64,
+    /// The pages, `count` of them.
+    pub pages: *mut IoPage,
+}
+
+/// What `has_page` answers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Extent {
+    /// Pages directly before the index that could come in the same request.
+    pub before: u32,
+    /// Pages directly after it.
+    pub after: u32,
+}
+
+/// The access that a populate request is for: a read.
+pub const QUIRE_ACCESS_READ: u32 = 1;
+/// The access that a populate request is for: a write.
+pub const QUIRE_ACCESS_WRITE: u32 = 2;
+/// The access that a populate request is for: an instruction fetch.
+pub const QUIRE_ACCESS_EXEC: u32 = 4;
+
+/// A request to install pages around a faulting index (S216 to S223). Borrowed until return.
+///
+/// There is no promise of a second call when a read is followed by a write (S237): pages are to be prepared for `max_prot`.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Populate {
+    /// Size of this struct in bytes, as the host knows it.
+    pub struct_size: u32,
+    /// Zero.
+    pub flags: u32,
+    /// Names the request in the host's page services and in `set_error`.
+    pub token: u64,
+    /// The faulting page index.
+    pub index: u64,
+    /// In: the first index that is mapped. Out, for `OK`: the first page that was installed.
+    pub first: u64,
+    /// In: the last index that is mapped. Out, for `OK`: the last page that was installed. `first <= index <= last`.
+    pub last: u64,
+    /// One of `QUIRE_ACCESS_…`.
+    pub access: u32,
+    /// The most that the mapping may ever be allowed, as a set of `QUIRE_ACCESS_…`.
+    pub max_prot: u32,
+    /// Bytes in a page.
+    pub page_size: u32,
+    /// Zero.
+    pub reserved: u32,
+}
