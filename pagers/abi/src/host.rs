@@ -15,6 +15,7 @@ pub const QUIRE_LOG_DEBUG: u32 = 4;
 // cbindgen does not look through cfg_attr, and so emits this as an incomplete struct, which is what C should see.
 #[cfg_attr(all(), repr(C))]
 #[derive(Debug)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct Host {
     _private: [u8; 0],
 }
@@ -26,6 +27,8 @@ pub struct Host {
 /// one on the caller's stack.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout", sabi(kind(Prefix(prefix_ref = HostApiRef, prefix_fields = HostApiPrefix))))]
 pub struct HostApi {
     /// The host's `QUIRE_PAGER_ABI_VERSION`.
     pub abi_version: u32,
@@ -49,10 +52,12 @@ pub struct HostApi {
     /// During populate: allocates a page of the object at `index`, exclusively busied, and lends its bytes until
     /// `page_ready` or the end of populate. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
     /// `BAD`: outside the object; `NOMEM`; `STALE`.
-    pub page_insert: Option<unsafe extern "C" fn(host: *mut Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32>,
+    pub page_insert:
+        Option<unsafe extern "C" fn(host: *mut Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32>,
     /// During populate: the page inserted at `index` is filled, whole. A page that is not made ready by the end of populate is freed.
     pub page_ready: Option<unsafe extern "C" fn(host: *mut Host, token: u64, index: u64) -> i32>,
     /// Answers an extension table of the host by its name, or NULL.
+    #[cfg_attr(feature = "layout", sabi(last_prefix_field))]
     pub get_extension: Option<unsafe extern "C" fn(host: *mut Host, id: *const c_char) -> *const c_void>,
 }
 

@@ -44,7 +44,10 @@
 //! | a driver's `ctor`, `dtor`, `fault`, `populate` (S9) | [`Module::open`], [`Module::close`], [`Module::get`], [`Module::populate`] of a device's module |
 #![no_std]
 
+pub mod golden;
 mod host;
+#[cfg(feature = "layout")]
+pub mod layout;
 mod module;
 mod request;
 pub mod status;

@@ -29,6 +29,8 @@ pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
 /// `open` stored; both are the pager's own and opaque to the host.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
+#[cfg_attr(feature = "layout", sabi(kind(Prefix(prefix_ref = ModuleRef, prefix_fields = ModulePrefix))))]
 pub struct Module {
     /// `QUIRE_PAGER_MAGIC`.
     pub magic: u32,
@@ -48,6 +50,13 @@ pub struct Module {
     pub description: *const c_char,
     /// Called once, before anything else. `host` stays valid until `fini` has returned. `config` is borrowed until return
     /// and may be NULL. Optional: without it `ctx` is NULL. Answers `OK` or an error, with which the load is refused.
+    // The layout check knows a growing table by its reference type only: this repeats the signature below with that type.
+    #[cfg_attr(
+        feature = "layout",
+        sabi(unsafe_change_type = Option<
+            unsafe extern "C" fn(host: crate::HostApiRef, config: *const c_char, ctx: *mut *mut c_void) -> i32,
+        >)
+    )]
     pub init: Option<unsafe extern "C" fn(host: *const HostApi, config: *const c_char, ctx: *mut *mut c_void) -> i32>,
     /// Called once, after the last close, when no request is under way. The pager's threads must have ended when it returns. Optional.
     pub fini: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
@@ -60,6 +69,7 @@ pub struct Module {
     /// Fills the pages of a run. The page `io->required` must be filled for an `OK`; each page that was filled gets the
     /// status `OK`, whole: past the end of the data it holds zeros. A neighbour may be left untouched or get an error,
     /// which fails nobody. Mandatory.
+    #[cfg_attr(feature = "layout", sabi(last_prefix_field))]
     pub get: Option<unsafe extern "C" fn(object: *mut c_void, io: *mut Io) -> i32>,
     /// Writes the pages of a run, whose bytes do not change meanwhile. Every page needs a status; `OK` as the answer says
     /// that all pages are written. Nothing at or beyond `io->object_size` may be written. Absent: read-only.

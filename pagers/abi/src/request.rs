@@ -2,14 +2,15 @@
 
 use core::ffi::{c_char, c_void};
 
-/// `quire_open_args.flags`: the object will be read.
+/// `quire_pager_open_args.flags`: the object will be read.
 pub const QUIRE_OPEN_READ: u32 = 1;
-/// `quire_open_args.flags`: the object will be written.
+/// `quire_pager_open_args.flags`: the object will be written.
 pub const QUIRE_OPEN_WRITE: u32 = 2;
 
 /// What is to be opened. Borrowed until `open` returns.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct OpenArgs {
     /// Size of this struct in bytes, as the host knows it.
     pub struct_size: u32,
@@ -27,14 +28,15 @@ pub struct OpenArgs {
     pub driver: *const c_void,
 }
 
-/// `quire_open_result.flags`: pages come through `populate` first (S212: opt-in).
+/// `quire_pager_open_result.flags`: pages come through `populate` first (S212: opt-in).
 pub const QUIRE_OBJECT_POPULATE: u32 = 1;
-/// `quire_open_result.flags`: the object cannot be written, whatever was asked for.
+/// `quire_pager_open_result.flags`: the object cannot be written, whatever was asked for.
 pub const QUIRE_OBJECT_READ_ONLY: u32 = 2;
 
 /// What was opened. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct OpenResult {
     /// Size of this struct in bytes, as the host knows it. Members beyond it do not exist.
     pub struct_size: u32,
@@ -60,6 +62,7 @@ pub const QUIRE_IO_RECLAIMING: u32 = 2;
 /// One page of a run.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct IoPage {
     /// The page's bytes, `page_size` of them, lent until the request completes. For `put` they must not be written.
     pub bytes: *mut c_void,
@@ -76,6 +79,7 @@ pub struct IoPage {
 /// A request completes when the operation answers anything but `QUIRE_PAGER_PEND`, or else by `complete`.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct Io {
     /// Size of this struct in bytes, as the host knows it.
     pub struct_size: u32,
@@ -102,6 +106,7 @@ pub struct Io {
 /// What `has_page` answers.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct Extent {
     /// Pages directly before the index that could come in the same request.
     pub before: u32,
@@ -121,6 +126,7 @@ pub const QUIRE_ACCESS_EXEC: u32 = 4;
 /// There is no promise of a second call when a read is followed by a write (S237): pages are to be prepared for `max_prot`.
 #[repr(C)]
 #[derive(Debug)]
+#[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct Populate {
     /// Size of this struct in bytes, as the host knows it.
     pub struct_size: u32,

@@ -1,0 +1,66 @@
+//! Sizes and offsets of every struct that crosses the border, as they are on a 64-bit machine.
+//!
+//! One table, used three times: the compiler checks it here, `quire-headers` writes it into `tests/c/golden.c` as
+//! `_Static_assert`s on the C names, and a C compiler checks it there. A change that moves a member fails both builds.
+
+/// What is known of one struct.
+#[derive(Debug, Clone, Copy)]
+pub struct Golden {
+    /// Its name in C, after `struct`.
+    pub c_name: &'static str,
+    /// Its size in bytes.
+    pub size: usize,
+    /// Its members and their offsets in bytes, in order.
+    pub members: &'static [(&'static str, usize)],
+}
+
+macro_rules! golden {
+    ($($name:ident = $c_name:literal, $size:literal { $($member:ident: $offset:literal),* $(,)? })*) => {
+        $(
+            #[cfg(target_pointer_width = "64")]
+            const _: () = {
+                use core::mem::{offset_of, size_of};
+                assert!(size_of::<crate::$name>() == $size);
+                $(assert!(offset_of!(crate::$name, $member) == $offset);)*
+                // No member is missing from the table: a struct pattern without `..` names them all.
+                #[allow(dead_code, reason = "only its pattern matters")]
+                fn complete(value: crate::$name) {
+                    let crate::$name { $($member: _),* } = value;
+                }
+            };
+        )*
+        /// Every struct of the ABI.
+        pub const STRUCTS: &[Golden] = &[
+            $(Golden { c_name: $c_name, size: $size, members: &[$((stringify!($member), $offset)),*] }),*
+        ];
+    };
+}
+
+golden! {
+    Module = "quire_pager_module", 200 {
+        magic: 0, abi_version: 4, struct_size: 8, thread_model: 12, caps: 16, name: 24, version: 32, description: 40,
+        init: 48, fini: 56, open: 64, close: 72, get: 80, put: 88, has_page: 96, populate: 104, get_size: 112,
+        resize: 120, sync: 128, prepare_write: 136, cancel: 144, reserve: 152, free_space: 160, page_inserted: 168,
+        page_removed: 176, path: 184, get_extension: 192,
+    }
+    HostApi = "quire_pager_host_api", 72 {
+        abi_version: 0, struct_size: 4, host: 8, page_size: 16, reserved: 20, log: 24, set_error: 32, complete: 40,
+        page_insert: 48, page_ready: 56, get_extension: 64,
+    }
+    OpenArgs = "quire_pager_open_args", 40 {
+        struct_size: 0, flags: 4, token: 8, name: 16, fd: 24, page_size: 28, driver: 32,
+    }
+    OpenResult = "quire_pager_open_result", 48 {
+        struct_size: 0, flags: 4, object: 8, identity: 16, size: 32, granule: 40, max_run: 44,
+    }
+    IoPage = "quire_pager_io_page", 16 { bytes: 0, status: 8, reserved: 12 }
+    Io = "quire_pager_io", 56 {
+        struct_size: 0, flags: 4, token: 8, first: 16, count: 24, required: 28, page_size: 32, reserved: 36,
+        object_size: 40, pages: 48,
+    }
+    Extent = "quire_pager_extent", 8 { before: 0, after: 4 }
+    Populate = "quire_pager_populate", 56 {
+        struct_size: 0, flags: 4, token: 8, index: 16, first: 24, last: 32, access: 40, max_prot: 44, page_size: 48,
+        reserved: 52,
+    }
+}
