@@ -1,0 +1,259 @@
+//! The busy word: who may change a page's identity, and who may rely on it (rows S239 to S250).
+//!
+//! # Contract
+//!
+//! A page is unbusied, exclusively busied by one party, or shared busied by one or more; never a mixture (S239).
+//! Exclusive busy is the right to change the page: to fill it, write it out, free it, move it (S240). Shared busy keeps
+//! others from doing so. The word is atomic and needs no lock, neither to busy nor to unbusy; in exchange, whoever slept
+//! checks the page's identity anew, because it may have been freed and used again (S241 and S246 speak of the older
+//! rule, under which the object's lock was the interlock).
+//!
+//! # States
+//!
+//! ```text
+//! freed        -> exclusive       claim            a page is taken from the pool
+//! unbusied     -> exclusive       try_exclusive
+//! unbusied     -> shared(1)       try_shared
+//! shared(n)    -> shared(n+1)     try_shared
+//! shared(n)    -> shared(n-1)     release_shared   the last one wakes all sleepers (S249)
+//! shared(1)    -> exclusive       try_upgrade
+//! exclusive    -> shared(1)       downgrade        never through unbusied; wakes all sleepers (S245)
+//! exclusive    -> unbusied        release_exclusive  wakes all sleepers
+//! exclusive    -> freed           free             wakes all sleepers, who find another identity or none
+//! ```
+
+use crate::sync::atomic::{AtomicU32, Ordering};
+use crate::sync::{assert_no_locks_held, park, unpark_all};
+
+const SHARED: u32 = 1;
+const EXCLUSIVE: u32 = 2;
+const WAITERS: u32 = 4;
+const SHARER: u32 = 8;
+
+/// Neither mode: nobody can busy a page that is in no object and in the pool.
+const FREED: u32 = 0;
+const UNBUSIED: u32 = SHARED;
+
+/// Which right a sleeper is after: decides what it sleeps for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum BusyMode {
+    /// Wants the page alone: sleeps while it is busied in any mode.
+    Exclusive,
+    /// Wants to share it: sleeps while it is exclusively busied.
+    Shared,
+}
+
+/// The busy word of a page.
+#[derive(Debug)]
+pub struct BusyWord {
+    word: AtomicU32,
+    /// The thread that holds it exclusively, 0 otherwise. For people and assertions only (S144, D12).
+    #[cfg(all(debug_assertions, not(loom)))]
+    owner: core::sync::atomic::AtomicU64,
+}
+
+impl BusyWord {
+    /// The word of a freed page.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            word: AtomicU32::new(FREED),
+            #[cfg(all(debug_assertions, not(loom)))]
+            owner: core::sync::atomic::AtomicU64::new(0),
+        }
+    }
+
+    /// Freed to exclusive. The caller took the page from the pool, so nobody contends for it.
+    ///
+    /// # Panics
+    /// If the page is not freed: the pool would have given it out twice.
+    pub fn claim(&self) {
+        let was = self.word.swap(EXCLUSIVE, Ordering::Acquire);
+        assert!(was == FREED, "claimed a page whose busy word is {was:#x}");
+        self.record_owner();
+    }
+
+    /// Takes the page alone if it is unbusied (S243). Never blocks.
+    #[inline]
+    #[must_use]
+    pub fn try_exclusive(&self) -> bool {
+        let taken = self.word.compare_exchange(UNBUSIED, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        if taken {
+            self.record_owner();
+        }
+        taken
+    }
+
+    /// Joins the sharers if the page is unbusied or shared (S243). Never blocks.
+    #[inline]
+    #[must_use]
+    pub fn try_shared(&self) -> bool {
+        self.update(|word| (word & SHARED != 0).then_some(word + SHARER)).is_some()
+    }
+
+    /// Exclusive to unbusied; wakes all sleepers.
+    ///
+    /// # Panics
+    /// If the page is not exclusively busied (S242).
+    #[inline]
+    pub fn release_exclusive(&self) {
+        self.leave_exclusive(UNBUSIED, "release_exclusive");
+    }
+
+    /// Exclusive to freed; wakes all sleepers, who will find that the identity they waited for is gone.
+    ///
+    /// # Panics
+    /// If the page is not exclusively busied (S250).
+    pub fn free(&self) {
+        self.leave_exclusive(FREED, "free");
+    }
+
+    /// Exclusive to shared by the caller alone, without a moment in between; sleepers who want to share can proceed (S245).
+    ///
+    /// # Panics
+    /// If the page is not exclusively busied.
+    pub fn downgrade(&self) {
+        self.leave_exclusive(SHARED + SHARER, "downgrade");
+    }
+
+    /// Shared by the caller alone to exclusive; fails while there are other sharers (F8).
+    ///
+    /// # Panics
+    /// If the page is not shared busied.
+    #[must_use]
+    pub fn try_upgrade(&self) -> bool {
+        let upgraded = self
+            .update(|word| {
+                assert!(word & SHARED != 0 && word >= SHARER, "try_upgrade of a page that is not shared busied: {word:#x}");
+                (word & !WAITERS == SHARED + SHARER).then_some(EXCLUSIVE | word & WAITERS)
+            })
+            .is_some();
+        if upgraded {
+            self.record_owner();
+        }
+        upgraded
+    }
+
+    /// One sharer less; the last one wakes all sleepers (S249).
+    ///
+    /// # Panics
+    /// If the page is not shared busied (S242).
+    #[inline]
+    pub fn release_shared(&self) {
+        let was = self.update(|word| {
+            assert!(word & SHARED != 0 && word >= SHARER, "release_shared of a page that is not shared busied: {word:#x}");
+            Some(if word & !WAITERS == SHARED + SHARER { UNBUSIED } else { word - SHARER })
+        });
+        if was == Some(SHARED + SHARER + WAITERS) {
+            unpark_all(&self.word);
+        }
+    }
+
+    /// Sleeps once if the page is busied against `mode`, and tells whether it slept (S247). The page's identity has to be
+    /// checked afterwards. May block; no lock may be held.
+    pub fn sleep(&self, mode: BusyMode) -> bool {
+        assert_no_locks_held("waiting for a busy page");
+        let announced = self.update(|word| busied_against(word, mode).then_some(word | WAITERS));
+        match announced {
+            Some(word) => {
+                park(&self.word, word | WAITERS);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Whether the page is busied in either mode (S244). By anyone: D12.
+    #[must_use]
+    pub fn is_busied(&self) -> bool {
+        busied_against(self.word.load(Ordering::Acquire), BusyMode::Exclusive)
+    }
+
+    /// Whether the page is exclusively busied (S244).
+    #[inline]
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.word.load(Ordering::Acquire) & EXCLUSIVE != 0
+    }
+
+    /// Whether the page is shared busied (S244).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        let word = self.word.load(Ordering::Acquire);
+        word & SHARED != 0 && word >= SHARER
+    }
+
+    /// Panics, in checking builds, unless the page is exclusively busied (S248).
+    pub fn assert_exclusive(&self) {
+        debug_assert!(self.is_exclusive(), "the page is not exclusively busied");
+    }
+
+    /// Panics, in checking builds, unless the page is shared busied (S248).
+    pub fn assert_shared(&self) {
+        debug_assert!(self.is_shared(), "the page is not shared busied");
+    }
+
+    /// Panics, in checking builds, if the page is busied (S248).
+    pub fn assert_unbusied(&self) {
+        debug_assert!(!self.is_busied(), "the page is busied");
+    }
+
+    /// The thread that took the page exclusively, as recorded by builds with debug assertions.
+    #[must_use]
+    pub fn owner(&self) -> Option<u64> {
+        #[cfg(all(debug_assertions, not(loom)))]
+        {
+            let owner = self.owner.load(Ordering::Relaxed);
+            (owner != 0).then_some(owner)
+        }
+        #[cfg(not(all(debug_assertions, not(loom))))]
+        None
+    }
+
+    #[inline]
+    fn leave_exclusive(&self, to: u32, doing: &str) {
+        self.forget_owner();
+        let was = self.word.swap(to, Ordering::AcqRel);
+        assert!(was & EXCLUSIVE != 0, "{doing} of a page that is not exclusively busied: {was:#x}");
+        if was & WAITERS != 0 {
+            unpark_all(&self.word);
+        }
+    }
+
+    /// Applies `step` until it sticks; returns the word before, or nothing when `step` declined.
+    #[inline]
+    fn update(&self, step: impl Fn(u32) -> Option<u32>) -> Option<u32> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            match self.word.compare_exchange_weak(word, step(word)?, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(was) => return Some(was),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    #[inline]
+    fn record_owner(&self) {
+        #[cfg(all(debug_assertions, not(loom)))]
+        self.owner.store(crate::sync::current_thread(), Ordering::Relaxed);
+    }
+
+    #[inline]
+    fn forget_owner(&self) {
+        #[cfg(all(debug_assertions, not(loom)))]
+        self.owner.store(0, Ordering::Relaxed);
+    }
+}
+
+impl Default for BusyWord {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn busied_against(word: u32, mode: BusyMode) -> bool {
+    match mode {
+        BusyMode::Shared => word & EXCLUSIVE != 0,
+        BusyMode::Exclusive => word & EXCLUSIVE != 0 || word >= SHARER,
+    }
+}

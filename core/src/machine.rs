@@ -1,0 +1,252 @@
+//! What the engine needs from below: frames, their bytes, and translations. Nothing above this line knows which machine
+//! it runs on.
+//!
+//! # How awkward a machine may be
+//!
+//! - A frame may be fixed to its owner and index ([`Placement`]): the same page gets the same frame, and no other.
+//! - Bytes are *lent*: the addresses in a [`Loan`] may be a copy, which the machine carries over when the loan is taken back.
+//! - Lowering rights may take away more than was asked: a machine that only learns of modifications by removing a mapping removes it.
+//! - [`Pmap::enter`] may fail for want of memory, or because that frame cannot appear at that address.
+//!
+//! # Who holds what
+//!
+//! | call | map lock | object lock | page |
+//! |---|---|---|---|
+//! | `enter` | shared | no | busied, shared or exclusive |
+//! | `remove`, `protect` | exclusive | no | – |
+//! | `page_protect`, `rehome` | – | no | exclusively busied |
+//! | `lend`, `take_back`, `frame_free` | – | no | exclusively busied |
+//! | `copy_out`, `copy_in` | – | no | busied, shared or exclusive |
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Debug;
+use core::ptr::NonNull;
+
+use crate::page::PageRef;
+use crate::types::{Access, AddrRange, Frame, ObjectId, PageIndex, Prot, VirtAddr};
+
+/// Where a frame will be used; a machine may fix frames to it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Placement {
+    /// The object.
+    pub owner: ObjectId,
+    /// The page's index in it.
+    pub index: PageIndex,
+}
+
+/// How deep an allocation may reach into the frames that are held back (S190).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Reserve {
+    /// Leaves the whole reserve alone.
+    Ordinary,
+    /// May use all but the page daemon's own frames: the kernel's objects.
+    Kernel,
+    /// May use everything: the page daemon itself, and machines' own tables.
+    Daemon,
+}
+
+/// How many frames there are, by what they are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct FrameCounts {
+    /// All of them.
+    pub total: u64,
+    /// Not in use.
+    pub free: u64,
+    /// Held back from ordinary allocations, in frames.
+    pub reserved: u64,
+}
+
+/// What a machine knows of the use of a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Harvest {
+    /// It was written through a mapping.
+    pub modified: bool,
+    /// It was used through a mapping.
+    pub referenced: bool,
+}
+
+impl Harvest {
+    /// Records on the page what was collected: nothing that a machine gives up is lost.
+    pub fn record(self, page: PageRef) {
+        if self.modified {
+            page.note_modified();
+        }
+        if self.referenced {
+            page.note_referenced();
+        }
+    }
+}
+
+/// What a loan is for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// The borrower will write the bytes; what they hold now does not matter.
+    Fill,
+    /// The borrower will read the bytes, which do not change while they are lent.
+    Read,
+}
+
+/// The bytes of a run of pages, lent by the machine. To be handed to [`Machine::take_back`]; nobody keeps an address beyond that.
+#[derive(Debug)]
+pub struct Loan {
+    /// The address of each page's bytes, in the order of the run.
+    pub bytes: Vec<NonNull<u8>>,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The machine's own note.
+    pub note: u64,
+}
+
+// SAFETY: a loan is a list of addresses; the bytes behind them belong to whoever holds the loan (the pages are
+// exclusively busied), on whichever thread that is.
+unsafe impl Send for Loan {}
+// SAFETY: shared access to a Loan reads addresses only.
+unsafe impl Sync for Loan {}
+
+/// A machine is short of memory for its own tables or of frames.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Shortage;
+
+/// Why a page could not be entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NotEntered {
+    /// Short of memory; free some and try again.
+    Shortage,
+    /// That frame cannot appear at that address: the page needs the frame that the machine places for it.
+    NotHere,
+}
+
+/// A run of mappings to be made: page `i` at `start` plus `i` pages.
+#[derive(Debug)]
+pub struct EnterRun<'a> {
+    /// Where the first page goes; page aligned.
+    pub start: VirtAddr,
+    /// The pages, each busied and valid. Contiguous in their object.
+    pub pages: &'a [PageRef],
+    /// The rights of the mappings.
+    pub prot: Prot,
+    /// The page that was accessed, as an index into `pages`, and how: presets its referenced and, for a write, its
+    /// modified bit (S203, S204). Nothing for pages that are mapped along.
+    pub accessed: Option<(usize, Access)>,
+    /// The mappings may not be taken away by the machine until they are unwired.
+    pub wired: bool,
+    /// Shortage is answered. Without it a shortage is fatal: the machine panics (S200).
+    pub can_fail: bool,
+}
+
+/// A translation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Translation {
+    /// The frame at the address.
+    pub frame: Frame,
+    /// What the mapping allows.
+    pub prot: Prot,
+    /// Whether the mapping is wired.
+    pub wired: bool,
+}
+
+/// One load or store of a simulated processor, within one page.
+#[derive(Debug)]
+pub enum CpuAccess<'a> {
+    /// Fetches bytes.
+    Load(&'a mut [u8]),
+    /// Stores bytes.
+    Store(&'a [u8]),
+}
+
+impl CpuAccess<'_> {
+    /// What it needs.
+    #[must_use]
+    pub fn access(&self) -> Access {
+        match self {
+            Self::Load(_) => Access::Read,
+            Self::Store(_) => Access::Write,
+        }
+    }
+}
+
+/// Why a simulated processor could not do an access.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CpuStop {
+    /// There is no mapping, or it does not allow the access: a page fault.
+    Fault,
+    /// This machine has no simulated processor: its pointers are real.
+    NoCpu,
+}
+
+/// The translations of one address space.
+///
+/// The map's lock keeps calls for one address apart; calls for different addresses, and those of the machine itself, run
+/// at the same time.
+pub trait Pmap: Send + Sync + Debug {
+    /// Makes mappings, replacing what is there. Returns how many of the run were made, from its start, with the reason for
+    /// stopping short. A replaced mapping of another page has its bits recorded on that page.
+    fn enter(&self, run: &EnterRun<'_>) -> (usize, Option<NotEntered>);
+
+    /// Removes every mapping in the range, wired or not, and records on each page what was collected up to the removal.
+    fn remove(&self, range: AddrRange);
+
+    /// Lowers the rights of every mapping in the range to at most `prot`; none at all removes.
+    fn protect(&self, range: AddrRange, prot: Prot);
+
+    /// The mappings in the range are no longer wired.
+    fn unwire(&self, range: AddrRange);
+
+    /// What is mapped at an address.
+    fn extract(&self, va: VirtAddr) -> Option<Translation>;
+
+    /// A load or store as the processor would do it: through the translation, setting its referenced and modified bits,
+    /// atomically with regard to the removal of the mapping. Must not cross a page.
+    fn cpu(&self, va: VirtAddr, access: CpuAccess<'_>) -> Result<(), CpuStop>;
+}
+
+/// A machine.
+pub trait Machine: Send + Sync + Debug {
+    /// `soft`, `linux`, or what a foreign machine calls itself.
+    fn name(&self) -> &'static str;
+
+    /// A frame for the page at `place`; what it holds is not defined. Nothing when the frames that `reserve` may reach are used up.
+    fn frame_alloc(&self, place: Placement, reserve: Reserve) -> Option<Frame>;
+
+    /// Takes a frame back. Not mapped, not lent.
+    fn frame_free(&self, frame: Frame);
+
+    /// Counts frames.
+    fn frame_counts(&self) -> FrameCounts;
+
+    /// Lends the bytes of pages, all exclusively busied and, for [`Purpose::Read`], write-protected.
+    ///
+    /// # Errors
+    /// [`Shortage`] when there is no memory for the loan; nothing is lent.
+    fn lend(&self, pages: &[PageRef], purpose: Purpose) -> Result<Loan, Shortage>;
+
+    /// Takes lent bytes back: those of `pages[i]` are kept if `keep(i)`, and otherwise undefined. For [`Purpose::Read`] nothing is kept.
+    fn take_back(&self, pages: &[PageRef], loan: Loan, keep: &dyn Fn(usize) -> bool);
+
+    /// Copies from a page's bytes at `offset`; does not cross the page. Writers may be at work: what is read is then a mixture.
+    fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]);
+
+    /// Copies into a page's bytes at `offset`; does not cross the page.
+    fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]);
+
+    /// Lowers every mapping of a page to at most `prot` (none at all removes), and collects and clears its bits. A
+    /// machine may remove where it was asked to lower.
+    fn page_protect(&self, page: PageRef, prot: Prot) -> Harvest;
+
+    /// Collects and clears the referenced bits of a page's mappings, as far as that is possible without removing them.
+    fn page_referenced(&self, page: PageRef) -> bool;
+
+    /// Puts the page's bytes into the frame that the machine places for it, which `enter` refused to do without. The page is
+    /// exclusively busied and not mapped. The answer is its frame from here on.
+    ///
+    /// # Errors
+    /// [`Shortage`]; the page keeps its frame.
+    fn rehome(&self, page: PageRef, place: Placement) -> Result<Frame, Shortage>;
+
+    /// A new, empty address space for addresses in `range`.
+    ///
+    /// # Errors
+    /// [`Shortage`].
+    fn pmap_create(self: Arc<Self>, range: AddrRange) -> Result<Arc<dyn Pmap>, Shortage>;
+}

@@ -1,0 +1,296 @@
+//! The page: one frame's worth of an object.
+//!
+//! # Contract
+//!
+//! Page structs are type-stable: their memory is never given back while the process lives, so that a reference to a page
+//! may be kept over any sleep and looked at afterwards, when the page may have become another one. That is why a
+//! [`PageRef`] is a plain `&'static Page`, and why everything in it is atomic. What a page *is* has to be checked again
+//! after every sleep: its object and index ([`Page::is`]), or its version (S143).
+//!
+//! Legend, for each field: who may change it.
+//!
+//! - `(b)` whoever has the page exclusively busied
+//! - `(o)` the same, and holding the object's lock
+//! - `(s)` whoever has it busied in either mode
+//! - `(m)` the machine
+//!
+//! # States of the contents
+//!
+//! ```text
+//! fake     allocated, not filled (S139). Never mapped (S142). Dropping its busy guard frees it.
+//! valid    filled; may be mapped.
+//! ```
+//!
+//! # Dirtiness (N5)
+//!
+//! ```text
+//! clean   -> unknown   mapped writable without having been written: the machine's modified bits tell from here on
+//! clean   -> dirty     written by a fault or by the engine
+//! unknown -> clean     mappings write-protected, no modified bit collected
+//! unknown -> dirty     a modified bit was collected
+//! dirty   -> clean     a put succeeded, and nothing was modified since it began
+//! ```
+//! A failed put changes nothing: the page stays dirty (rule 5 of the design, D4).
+
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use crate::busy::BusyWord;
+use crate::sync::FrameLock;
+use crate::types::{Frame, ObjectId, PageIndex};
+
+/// A page, for as long as the process lives. What it holds may change: see the contract of [the module](self).
+pub type PageRef = &'static Page;
+
+/// What is known of a page's modification.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Dirtiness {
+    /// Equal to what the pager has.
+    Clean,
+    /// Mapped writable: only the machine's modified bits can tell.
+    Unknown,
+    /// Must be written before the page may go.
+    Dirty,
+}
+
+const VALID: u32 = 1;
+const UNKNOWN: u32 = 2;
+const DIRTY: u32 = 4;
+/// Modified after the put that is under way began.
+const MODIFIED_SINCE: u32 = 8;
+const REFERENCED: u32 = 16;
+
+/// A page struct. 56 bytes without debug assertions.
+#[derive(Debug)]
+pub struct Page {
+    /// The busy word.
+    pub busy: BusyWord,
+    state: AtomicU32,      // (s), see the edges above
+    object: AtomicU64,     // (o)
+    index: AtomicU64,      // (o)
+    frame: AtomicU64,      // (b)
+    wired: AtomicU32,      // (s)
+    version: AtomicU32,    // (b), raised when the page is freed
+    machine: [AtomicU64; 2], // (m)
+}
+
+impl Page {
+    fn new() -> Self {
+        Self {
+            busy: BusyWord::new(),
+            state: AtomicU32::new(0),
+            object: AtomicU64::new(0),
+            index: AtomicU64::new(0),
+            frame: AtomicU64::new(0),
+            wired: AtomicU32::new(0),
+            version: AtomicU32::new(0),
+            machine: [const { AtomicU64::new(0) }; 2],
+        }
+    }
+
+    /// Whether this is, now, page `index` of `object`. Stable while the page is busied or the object is locked.
+    #[inline]
+    #[must_use]
+    pub fn is(&self, object: ObjectId, index: PageIndex) -> bool {
+        self.object.load(Ordering::Acquire) == object.0 && self.index.load(Ordering::Relaxed) == index.0
+    }
+
+    /// The object the page is in; nothing when it is in none.
+    #[must_use]
+    pub fn object(&self) -> Option<ObjectId> {
+        match self.object.load(Ordering::Acquire) {
+            0 => None,
+            id => Some(ObjectId(id)),
+        }
+    }
+
+    /// The page's index in its object.
+    #[inline]
+    #[must_use]
+    pub fn index(&self) -> PageIndex {
+        PageIndex(self.index.load(Ordering::Relaxed))
+    }
+
+    /// The frame under the page.
+    #[inline]
+    #[must_use]
+    pub fn frame(&self) -> Frame {
+        Frame(self.frame.load(Ordering::Relaxed))
+    }
+
+    /// Changes each time the page is freed (S143).
+    #[must_use]
+    pub fn version(&self) -> u32 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Two words that belong to the machine, zero when the page is allocated.
+    #[must_use]
+    pub fn machine_words(&self) -> &[AtomicU64; 2] {
+        &self.machine
+    }
+
+    /// Whether the page has been filled. A page that has not is never mapped (S142).
+    #[inline]
+    #[must_use]
+    pub fn is_valid(&self) -> bool {
+        self.state.load(Ordering::Acquire) & VALID != 0
+    }
+
+    /// The page is filled, and equals what the pager has (S108). Exclusively busied.
+    pub fn mark_valid(&self) {
+        self.busy.assert_exclusive();
+        self.state.fetch_or(VALID, Ordering::Release);
+    }
+
+    /// What is known of its modification.
+    #[must_use]
+    pub fn dirtiness(&self) -> Dirtiness {
+        let state = self.state.load(Ordering::Acquire);
+        if state & DIRTY != 0 {
+            Dirtiness::Dirty
+        } else if state & UNKNOWN != 0 {
+            Dirtiness::Unknown
+        } else {
+            Dirtiness::Clean
+        }
+    }
+
+    /// The page was, or is about to be, modified: by a write fault, by the engine, or by a modified bit that the machine collected.
+    #[inline]
+    pub fn note_modified(&self) {
+        const BITS: u32 = DIRTY | MODIFIED_SINCE;
+        if self.state.load(Ordering::Relaxed) & BITS != BITS {
+            self.state.fetch_or(BITS, Ordering::AcqRel);
+        }
+    }
+
+    /// The page is being mapped writable: from here on the machine's modified bits tell.
+    #[inline]
+    pub fn note_writable(&self) {
+        if self.state.load(Ordering::Relaxed) & UNKNOWN == 0 {
+            self.state.fetch_or(UNKNOWN, Ordering::AcqRel);
+        }
+    }
+
+    /// Every mapping is write-protected and its modified bits are collected: nothing is unknown any more. Exclusively busied.
+    pub(crate) fn settle(&self) {
+        self.busy.assert_exclusive();
+        self.state.fetch_and(!UNKNOWN, Ordering::AcqRel);
+    }
+
+    /// A put of this page begins. Exclusively busied, settled.
+    pub(crate) fn put_begins(&self) {
+        self.busy.assert_exclusive();
+        self.state.fetch_and(!MODIFIED_SINCE, Ordering::AcqRel);
+    }
+
+    /// The put succeeded: clean, unless it was modified since the put began.
+    pub(crate) fn put_succeeded(&self) {
+        self.busy.assert_exclusive();
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+            (state & MODIFIED_SINCE == 0).then_some(state & !DIRTY)
+        });
+    }
+
+    /// Somebody used the page.
+    pub fn note_referenced(&self) {
+        self.state.fetch_or(REFERENCED, Ordering::Relaxed);
+    }
+
+    /// Whether somebody used the page since the last call.
+    pub fn take_referenced(&self) -> bool {
+        self.state.fetch_and(!REFERENCED, Ordering::Relaxed) & REFERENCED != 0
+    }
+
+    /// How often the page is wired; a wired page is not taken away (S211).
+    #[must_use]
+    pub fn wire_count(&self) -> u32 {
+        self.wired.load(Ordering::Acquire)
+    }
+
+    /// Wires once more. Busied in either mode.
+    pub fn wire(&self) {
+        self.wired.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Takes one wiring back.
+    ///
+    /// # Panics
+    /// If the page is not wired.
+    pub fn unwire(&self) {
+        let was = self.wired.fetch_sub(1, Ordering::AcqRel);
+        assert!(was > 0, "unwired a page that was not wired");
+    }
+
+    /// Gives the page its identity. Exclusively busied, object locked.
+    pub(crate) fn enter_object(&self, object: ObjectId, index: PageIndex) {
+        self.busy.assert_exclusive();
+        self.index.store(index.0, Ordering::Relaxed);
+        self.object.store(object.0, Ordering::Release);
+    }
+
+    /// Takes the page's identity. Exclusively busied, object locked.
+    pub(crate) fn leave_object(&self) {
+        self.busy.assert_exclusive();
+        self.object.store(0, Ordering::Release);
+    }
+
+    /// Puts another frame under the page. Exclusively busied, not mapped.
+    pub(crate) fn set_frame(&self, frame: Frame) {
+        self.busy.assert_exclusive();
+        self.frame.store(frame.0, Ordering::Relaxed);
+    }
+}
+
+/// Pages given out at once by the system's allocator.
+const SLAB: usize = 64;
+
+/// Page structs that no object uses, of all engines: memory of pages stays memory of pages.
+static POOL: FrameLock<Vec<PageRef>> = FrameLock::new(Vec::new());
+
+/// Takes a page struct from the pool: exclusively busied, fake, clean (S139), over `frame`. Nothing when memory is short.
+pub(crate) fn allocate(frame: Frame) -> Option<PageRef> {
+    let page = take_from_pool()?;
+    page.busy.claim();
+    page.state.store(0, Ordering::Relaxed);
+    page.wired.store(0, Ordering::Relaxed);
+    page.frame.store(frame.0, Ordering::Relaxed);
+    for word in &page.machine {
+        word.store(0, Ordering::Relaxed);
+    }
+    Some(page)
+}
+
+/// Gives a page struct back. Exclusively busied by the caller, in no object, not mapped; whoever sleeps on it wakes and looks again.
+pub(crate) fn free(page: PageRef) {
+    debug_assert!(page.object().is_none(), "freed a page that is in an object");
+    debug_assert!(page.wire_count() == 0, "freed a wired page");
+    page.version.fetch_add(1, Ordering::AcqRel);
+    page.busy.free();
+    // Capacity for every page there is was reserved when its slab was made.
+    POOL.lock().push(page);
+}
+
+fn take_from_pool() -> Option<PageRef> {
+    if let Some(page) = POOL.lock().pop() {
+        return Some(page);
+    }
+    let mut slab = Vec::new();
+    slab.try_reserve_exact(SLAB).ok()?;
+    slab.resize_with(SLAB, Page::new);
+    let mut pool = POOL.lock();
+    reserve_for_all(&mut pool)?;
+    pool.extend(slab.leak().iter());
+    pool.pop()
+}
+
+/// Makes room in the pool for every page struct that exists, one more slab included, so that freeing never allocates.
+fn reserve_for_all(pool: &mut Vec<PageRef>) -> Option<()> {
+    static PAGES: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+    let all = PAGES.load(Ordering::Relaxed) + SLAB;
+    pool.try_reserve(all - pool.len()).ok()?;
+    // Under the pool's lock: no other thread counts at the same time.
+    PAGES.store(all, Ordering::Relaxed);
+    Some(())
+}

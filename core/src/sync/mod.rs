@@ -1,0 +1,63 @@
+//! Waiting and excluding: parked threads, ranked locks, and the one small place where loom's atomics replace ours.
+//!
+//! # The lock table
+//!
+//! | rank | lock | held while |
+//! |---|---|---|
+//! | 1 | engine registry | the list of objects is changed or walked |
+//! | 2 | map | entries are read (shared) or changed (exclusive); shared over a fault's `enter` |
+//! | 3 | amap | anonymous pages of one amap (and of all that share its lock) change |
+//! | 4 | object | the page index or the state of one object changes |
+//! | 5 | page queues | queue links change |
+//! | 6 | pmap | translations of one address space change, or a frame's list of mappings |
+//! | 7 | frames | a free list changes |
+//!
+//! A lock may be taken only when no lock of the same or a higher rank is held. The rank is part of the type, and builds
+//! with debug assertions check it. No lock at all is held when a pager is called ([`assert_no_locks_held`]) or when a
+//! thread waits for a page or for I/O.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic;
+#[cfg(not(loom))]
+pub(crate) use core::sync::atomic;
+
+mod event;
+mod park;
+mod rank;
+mod word_lock;
+
+#[cfg(not(loom))]
+mod ranked;
+
+pub use event::Event;
+#[cfg(any(not(feature = "std"), doc))]
+#[cfg(not(loom))]
+pub use park::{HostServices, install_host_services};
+pub(crate) use park::{park, unpark_all};
+pub use rank::assert_no_locks_held;
+#[cfg(not(loom))]
+pub use rank::Rank;
+#[cfg(not(loom))]
+pub use ranked::{
+    FrameLock, MapLock, MapReadGuard, MapWriteGuard, ObjectGuard, ObjectLock, PmapLock, QueueLock, RankedMutex,
+    RegistryLock,
+};
+
+/// The calling thread as a number that is not 0. Recorded as the owner of an exclusively busy page in checking builds (S144).
+#[cfg(all(feature = "std", not(loom)))]
+#[must_use]
+pub fn current_thread() -> u64 {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    std::thread_local! {
+        static ME: u64 = NEXT.fetch_add(1, Ordering::Relaxed);
+    }
+    ME.with(|me| *me)
+}
+
+/// The calling thread as a number that is not 0, as the host tells it.
+#[cfg(all(not(feature = "std"), not(loom)))]
+#[must_use]
+pub fn current_thread() -> u64 {
+    park::host().map_or(1, |host| (host.current_thread)())
+}
