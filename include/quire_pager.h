@@ -1,0 +1,654 @@
+/*
+ * quire_pager.h: write a pager for Quire.
+ *
+ * Generated from pagers/abi/src; do not edit.
+ *
+ * A pager is a shared library, libquire_pager_<name>.so, that exports one function:
+ *
+ *     static const struct quire_pager_module module = { .magic = QUIRE_PAGER_MAGIC, ... };
+ *     QUIRE_PAGER_EXPORT(module);
+ *
+ * Every operation answers a status: QUIRE_PAGER_OK, another QUIRE_PAGER_..., or a negated errno value. Text that says
+ * what went wrong goes to the host's set_error. Pointers are borrowed until the call returns unless their comment says
+ * otherwise, and an out-parameter is written only on success. No operation is called with a lock of the host held.
+ */
+
+#ifndef QUIRE_PAGER_H
+#define QUIRE_PAGER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef _WIN32
+#define QUIRE_PAGER_VISIBLE __declspec(dllexport)
+#elif defined(__GNUC__)
+#define QUIRE_PAGER_VISIBLE __attribute__((visibility("default")))
+#else
+#define QUIRE_PAGER_VISIBLE
+#endif
+
+#ifdef __cplusplus
+#define QUIRE_PAGER_C extern "C"
+#else
+#define QUIRE_PAGER_C extern
+#endif
+
+/** Name of the one symbol that a plugin exports. */
+#define QUIRE_PAGER_ENTRY "quire_pager_entry"
+
+/** Defines the entry function of a plugin: it answers the address of `module`, a constant `struct quire_pager_module`. Needs a `;`. */
+#define QUIRE_PAGER_EXPORT(module)                                                                          \
+    QUIRE_PAGER_C QUIRE_PAGER_VISIBLE const struct quire_pager_module *quire_pager_entry(uint32_t version); \
+    const struct quire_pager_module *quire_pager_entry(uint32_t version)                                    \
+    {                                                                                                       \
+        (void)version;                                                                                      \
+        return &(module);                                                                                   \
+    }                                                                                                       \
+    struct quire_pager_module
+
+/**
+ * Whether `p`, a pointer to a struct of this ABI, knows `member` and has it: members newer than the first version of a
+ * major number are absent in an older host.
+ */
+#define QUIRE_HAS(p, type, member) \
+    ((p)->struct_size >= offsetof(type, member) + sizeof((p)->member) && (p)->member != 0)
+
+/**
+ * The first word of every `quire_pager_module`: the bytes `QPGR` as a big-endian number.
+ */
+#define QUIRE_PAGER_MAGIC 1364215634
+
+/**
+ * Major number of the ABI in this header. A module of another major number is refused.
+ */
+#define QUIRE_PAGER_ABI_MAJOR 0
+
+/**
+ * Minor number of the ABI in this header. From 1.0 on, larger and smaller minors load; while the major number is 0, the minor must be the same.
+ */
+#define QUIRE_PAGER_ABI_MINOR 1
+
+/**
+ * The ABI version of this header, `major << 16 | minor`: what belongs in `abi_version`.
+ */
+#define QUIRE_PAGER_ABI_VERSION 1
+
+/**
+ * `log` level: something is wrong and somebody must look at it.
+ */
+#define QUIRE_LOG_ERROR 1
+
+/**
+ * `log` level: something is odd.
+ */
+#define QUIRE_LOG_WARN 2
+
+/**
+ * `log` level: worth knowing.
+ */
+#define QUIRE_LOG_INFO 3
+
+/**
+ * `log` level: for the pager's author.
+ */
+#define QUIRE_LOG_DEBUG 4
+
+/**
+ * `thread_model`: no two operations of the module run at the same time. The host holds a lock around each call; the time a request is pending is not covered.
+ */
+#define QUIRE_THREADS_SERIALIZE_ALL 0
+
+/**
+ * `thread_model`: no two operations on one object run at the same time.
+ */
+#define QUIRE_THREADS_SERIALIZE_OBJECT 1
+
+/**
+ * `thread_model`: any operations may run at the same time, but for open and close of the same object, init and fini.
+ */
+#define QUIRE_THREADS_PARALLEL 2
+
+/**
+ * `caps`: `get` and `put` may answer `QUIRE_PAGER_PEND` where the request allows it.
+ */
+#define QUIRE_CAP_ASYNC 1
+
+/**
+ * `caps`: the library must not be unloaded before the process ends.
+ */
+#define QUIRE_CAP_STAY_RESIDENT 2
+
+/**
+ * `caps`: built so that a panic ends the process (Rust `panic = "abort"`). Told to people; changes nothing.
+ */
+#define QUIRE_CAP_PANIC_ABORT 4
+
+/**
+ * `caps`: operations may be called in a child after fork.
+ */
+#define QUIRE_CAP_FORK_SAFE 8
+
+/**
+ * The size every module of this major version has at least: up to and including `get`.
+ */
+#define QUIRE_PAGER_MODULE_MIN_SIZE 88
+
+/**
+ * `quire_pager_open_args.flags`: the object will be read.
+ */
+#define QUIRE_OPEN_READ 1
+
+/**
+ * `quire_pager_open_args.flags`: the object will be written.
+ */
+#define QUIRE_OPEN_WRITE 2
+
+/**
+ * `quire_pager_open_result.flags`: pages come through `populate` first (S212: opt-in).
+ */
+#define QUIRE_OBJECT_POPULATE 1
+
+/**
+ * `quire_pager_open_result.flags`: the object cannot be written, whatever was asked for.
+ */
+#define QUIRE_OBJECT_READ_ONLY 2
+
+/**
+ * `quire_pager_io.flags`: the operation may answer `QUIRE_PAGER_PEND` and complete later.
+ */
+#define QUIRE_IO_MAY_PEND 1
+
+/**
+ * `quire_pager_io.flags`: the host is short of memory and this request frees some: do not allocate if it can be helped.
+ */
+#define QUIRE_IO_RECLAIMING 2
+
+/**
+ * The access that a populate request is for: a read.
+ */
+#define QUIRE_ACCESS_READ 1
+
+/**
+ * The access that a populate request is for: a write.
+ */
+#define QUIRE_ACCESS_WRITE 2
+
+/**
+ * The access that a populate request is for: an instruction fetch.
+ */
+#define QUIRE_ACCESS_EXEC 4
+
+/**
+ * Done.
+ */
+#define QUIRE_PAGER_OK 0
+
+/**
+ * Out of the accepted range: the index lies outside the object. From `populate`: use the ordinary path.
+ */
+#define QUIRE_PAGER_BAD 1
+
+/**
+ * In range, but the page is not there and cannot be made.
+ */
+#define QUIRE_PAGER_FAIL 2
+
+/**
+ * Started; `complete` will follow, exactly once. Only allowed when the request carries `QUIRE_IO_MAY_PEND`.
+ */
+#define QUIRE_PAGER_PEND 3
+
+/**
+ * An input or output error.
+ */
+#define QUIRE_PAGER_ERROR 4
+
+/**
+ * Short of some resource at the moment; the same request may succeed later.
+ */
+#define QUIRE_PAGER_AGAIN 5
+
+/**
+ * UVM's "could not do it with the object locked" (EBUSY). Kept for its number; no operation of this ABI answers it.
+ */
+#define QUIRE_PAGER_UNLOCK 6
+
+/**
+ * UVM's "start the fault again" (ERESTART). From `populate`: the fault starts over.
+ */
+#define QUIRE_PAGER_REFAULT 7
+
+/**
+ * This pager does not do that.
+ */
+#define QUIRE_PAGER_UNSUPPORTED 64
+
+/**
+ * A panic or an exception was caught at the border. The object is quarantined.
+ */
+#define QUIRE_PAGER_FAULTED 65
+
+/**
+ * What the status of a page says before the pager has touched it. Never a correct answer of an operation.
+ */
+#define QUIRE_PAGER_UNTOUCHED 66
+
+/**
+ * From a host service: the token names no request that is under way (it has completed, or was never one).
+ */
+#define QUIRE_PAGER_STALE 67
+
+/**
+ * An argument of the call was wrong (a size too small, an unknown flag, a NULL pointer).
+ */
+#define QUIRE_PAGER_INVALID 68
+
+/**
+ * Memory could not be had.
+ */
+#define QUIRE_PAGER_NOMEM 69
+
+/**
+ * The smallest negative status: `-4095`, as the smallest negated `errno` value.
+ */
+#define QUIRE_PAGER_ERRNO_MIN (-4095)
+
+/**
+ * The host, opaque to a plugin. Passed back as the first argument of every service.
+ */
+struct quire_pager_host;
+
+/**
+ * What is to be opened. Borrowed until `open` returns.
+ */
+struct quire_pager_open_args {
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * A set of `QUIRE_OPEN_…`. An unknown flag is answered with `QUIRE_PAGER_INVALID`.
+     */
+    uint32_t flags;
+    /**
+     * Names this call in `set_error`.
+     */
+    uint64_t token;
+    /**
+     * What to open, zero-terminated; what it means is the pager's business (a path, an address). NULL when `fd` says it all.
+     */
+    const char *name;
+    /**
+     * An open file descriptor to use, or -1. It stays the caller's; a pager that wants to keep it duplicates it.
+     */
+    int32_t fd;
+    /**
+     * Bytes in a page; a power of two.
+     */
+    uint32_t page_size;
+    /**
+     * A driver for the pager, by handle: reserved for device pagers, NULL otherwise.
+     */
+    const void *driver;
+};
+
+/**
+ * What was opened. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
+ */
+struct quire_pager_open_result {
+    /**
+     * Size of this struct in bytes, as the host knows it. Members beyond it do not exist.
+     */
+    uint32_t struct_size;
+    /**
+     * A set of `QUIRE_OBJECT_…`.
+     */
+    uint32_t flags;
+    /**
+     * The handle that every operation on this object is given; the pager's own.
+     */
+    void *object;
+    /**
+     * The object's identity: opening the same thing twice gives the same two words (for files: device and inode). Both 0: no identity.
+     */
+    uint64_t identity[2];
+    /**
+     * Size in bytes; need not be a multiple of the page size.
+     */
+    uint64_t size;
+    /**
+     * Bytes that the backing moves best in; 0: a page.
+     */
+    uint32_t granule;
+    /**
+     * The longest run of pages that one request may have; 0: no limit.
+     */
+    uint32_t max_run;
+};
+
+/**
+ * One page of a run.
+ */
+struct quire_pager_io_page {
+    /**
+     * The page's bytes, `page_size` of them, lent until the request completes. For `put` they must not be written.
+     */
+    void *bytes;
+    /**
+     * Comes as `QUIRE_PAGER_UNTOUCHED`; the pager stores what became of this page.
+     */
+    int32_t status;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+};
+
+/**
+ * A request to move a run of pages of one object.
+ *
+ * The struct and `pages` stay valid until the operation has returned *and* the request has completed. The bytes are
+ * lent until completion: afterwards they are the host's, and a pager keeps no pointer to them.
+ * A request completes when the operation answers anything but `QUIRE_PAGER_PEND`, or else by `complete`.
+ */
+struct quire_pager_io {
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * A set of `QUIRE_IO_…`. Unknown flags may be ignored.
+     */
+    uint32_t flags;
+    /**
+     * Names the request in `complete`, `set_error` and `cancel`. Carries a generation: it is never used twice.
+     */
+    uint64_t token;
+    /**
+     * Page index, in the object, of `pages[0]`.
+     */
+    uint64_t first;
+    /**
+     * Number of pages, at least 1.
+     */
+    uint32_t count;
+    /**
+     * The page that must be moved, as an index into `pages`.
+     */
+    uint32_t required;
+    /**
+     * Bytes in a page.
+     */
+    uint32_t page_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The object's size in bytes as the host knows it. Bytes at and beyond it read as zeros and are never written.
+     */
+    uint64_t object_size;
+    /**
+     * The pages, `count` of them.
+     */
+    struct quire_pager_io_page *pages;
+};
+
+/**
+ * What `has_page` answers.
+ */
+struct quire_pager_extent {
+    /**
+     * Pages directly before the index that could come in the same request.
+     */
+    uint32_t before;
+    /**
+     * Pages directly after it.
+     */
+    uint32_t after;
+};
+
+/**
+ * A request to install pages around a faulting index (S216 to S223). Borrowed until return.
+ *
+ * There is no promise of a second call when a read is followed by a write (S237): pages are to be prepared for `max_prot`.
+ */
+struct quire_pager_populate {
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * Zero.
+     */
+    uint32_t flags;
+    /**
+     * Names the request in the host's page services and in `set_error`.
+     */
+    uint64_t token;
+    /**
+     * The faulting page index.
+     */
+    uint64_t index;
+    /**
+     * In: the first index that is mapped. Out, for `OK`: the first page that was installed.
+     */
+    uint64_t first;
+    /**
+     * In: the last index that is mapped. Out, for `OK`: the last page that was installed. `first <= index <= last`.
+     */
+    uint64_t last;
+    /**
+     * One of `QUIRE_ACCESS_…`.
+     */
+    uint32_t access;
+    /**
+     * The most that the mapping may ever be allowed, as a set of `QUIRE_ACCESS_…`.
+     */
+    uint32_t max_prot;
+    /**
+     * Bytes in a page.
+     */
+    uint32_t page_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+};
+
+/**
+ * Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
+ * than the first version of its major number checks `QUIRE_HAS` first.
+ *
+ * `log`, `set_error` and `complete` may be called on any thread. No service blocks for a pager operation, and none runs
+ * one on the caller's stack.
+ */
+struct quire_pager_host_api {
+    /**
+     * The host's `QUIRE_PAGER_ABI_VERSION`.
+     */
+    uint32_t abi_version;
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * The first argument of every service.
+     */
+    struct quire_pager_host *host;
+    /**
+     * Bytes in a page; a power of two.
+     */
+    uint32_t page_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Writes a line, zero-terminated UTF-8, borrowed until return, to the host's log. `level` is one of `QUIRE_LOG_…`.
+     */
+    void (*log)(struct quire_pager_host *host, uint32_t level, const char *text);
+    /**
+     * Says in words what went wrong: operation, place, name and the system's text. `token` is that of the request; 0 means
+     * the operation that runs on this thread. `text` is copied before the call returns.
+     */
+    void (*set_error)(struct quire_pager_host *host, uint64_t token, const char *text);
+    /**
+     * Completes a request that pended, or is about to (it may come before the operation returns `PEND`). `status` as an
+     * operation's answer; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
+     * operation. Answers `OK`, or `STALE` when the token is not that of a request under way: that is logged and ignored.
+     */
+    int32_t (*complete)(struct quire_pager_host *host, uint64_t token, int32_t status);
+    /**
+     * During populate: allocates a page of the object at `index`, exclusively busied, and lends its bytes until
+     * `page_ready` or the end of populate. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
+     * `BAD`: outside the object; `NOMEM`; `STALE`.
+     */
+    int32_t (*page_insert)(struct quire_pager_host *host, uint64_t token, uint64_t index, void **bytes);
+    /**
+     * During populate: the page inserted at `index` is filled, whole. A page that is not made ready by the end of populate is freed.
+     */
+    int32_t (*page_ready)(struct quire_pager_host *host, uint64_t token, uint64_t index);
+    /**
+     * Answers an extension table of the host by its name, or NULL.
+     */
+    const void *(*get_extension)(struct quire_pager_host *host, const char *id);
+};
+
+/**
+ * What a pager is and can do: the table that its entry function returns.
+ *
+ * Constant, and alive as long as the library is loaded. Append-only: members after `get` are optional, NULL or beyond
+ * `struct_size` means absent. Strings are UTF-8, end in a zero, and are static.
+ *
+ * No operation is called with a lock of the host held; each may block. `ctx` is what `init` stored, `object` what
+ * `open` stored; both are the pager's own and opaque to the host.
+ */
+struct quire_pager_module {
+    /**
+     * `QUIRE_PAGER_MAGIC`.
+     */
+    uint32_t magic;
+    /**
+     * `QUIRE_PAGER_ABI_VERSION` of the header this module was built with.
+     */
+    uint32_t abi_version;
+    /**
+     * `sizeof(struct quire_pager_module)` of that header, in bytes.
+     */
+    uint32_t struct_size;
+    /**
+     * One of `QUIRE_THREADS_…`. Enforced by the host.
+     */
+    uint32_t thread_model;
+    /**
+     * A set of `QUIRE_CAP_…`. Unknown bits are ignored.
+     */
+    uint64_t caps;
+    /**
+     * Short name: lower-case letters, digits, `-` and `_`; not NULL.
+     */
+    const char *name;
+    /**
+     * The pager's own version, for people; may be NULL.
+     */
+    const char *version;
+    /**
+     * One sentence, for people; may be NULL.
+     */
+    const char *description;
+    /**
+     * Called once, before anything else. `host` stays valid until `fini` has returned. `config` is borrowed until return
+     * and may be NULL. Optional: without it `ctx` is NULL. Answers `OK` or an error, with which the load is refused.
+     */
+    int32_t (*init)(const struct quire_pager_host_api *host, const char *config, void **ctx);
+    /**
+     * Called once, after the last close, when no request is under way. The pager's threads must have ended when it returns. Optional.
+     */
+    void (*fini)(void *ctx);
+    /**
+     * Opens what `args` names. `out` comes zeroed with its `struct_size` filled in, is borrowed until return and is read
+     * only when the answer is `OK`. The handle stored there is the pager's until `close`. Mandatory.
+     */
+    int32_t (*open)(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out);
+    /**
+     * Closes an object. No request of it is under way, and none follows. An error is reported to whoever released the
+     * object; the object is closed all the same. Mandatory.
+     */
+    int32_t (*close)(void *ctx, void *object);
+    /**
+     * Fills the pages of a run. The page `io->required` must be filled for an `OK`; each page that was filled gets the
+     * status `OK`, whole: past the end of the data it holds zeros. A neighbour may be left untouched or get an error,
+     * which fails nobody. Mandatory.
+     */
+    int32_t (*get)(void *object, struct quire_pager_io *io);
+    /**
+     * Writes the pages of a run, whose bytes do not change meanwhile. Every page needs a status; `OK` as the answer says
+     * that all pages are written. Nothing at or beyond `io->object_size` may be written. Absent: read-only.
+     */
+    int32_t (*put)(void *object, struct quire_pager_io *io);
+    /**
+     * Says whether the backing has the page, and how many pages before and after it could come in the same request.
+     * `OK` and `out` filled in: it has; `FAIL`: in range, and not there. Absent: every page below the size is there.
+     */
+    int32_t (*has_page)(void *object, uint64_t index, struct quire_pager_extent *out);
+    /**
+     * Installs as many pages as the pager thinks right, through the host's page services, and stores the contiguous
+     * range in `req->first` and `req->last`. Called only for objects opened with `QUIRE_OBJECT_POPULATE`. `BAD`: use `get`.
+     */
+    int32_t (*populate)(void *object, struct quire_pager_populate *req);
+    /**
+     * Stores the size in bytes as it is now. Absent: the size given by `open` stands.
+     */
+    int32_t (*get_size)(void *object, uint64_t *size);
+    /**
+     * Makes the backing `size` bytes long. Absent: the size is fixed.
+     */
+    int32_t (*resize)(void *object, uint64_t size);
+    /**
+     * Makes everything that was put durable before it returns. Absent: a put is durable when it completes.
+     */
+    int32_t (*sync)(void *object);
+    /**
+     * Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed.
+     */
+    int32_t (*prepare_write)(void *object, uint64_t first, uint64_t count);
+    /**
+     * Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled.
+     */
+    int32_t (*cancel)(void *object, uint64_t token);
+    /**
+     * Reserves backing for pages that will be put. Absent: a put finds room or fails.
+     */
+    int32_t (*reserve)(void *object, uint64_t first, uint64_t count);
+    /**
+     * The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do.
+     */
+    int32_t (*free_space)(void *object, uint64_t first, uint64_t count);
+    /**
+     * A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host.
+     */
+    void (*page_inserted)(void *object, uint64_t index);
+    /**
+     * A notice, for accounting: a page is no longer resident.
+     */
+    void (*page_removed)(void *object, uint64_t index);
+    /**
+     * Writes a name for people (a path), zero-terminated and cut to `len` bytes, into `text`. Absent: the name given to open.
+     */
+    int32_t (*path)(void *object, char *text, size_t len);
+    /**
+     * Answers an extension table by its name, or NULL. The table is static. May be absent.
+     */
+    const void *(*get_extension)(void *ctx, const char *id);
+};
+
+/**
+ * The type of the entry function.
+ *
+ * `host_abi_version` is the host's `QUIRE_PAGER_ABI_VERSION`. The function is pure: no side effect, no allocation. It
+ * returns a table that is constant and lives as long as the library is loaded, or NULL, which says "I refuse this host".
+ */
+typedef const struct quire_pager_module *(*quire_pager_entry_fn)(uint32_t host_abi_version);
+
+#endif  /* QUIRE_PAGER_H */

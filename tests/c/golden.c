@@ -1,0 +1,99 @@
+/* Sizes and offsets of the plugin ABI on a 64-bit machine. Generated from pagers/abi/src/golden.rs; do not edit. */
+#include "quire_pager.h"
+
+#define SIZE(type, size) _Static_assert(sizeof(struct type) == (size), "size of " #type)
+#define OFFSET(type, member, at) \
+    _Static_assert(offsetof(struct type, member) == (at), "offset of " #type "." #member)
+
+SIZE(quire_pager_module, 200);
+OFFSET(quire_pager_module, magic, 0);
+OFFSET(quire_pager_module, abi_version, 4);
+OFFSET(quire_pager_module, struct_size, 8);
+OFFSET(quire_pager_module, thread_model, 12);
+OFFSET(quire_pager_module, caps, 16);
+OFFSET(quire_pager_module, name, 24);
+OFFSET(quire_pager_module, version, 32);
+OFFSET(quire_pager_module, description, 40);
+OFFSET(quire_pager_module, init, 48);
+OFFSET(quire_pager_module, fini, 56);
+OFFSET(quire_pager_module, open, 64);
+OFFSET(quire_pager_module, close, 72);
+OFFSET(quire_pager_module, get, 80);
+OFFSET(quire_pager_module, put, 88);
+OFFSET(quire_pager_module, has_page, 96);
+OFFSET(quire_pager_module, populate, 104);
+OFFSET(quire_pager_module, get_size, 112);
+OFFSET(quire_pager_module, resize, 120);
+OFFSET(quire_pager_module, sync, 128);
+OFFSET(quire_pager_module, prepare_write, 136);
+OFFSET(quire_pager_module, cancel, 144);
+OFFSET(quire_pager_module, reserve, 152);
+OFFSET(quire_pager_module, free_space, 160);
+OFFSET(quire_pager_module, page_inserted, 168);
+OFFSET(quire_pager_module, page_removed, 176);
+OFFSET(quire_pager_module, path, 184);
+OFFSET(quire_pager_module, get_extension, 192);
+
+SIZE(quire_pager_host_api, 72);
+OFFSET(quire_pager_host_api, abi_version, 0);
+OFFSET(quire_pager_host_api, struct_size, 4);
+OFFSET(quire_pager_host_api, host, 8);
+OFFSET(quire_pager_host_api, page_size, 16);
+OFFSET(quire_pager_host_api, reserved, 20);
+OFFSET(quire_pager_host_api, log, 24);
+OFFSET(quire_pager_host_api, set_error, 32);
+OFFSET(quire_pager_host_api, complete, 40);
+OFFSET(quire_pager_host_api, page_insert, 48);
+OFFSET(quire_pager_host_api, page_ready, 56);
+OFFSET(quire_pager_host_api, get_extension, 64);
+
+SIZE(quire_pager_open_args, 40);
+OFFSET(quire_pager_open_args, struct_size, 0);
+OFFSET(quire_pager_open_args, flags, 4);
+OFFSET(quire_pager_open_args, token, 8);
+OFFSET(quire_pager_open_args, name, 16);
+OFFSET(quire_pager_open_args, fd, 24);
+OFFSET(quire_pager_open_args, page_size, 28);
+OFFSET(quire_pager_open_args, driver, 32);
+
+SIZE(quire_pager_open_result, 48);
+OFFSET(quire_pager_open_result, struct_size, 0);
+OFFSET(quire_pager_open_result, flags, 4);
+OFFSET(quire_pager_open_result, object, 8);
+OFFSET(quire_pager_open_result, identity, 16);
+OFFSET(quire_pager_open_result, size, 32);
+OFFSET(quire_pager_open_result, granule, 40);
+OFFSET(quire_pager_open_result, max_run, 44);
+
+SIZE(quire_pager_io_page, 16);
+OFFSET(quire_pager_io_page, bytes, 0);
+OFFSET(quire_pager_io_page, status, 8);
+OFFSET(quire_pager_io_page, reserved, 12);
+
+SIZE(quire_pager_io, 56);
+OFFSET(quire_pager_io, struct_size, 0);
+OFFSET(quire_pager_io, flags, 4);
+OFFSET(quire_pager_io, token, 8);
+OFFSET(quire_pager_io, first, 16);
+OFFSET(quire_pager_io, count, 24);
+OFFSET(quire_pager_io, required, 28);
+OFFSET(quire_pager_io, page_size, 32);
+OFFSET(quire_pager_io, reserved, 36);
+OFFSET(quire_pager_io, object_size, 40);
+OFFSET(quire_pager_io, pages, 48);
+
+SIZE(quire_pager_extent, 8);
+OFFSET(quire_pager_extent, before, 0);
+OFFSET(quire_pager_extent, after, 4);
+
+SIZE(quire_pager_populate, 56);
+OFFSET(quire_pager_populate, struct_size, 0);
+OFFSET(quire_pager_populate, flags, 4);
+OFFSET(quire_pager_populate, token, 8);
+OFFSET(quire_pager_populate, index, 16);
+OFFSET(quire_pager_populate, first, 24);
+OFFSET(quire_pager_populate, last, 32);
+OFFSET(quire_pager_populate, access, 40);
+OFFSET(quire_pager_populate, max_prot, 44);
+OFFSET(quire_pager_populate, page_size, 48);
+OFFSET(quire_pager_populate, reserved, 52);
