@@ -12,7 +12,8 @@ pub enum Rank {
     Object = 4,
     Queues = 5,
     Pmap = 6,
-    Frames = 7,
+    Mappings = 7,
+    Frames = 8,
 }
 
 #[cfg(all(debug_assertions, feature = "std", not(loom)))]
@@ -21,12 +22,12 @@ mod held {
     use core::cell::Cell;
 
     std::thread_local! {
-        static HELD: Cell<u8> = const { Cell::new(0) };
+        static HELD: Cell<u16> = const { Cell::new(0) };
     }
 
     pub(in crate::sync) fn acquiring(rank: Rank, blocking: bool) {
         HELD.with(|held| {
-            let bit = 1 << rank as u8;
+            let bit = 1u16 << rank as u8;
             // A try-lock cannot deadlock, so it may go against the order; it still must not be taken twice.
             let forbidden = if blocking { !(bit - 1) } else { bit };
             assert!(held.get() & forbidden == 0, "lock order: taking {rank:?} while holding {:#b}", held.get());
@@ -34,14 +35,14 @@ mod held {
     }
 
     pub(in crate::sync) fn acquired(rank: Rank) {
-        HELD.with(|held| held.set(held.get() | 1 << rank as u8));
+        HELD.with(|held| held.set(held.get() | 1u16 << rank as u8));
     }
 
     pub(in crate::sync) fn released(rank: Rank) {
-        HELD.with(|held| held.set(held.get() & !(1 << rank as u8)));
+        HELD.with(|held| held.set(held.get() & !(1u16 << rank as u8)));
     }
 
-    pub(super) fn any() -> u8 {
+    pub(super) fn any() -> u16 {
         HELD.with(Cell::get)
     }
 }
@@ -53,7 +54,7 @@ mod held {
     pub(in crate::sync) fn acquiring(_rank: Rank, _blocking: bool) {}
     pub(in crate::sync) fn acquired(_rank: Rank) {}
     pub(in crate::sync) fn released(_rank: Rank) {}
-    pub(super) fn any() -> u8 {
+    pub(super) fn any() -> u16 {
         0
     }
 }

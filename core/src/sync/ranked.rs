@@ -15,6 +15,7 @@ const fn rank_of(n: u8) -> Rank {
         4 => Rank::Object,
         5 => Rank::Queues,
         6 => Rank::Pmap,
+        7 => Rank::Mappings,
         _ => Rank::Frames,
     }
 }
@@ -149,9 +150,11 @@ pub type ObjectLock<T> = RankedMutex<T, { Rank::Object as u8 }>;
 pub type ObjectGuard<'a, T> = lock_api::MutexGuard<'a, RawRanked<{ Rank::Object as u8 }>, T>;
 /// Rank 5: the page queues.
 pub type QueueLock<T> = RankedMutex<T, { Rank::Queues as u8 }>;
-/// Rank 6: the translations of one address space, or the mappings of one frame.
+/// Rank 6: translations of one address space.
 pub type PmapLock<T> = RankedMutex<T, { Rank::Pmap as u8 }>;
-/// Rank 7: a free list.
+/// Rank 7: the mappings of one frame.
+pub type MappingLock<T> = RankedMutex<T, { Rank::Mappings as u8 }>;
+/// Rank 8: a free list.
 pub type FrameLock<T> = RankedMutex<T, { Rank::Frames as u8 }>;
 
 #[cfg(all(test, debug_assertions))]
