@@ -105,7 +105,7 @@ pub struct Io {
 
 /// What `has_page` answers.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct Extent {
     /// Pages directly before the index that could come in the same request.

@@ -1,0 +1,164 @@
+//! Errors as the ABI sees them: a status, and a text for people.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::io;
+
+use quire_abi::{
+    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_ERRNO_MIN, QUIRE_PAGER_ERROR, QUIRE_PAGER_FAIL,
+    QUIRE_PAGER_INVALID, QUIRE_PAGER_NOMEM, QUIRE_PAGER_UNSUPPORTED,
+};
+
+/// What an operation of a pager answers.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed: a status for the host, and a sentence for people.
+///
+/// The SDK puts the pager's name, the operation, the object's name and the place in front of the text, and hands it to
+/// the host's `set_error`; the text itself need only say what went wrong and what to do about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    status: i32,
+    text: Cow<'static, str>,
+}
+
+impl Error {
+    /// An input or output error without a cause that has a number: `QUIRE_PAGER_ERROR`.
+    pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_ERROR,
+            text: text.into(),
+        }
+    }
+
+    /// The place lies outside the object: `QUIRE_PAGER_BAD`.
+    pub fn bad(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_BAD,
+            text: text.into(),
+        }
+    }
+
+    /// In range, but the page is not there and cannot be made: `QUIRE_PAGER_FAIL`.
+    pub fn fail(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_FAIL,
+            text: text.into(),
+        }
+    }
+
+    /// Short of something just now; the same request may succeed later: `QUIRE_PAGER_AGAIN`.
+    pub fn again(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_AGAIN,
+            text: text.into(),
+        }
+    }
+
+    /// An argument is wrong: `QUIRE_PAGER_INVALID`.
+    pub fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_INVALID,
+            text: text.into(),
+        }
+    }
+
+    /// This pager does not do that: `QUIRE_PAGER_UNSUPPORTED`.
+    pub fn unsupported(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_UNSUPPORTED,
+            text: text.into(),
+        }
+    }
+
+    /// Memory could not be had: `QUIRE_PAGER_NOMEM`.
+    pub fn nomem(text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            status: QUIRE_PAGER_NOMEM,
+            text: text.into(),
+        }
+    }
+
+    /// The system's error number `errno` (1 to 4095) as the cause; a number outside that range becomes `QUIRE_PAGER_ERROR`.
+    pub fn errno(errno: i32, text: impl Into<Cow<'static, str>>) -> Self {
+        let status = if (1..=-QUIRE_PAGER_ERRNO_MIN).contains(&errno) {
+            -errno
+        } else {
+            QUIRE_PAGER_ERROR
+        };
+        Self {
+            status,
+            text: text.into(),
+        }
+    }
+
+    /// An error with a status of its own, from another layer. `OK` and `PEND` are no errors and become `QUIRE_PAGER_ERROR`.
+    pub fn with_status(status: i32, text: impl Into<Cow<'static, str>>) -> Self {
+        let is_error = status != quire_abi::QUIRE_PAGER_OK && status != quire_abi::QUIRE_PAGER_PEND;
+        Self {
+            status: if is_error { status } else { QUIRE_PAGER_ERROR },
+            text: text.into(),
+        }
+    }
+
+    /// The same error with `what` and a colon in front of its text.
+    #[must_use]
+    pub fn context(mut self, what: impl fmt::Display) -> Self {
+        self.text = format!("{what}: {}", self.text).into();
+        self
+    }
+
+    /// The status that the host gets: one of `QUIRE_PAGER_…`, or a negated `errno`. Never `OK`, never `PEND`.
+    pub fn status(&self) -> i32 {
+        self.status
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Keeps the system's number and text.
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(errno) => Self::errno(errno, error.to_string()),
+            None if error.kind() == io::ErrorKind::OutOfMemory => Self::nomem(error.to_string()),
+            None => Self::new(error.to_string()),
+        }
+    }
+}
+
+/// A panic elsewhere left the data behind a lock in doubt.
+impl<T> From<std::sync::PoisonError<T>> for Error {
+    fn from(_: std::sync::PoisonError<T>) -> Self {
+        Self::new("an earlier panic left the pager's data in doubt; close the object and open it again")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_io_error_keeps_its_number_and_text() {
+        let error = Error::from(io::Error::from_raw_os_error(28));
+        assert_eq!(error.status(), -28);
+        assert!(error.to_string().contains("No space left"), "{error}");
+    }
+
+    #[test]
+    fn success_is_never_an_error_status() {
+        assert_eq!(Error::with_status(0, "x").status(), QUIRE_PAGER_ERROR);
+        assert_eq!(
+            Error::with_status(quire_abi::QUIRE_PAGER_PEND, "x").status(),
+            QUIRE_PAGER_ERROR
+        );
+        assert_eq!(Error::errno(0, "x").status(), QUIRE_PAGER_ERROR);
+        assert_eq!(Error::errno(5000, "x").status(), QUIRE_PAGER_ERROR);
+    }
+}

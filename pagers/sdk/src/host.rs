@@ -1,0 +1,182 @@
+//! The host's services, safe to keep and to share.
+
+use std::ffi::{CStr, CString, c_void};
+use std::mem::{MaybeUninit, offset_of};
+use std::ptr;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use quire_abi::{
+    HostApi, QUIRE_LOG_DEBUG, QUIRE_LOG_ERROR, QUIRE_LOG_INFO, QUIRE_LOG_WARN, QUIRE_PAGER_STALE,
+    QUIRE_PAGER_UNSUPPORTED,
+};
+
+use crate::error::{Error, Result};
+
+/// How much a log line matters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// Something is wrong and somebody must look at it.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Worth knowing.
+    Info,
+    /// For the pager's author.
+    Debug,
+}
+
+impl Level {
+    fn to_abi(self) -> u32 {
+        match self {
+            Self::Error => QUIRE_LOG_ERROR,
+            Self::Warn => QUIRE_LOG_WARN,
+            Self::Info => QUIRE_LOG_INFO,
+            Self::Debug => QUIRE_LOG_DEBUG,
+        }
+    }
+}
+
+/// The host that loaded this pager. Cheap to clone; every service may be called on any thread, and none runs an operation
+/// of a pager.
+///
+/// Once the pager has been finalised the host is gone: a clone that outlives it does nothing.
+#[derive(Debug, Clone)]
+pub struct Host {
+    page_size: u32,
+    abi_version: u32,
+    // Invariant: `Some` exactly from `init` until `fini`, when the table's services may be called. `fini` takes the write
+    // lock, so it waits for services that are under way on other threads.
+    api: Arc<RwLock<Option<HostApi>>>,
+}
+
+impl Host {
+    /// Takes over the host's table. A member that an older host does not have is absent.
+    ///
+    /// # Safety
+    /// `api` is NULL, or points to a table of `struct_size` bytes that stays valid until [`Host::retire`] has returned.
+    pub(crate) unsafe fn adopt(api: *const HostApi) -> Result<Self> {
+        if api.is_null() {
+            return Err(Error::invalid("the host passed no table of services"));
+        }
+        // SAFETY: the caller gives a table whose first two words are always there.
+        let size = unsafe { (&raw const (*api).struct_size).read() } as usize;
+        if size < offset_of!(HostApi, log) {
+            return Err(Error::invalid(format!(
+                "the host's table is {size} bytes long, too short for any version"
+            )));
+        }
+        let mut own = MaybeUninit::<HostApi>::zeroed();
+        // SAFETY: at most `size` bytes are read, which the caller vouches for, and at most `own`'s size written. All-zero
+        // bytes are a valid `HostApi`: absent services and null pointers.
+        let own = unsafe {
+            ptr::copy_nonoverlapping(
+                api.cast::<u8>(),
+                own.as_mut_ptr().cast::<u8>(),
+                size.min(size_of::<HostApi>()),
+            );
+            own.assume_init()
+        };
+        if !own.page_size.is_power_of_two() {
+            return Err(Error::invalid(format!(
+                "the host's page size {} is no power of two",
+                own.page_size
+            )));
+        }
+        Ok(Self {
+            page_size: own.page_size,
+            abi_version: own.abi_version,
+            api: Arc::new(RwLock::new(Some(own))),
+        })
+    }
+
+    /// After this no clone calls the host any more.
+    pub(crate) fn retire(&self) {
+        *self.api.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Bytes in a page; a power of two.
+    pub fn page_size(&self) -> usize {
+        self.page_size as usize
+    }
+
+    /// The host's version of the ABI, `major << 16 | minor`.
+    pub fn abi_version(&self) -> u32 {
+        self.abi_version
+    }
+
+    /// Writes a line to the host's log. Zero bytes in `text` are dropped.
+    pub fn log(&self, level: Level, text: impl std::fmt::Display) {
+        let line = c_string(&text.to_string());
+        self.with(|api| {
+            let log = api.log?;
+            // SAFETY: the table is valid (see `api`), `line` ends in a zero and lives through the call.
+            unsafe { log(api.host, level.to_abi(), line.as_ptr()) };
+            Some(())
+        });
+    }
+
+    /// The host's extension table of this name, or `None`. What it points to is between the host and the extension's
+    /// author; it is valid as long as the host is.
+    pub fn extension(&self, id: &CStr) -> Option<ptr::NonNull<c_void>> {
+        let table = self.with(|api| {
+            let get = api.get_extension?;
+            // SAFETY: the table is valid (see `api`), `id` ends in a zero and lives through the call.
+            Some(unsafe { get(api.host, id.as_ptr()) })
+        })?;
+        ptr::NonNull::new(table.cast_mut())
+    }
+
+    /// Says in words what went wrong with the request `token`; 0 is the operation that runs on this thread.
+    pub(crate) fn set_error(&self, token: u64, text: &str) {
+        let text = c_string(text);
+        self.with(|api| {
+            let set_error = api.set_error?;
+            // SAFETY: the table is valid (see `api`), `text` ends in a zero and the host copies it before it returns.
+            unsafe { set_error(api.host, token, text.as_ptr()) };
+            Some(())
+        });
+    }
+
+    /// Completes the request `token`, whose pages have their statuses. The host's answer; `STALE` when it is gone.
+    pub(crate) fn complete(&self, token: u64, status: i32) -> i32 {
+        self.with(|api| {
+            let complete = api.complete?;
+            // SAFETY: the table is valid (see `api`).
+            Some(unsafe { complete(api.host, token, status) })
+        })
+        .unwrap_or(QUIRE_PAGER_STALE)
+    }
+
+    /// Inserts a page at `index` during the populate request `token`: the host's status, and the page's bytes for `OK`.
+    pub(crate) fn page_insert(&self, token: u64, index: u64) -> (i32, *mut c_void) {
+        let mut bytes = ptr::null_mut();
+        let status = self.with(|api| {
+            let insert = api.page_insert?;
+            // SAFETY: the table is valid (see `api`), `bytes` is a place for the answer.
+            Some(unsafe { insert(api.host, token, index, &mut bytes) })
+        });
+        (status.unwrap_or(QUIRE_PAGER_UNSUPPORTED), bytes)
+    }
+
+    /// Says that the page inserted at `index` is filled.
+    pub(crate) fn page_ready(&self, token: u64, index: u64) -> i32 {
+        self.with(|api| {
+            let ready = api.page_ready?;
+            // SAFETY: the table is valid (see `api`).
+            Some(unsafe { ready(api.host, token, index) })
+        })
+        .unwrap_or(QUIRE_PAGER_UNSUPPORTED)
+    }
+
+    /// Runs `service` while the host's table is valid; `None` when it is gone or lacks the service.
+    fn with<T>(&self, service: impl FnOnce(&HostApi) -> Option<T>) -> Option<T> {
+        let api = self.api.read().unwrap_or_else(PoisonError::into_inner);
+        service(api.as_ref()?)
+    }
+}
+
+/// `text` with a zero at its end and none inside.
+pub(crate) fn c_string(text: &str) -> CString {
+    let bytes: Vec<u8> = text.bytes().filter(|&byte| byte != 0).collect();
+    CString::new(bytes).unwrap_or_default()
+}

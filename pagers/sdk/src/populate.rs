@@ -1,0 +1,145 @@
+//! Requests to install pages around a faulting index.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::slice;
+use std::sync::Arc;
+
+use quire_abi::{
+    Populate, QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
+};
+
+use crate::error::{Error, Result};
+use crate::run::Origin;
+
+/// A set of kinds of access.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Access(u32);
+
+impl Access {
+    /// Whether reading is in the set.
+    pub fn read(self) -> bool {
+        self.0 & QUIRE_ACCESS_READ != 0
+    }
+
+    /// Whether writing is in the set.
+    pub fn write(self) -> bool {
+        self.0 & QUIRE_ACCESS_WRITE != 0
+    }
+
+    /// Whether instruction fetches are in the set.
+    pub fn exec(self) -> bool {
+        self.0 & QUIRE_ACCESS_EXEC != 0
+    }
+}
+
+/// What a populate did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Populated {
+    /// Every page of this range was installed and made ready; it contains the faulting index.
+    Pages(RangeInclusive<u64>),
+    /// Nothing was installed: the host is to use `get`.
+    UseGet,
+    /// The fault is to start over, for instance because somebody else has the faulting page.
+    Refault,
+}
+
+/// A request to install pages around [`PopulateRun::index`], inside [`PopulateRun::window`].
+pub struct PopulateRun<'a> {
+    request: &'a Populate,
+    origin: &'a Arc<Origin>,
+}
+
+impl fmt::Debug for PopulateRun<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PopulateRun").field("request", self.request).finish()
+    }
+}
+
+impl<'a> PopulateRun<'a> {
+    /// Borrows the host's request, after checking it.
+    ///
+    /// # Safety
+    /// `request` is NULL, or a request as the ABI describes it, lent for `'a`.
+    pub(crate) unsafe fn adopt(request: *const Populate, origin: &'a Arc<Origin>) -> Result<Self> {
+        if request.is_null() {
+            return Err(Error::invalid("the host passed no request"));
+        }
+        // SAFETY: the size is the first word of every version of the struct.
+        let size = unsafe { (&raw const (*request).struct_size).read() } as usize;
+        if size < size_of::<Populate>() {
+            return Err(Error::invalid(format!(
+                "the request is {size} bytes long, too short for any version"
+            )));
+        }
+        // SAFETY: as long as this version knows it, and lent for `'a`.
+        let request = unsafe { &*request };
+        if request.flags != 0 {
+            return Err(Error::invalid(format!(
+                "the request has the unknown flags {:#x}",
+                request.flags
+            )));
+        }
+        let inside = request.first <= request.index && request.index <= request.last;
+        if !inside || !request.page_size.is_power_of_two() {
+            return Err(Error::invalid("the request's index, window and page size do not fit"));
+        }
+        Ok(Self { request, origin })
+    }
+
+    /// The faulting page index.
+    pub fn index(&self) -> u64 {
+        self.request.index
+    }
+
+    /// The indices that the faulting entry maps; there is no use in going beyond them.
+    pub fn window(&self) -> RangeInclusive<u64> {
+        self.request.first..=self.request.last
+    }
+
+    /// The access that faulted.
+    pub fn access(&self) -> Access {
+        Access(self.request.access)
+    }
+
+    /// The most that the mapping may ever be allowed. There may be no second call when a write follows a read: prepare
+    /// pages for all of it.
+    pub fn max_protection(&self) -> Access {
+        Access(self.request.max_prot)
+    }
+
+    /// Bytes in a page; a power of two.
+    pub fn page_size(&self) -> usize {
+        self.request.page_size as usize
+    }
+
+    /// Allocates a page of the object at `index` and lends its bytes, to be filled whole before [`PopulateRun::ready`].
+    /// `None`: somebody else has that page, so leave it out. A page that is not made ready is freed when populate ends.
+    pub fn insert(&mut self, index: u64) -> Result<Option<&mut [u8]>> {
+        let (status, bytes) = self.origin.host.page_insert(self.request.token, index);
+        match status {
+            QUIRE_PAGER_OK if bytes.is_null() => Err(Error::new(format!("the host lent no bytes for page {index}"))),
+            // SAFETY: the host lends `page_size` bytes of a page that nobody else can reach until `page_ready` or the end of
+            // populate; the slice borrows `self`, which both of these need.
+            QUIRE_PAGER_OK => Ok(Some(unsafe {
+                slice::from_raw_parts_mut(bytes.cast(), self.page_size())
+            })),
+            QUIRE_PAGER_AGAIN => Ok(None),
+            status => Err(Error::with_status(
+                status,
+                format!("the host did not insert page {index}"),
+            )),
+        }
+    }
+
+    /// The page inserted at `index` is filled.
+    pub fn ready(&mut self, index: u64) -> Result<()> {
+        match self.origin.host.page_ready(self.request.token, index) {
+            QUIRE_PAGER_OK => Ok(()),
+            status => Err(Error::with_status(
+                status,
+                format!("the host did not take page {index}"),
+            )),
+        }
+    }
+}

@@ -1,0 +1,517 @@
+//! A small host for tests: it loads a pager's table and drives it as an engine would, one call at a time.
+//!
+//! No engine and no pages of memory: what a pager answers is there to look at, with the text it gave and what it logged.
+
+use std::collections::BTreeMap;
+use std::ffi::{CStr, CString, c_char, c_void};
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::ptr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::table::abi_size;
+use quire_abi::{
+    Extent, Host, HostApi, Io, IoPage, Module, OpenArgs, OpenResult, Populate, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE,
+    QUIRE_IO_MAY_PEND, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
+    QUIRE_PAGER_PEND, QUIRE_PAGER_STALE, QUIRE_PAGER_UNSUPPORTED, QUIRE_PAGER_UNTOUCHED,
+};
+
+/// Bytes in a page of this host.
+pub const PAGE_SIZE: usize = PAGE_BYTES as usize;
+const PAGE_BYTES: u32 = 4096;
+
+/// A status other than success, and the text that came with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What the pager answered.
+    pub status: i32,
+    /// What it gave to `set_error`.
+    pub text: String,
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "status {}: {}", self.status, self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// What became of one page of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageAnswer {
+    /// The page's status.
+    pub status: i32,
+    /// Its bytes after the request.
+    pub bytes: Vec<u8>,
+}
+
+/// What a get or a put was answered with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The status: the operation's, or the completion's when it pended.
+    pub status: i32,
+    /// Whether the operation pended.
+    pub pended: bool,
+    /// What the pager gave to `set_error`.
+    pub text: String,
+    /// The pages, in order.
+    pub pages: Vec<PageAnswer>,
+}
+
+/// What the host's services have been told. Behind the `host` pointer of the table.
+#[derive(Default)]
+struct Ledger {
+    told: Mutex<Told>,
+    completed: Condvar,
+    next_token: AtomicU64,
+}
+
+#[derive(Default)]
+struct Told {
+    log: Vec<String>,
+    error: String,
+    /// Requests under way, and the status of those that have completed.
+    requests: BTreeMap<u64, Option<i32>>,
+    /// Pages inserted by the populate that runs: their bytes, and whether they are ready.
+    inserted: BTreeMap<u64, (Box<[u8]>, bool)>,
+    /// Pages that somebody else has.
+    taken: Vec<u64>,
+}
+
+impl Ledger {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn token(&self) -> u64 {
+        self.next_token.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Turns a status into a result, taking the text that came with it.
+    fn outcome(&self, status: i32) -> Result<(), Failure> {
+        let text = std::mem::take(&mut self.told().error);
+        if status == QUIRE_PAGER_OK {
+            Ok(())
+        } else {
+            Err(Failure { status, text })
+        }
+    }
+}
+
+/// A loaded pager. Dropping it calls `fini`.
+pub struct TestHost {
+    module: Module,
+    ctx: *mut c_void,
+    // Boxed: the pager and its threads keep their addresses until `fini`.
+    api: Box<HostApi>,
+    ledger: Box<Ledger>,
+}
+
+// SAFETY: the table, the ledger and the pager's state may all be used from any thread; the tests keep to the thread model.
+unsafe impl Send for TestHost {}
+// SAFETY: as above.
+unsafe impl Sync for TestHost {}
+
+impl fmt::Debug for TestHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TestHost")
+            .field("module", &self.module)
+            .finish_non_exhaustive()
+    }
+}
+
+impl TestHost {
+    /// Calls the pager's `init`.
+    pub fn load(module: Module, config: Option<&str>) -> Result<Self, Failure> {
+        let ledger = Box::<Ledger>::default();
+        let api = Box::new(HostApi {
+            abi_version: QUIRE_PAGER_ABI_VERSION,
+            struct_size: abi_size::<HostApi>(),
+            host: (&raw const *ledger).cast_mut().cast(),
+            page_size: PAGE_BYTES,
+            reserved: 0,
+            log: Some(log),
+            set_error: Some(set_error),
+            complete: Some(complete),
+            page_insert: Some(page_insert),
+            page_ready: Some(page_ready),
+            get_extension: None,
+        });
+        let config = config.map(|text| CString::new(text).expect("a configuration holds no zero byte"));
+        let mut ctx = ptr::null_mut();
+        let status = match module.init {
+            // SAFETY: the table and the text are valid, the table until `fini`.
+            Some(init) => unsafe {
+                init(
+                    &*api,
+                    config.as_ref().map_or(ptr::null(), |text| text.as_ptr()),
+                    &mut ctx,
+                )
+            },
+            None => QUIRE_PAGER_OK,
+        };
+        ledger.outcome(status)?;
+        Ok(Self {
+            module,
+            ctx,
+            api,
+            ledger,
+        })
+    }
+
+    /// Opens `name` for reading and writing.
+    pub fn open(&self, name: &str) -> Result<TestObject<'_>, Failure> {
+        self.open_with(Some(name), -1, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)
+    }
+
+    /// Opens a name, a descriptor (-1: none), or both, with the ABI's flags.
+    pub fn open_with(&self, name: Option<&str>, fd: i32, flags: u32) -> Result<TestObject<'_>, Failure> {
+        let name = name.map(|name| CString::new(name).expect("a name holds no zero byte"));
+        let args = OpenArgs {
+            struct_size: abi_size::<OpenArgs>(),
+            flags,
+            token: self.ledger.token(),
+            name: name.as_ref().map_or(ptr::null(), |name| name.as_ptr()),
+            fd,
+            page_size: PAGE_BYTES,
+            driver: ptr::null(),
+        };
+        let mut opened = OpenResult {
+            struct_size: abi_size::<OpenResult>(),
+            flags: 0,
+            object: ptr::null_mut(),
+            identity: [0; 2],
+            size: 0,
+            granule: 0,
+            max_run: 0,
+        };
+        let open = self.module.open.expect("open is mandatory");
+        // SAFETY: the arguments are as the ABI says.
+        let status = unsafe { open(self.ctx, &args, &mut opened) };
+        self.ledger.outcome(status)?;
+        Ok(TestObject { host: self, opened })
+    }
+
+    /// The pager's table.
+    pub fn module(&self) -> &Module {
+        &self.module
+    }
+
+    /// What `init` stored, for calling the table by hand.
+    pub fn ctx(&self) -> *mut c_void {
+        self.ctx
+    }
+
+    /// The table of services that the pager got.
+    pub fn api(&self) -> &HostApi {
+        &self.api
+    }
+
+    /// The lines that the pager logged, so far.
+    pub fn log_lines(&self) -> Vec<String> {
+        self.ledger.told().log.clone()
+    }
+
+    /// The text of the last `set_error` that no call of this host has taken.
+    pub fn take_error(&self) -> String {
+        std::mem::take(&mut self.ledger.told().error)
+    }
+}
+
+impl Drop for TestHost {
+    fn drop(&mut self) {
+        if let Some(fini) = self.module.fini {
+            // SAFETY: every object borrows this host, so all are closed.
+            unsafe { fini(self.ctx) };
+        }
+    }
+}
+
+/// An open object. Dropping it calls `close`.
+#[derive(Debug)]
+pub struct TestObject<'a> {
+    host: &'a TestHost,
+    /// What `open` answered.
+    pub opened: OpenResult,
+}
+
+// SAFETY: as for `TestHost`; the handle may be used from any thread.
+unsafe impl Send for TestObject<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for TestObject<'_> {}
+
+/// A get or a put with everything that can be chosen.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// Index of the first page.
+    pub first: u64,
+    /// The page that must be moved, as a position.
+    pub required: u32,
+    /// The request's flags.
+    pub flags: u32,
+    /// The object's size as the host tells it.
+    pub object_size: u64,
+    /// The bytes that the pages hold before the request.
+    pub pages: Vec<Vec<u8>>,
+}
+
+impl TestObject<'_> {
+    /// Fills `count` pages from `first`; the first is required, and the request may pend.
+    pub fn get(&self, first: u64, count: usize) -> Answer {
+        // Not zeros, so that bytes which nobody wrote are seen.
+        self.get_with(self.transfer(first, vec![vec![0xAA; PAGE_SIZE]; count]))
+    }
+
+    /// Writes pages from `first`. `data` is cut into pages, the last one padded with zeros.
+    pub fn put(&self, first: u64, data: &[u8]) -> Answer {
+        let pages = data.chunks(PAGE_SIZE).map(|chunk| {
+            let mut page = chunk.to_vec();
+            page.resize(PAGE_SIZE, 0);
+            page
+        });
+        self.put_with(self.transfer(first, pages.collect()))
+    }
+
+    /// A transfer with the usual choices.
+    pub fn transfer(&self, first: u64, pages: Vec<Vec<u8>>) -> Transfer {
+        Transfer {
+            first,
+            required: 0,
+            flags: QUIRE_IO_MAY_PEND,
+            object_size: self.opened.size,
+            pages,
+        }
+    }
+
+    /// A get with everything chosen.
+    pub fn get_with(&self, transfer: Transfer) -> Answer {
+        self.run(self.host.module.get.expect("get is mandatory"), transfer)
+    }
+
+    /// A put with everything chosen; unsupported when the pager has no put.
+    pub fn put_with(&self, transfer: Transfer) -> Answer {
+        match self.host.module.put {
+            Some(put) => self.run(put, transfer),
+            None => Answer {
+                status: QUIRE_PAGER_UNSUPPORTED,
+                pended: false,
+                text: "no put".to_owned(),
+                pages: Vec::new(),
+            },
+        }
+    }
+
+    fn run(&self, operation: unsafe extern "C" fn(*mut c_void, *mut Io) -> i32, mut transfer: Transfer) -> Answer {
+        let mut pages: Vec<IoPage> = transfer
+            .pages
+            .iter_mut()
+            .map(|page| IoPage {
+                bytes: page.as_mut_ptr().cast(),
+                status: QUIRE_PAGER_UNTOUCHED,
+                reserved: 0,
+            })
+            .collect();
+        let ledger = &self.host.ledger;
+        let token = ledger.token();
+        let mut io = Io {
+            struct_size: abi_size::<Io>(),
+            flags: transfer.flags,
+            token,
+            first: transfer.first,
+            count: u32::try_from(pages.len()).expect("a run is short"),
+            required: transfer.required,
+            page_size: PAGE_BYTES,
+            reserved: 0,
+            object_size: transfer.object_size,
+            pages: pages.as_mut_ptr(),
+        };
+        ledger.told().requests.insert(token, None);
+        // SAFETY: the handle is open; request, pages and bytes live until this function has seen the completion.
+        let answered = unsafe { operation(self.opened.object, &mut io) };
+        let pended = answered == QUIRE_PAGER_PEND;
+        let mut told = ledger.told();
+        while pended && matches!(told.requests.get(&token), Some(None)) {
+            told = ledger.completed.wait(told).unwrap_or_else(PoisonError::into_inner);
+        }
+        let completed = told.requests.remove(&token).flatten();
+        let text = std::mem::take(&mut told.error);
+        drop(told);
+        let statuses = pages.iter().map(|page| page.status);
+        let pages = statuses
+            .zip(transfer.pages)
+            .map(|(status, bytes)| PageAnswer { status, bytes })
+            .collect();
+        Answer {
+            status: completed.unwrap_or(answered),
+            pended,
+            text,
+            pages,
+        }
+    }
+
+    /// What `has_page` answers; `None` is `QUIRE_PAGER_FAIL`.
+    pub fn has_page(&self, index: u64) -> Result<Option<Extent>, Failure> {
+        let has_page = self.host.module.has_page.expect("the pager has has_page");
+        let mut extent = Extent::default();
+        // SAFETY: the handle is open, and there is a place for the answer.
+        let status = unsafe { has_page(self.opened.object, index, &mut extent) };
+        match self.host.ledger.outcome(status) {
+            Err(failure) if failure.status == quire_abi::QUIRE_PAGER_FAIL => Ok(None),
+            outcome => outcome.map(|()| Some(extent)),
+        }
+    }
+
+    /// The size as it is now.
+    pub fn size(&self) -> Result<u64, Failure> {
+        let get_size = self.host.module.get_size.expect("the pager has get_size");
+        let mut size = 0;
+        // SAFETY: the handle is open, and there is a place for the answer.
+        let status = unsafe { get_size(self.opened.object, &mut size) };
+        self.host.ledger.outcome(status).map(|()| size)
+    }
+
+    /// Sets the size.
+    pub fn resize(&mut self, size: u64) -> Result<(), Failure> {
+        let resize = self.host.module.resize.expect("the pager has resize");
+        // SAFETY: the handle is open.
+        let status = unsafe { resize(self.opened.object, size) };
+        self.host.ledger.outcome(status)?;
+        self.opened.size = size;
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    pub fn sync(&self) -> Result<(), Failure> {
+        let sync = self.host.module.sync.expect("the pager has sync");
+        // SAFETY: the handle is open.
+        let status = unsafe { sync(self.opened.object) };
+        self.host.ledger.outcome(status)
+    }
+
+    /// The object's name, cut to `len` bytes with its zero.
+    pub fn path(&self, len: usize) -> Result<String, Failure> {
+        let path = self.host.module.path.expect("the pager has path");
+        let mut text: Vec<c_char> = vec![1; len];
+        // SAFETY: the handle is open, and the place has `len` bytes.
+        let status = unsafe { path(self.opened.object, text.as_mut_ptr(), len) };
+        self.host.ledger.outcome(status)?;
+        // SAFETY: a success is zero-terminated.
+        Ok(unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned())
+    }
+
+    /// Asks for pages around `index`; somebody else has those in `taken`. The range answered, and the pages made ready.
+    #[allow(clippy::type_complexity, reason = "a pair with no use outside tests")]
+    pub fn populate(
+        &self,
+        index: u64,
+        window: RangeInclusive<u64>,
+        taken: &[u64],
+    ) -> Result<(RangeInclusive<u64>, BTreeMap<u64, Box<[u8]>>), Failure> {
+        let populate = self.host.module.populate.expect("the pager has populate");
+        let ledger = &self.host.ledger;
+        let mut request = Populate {
+            struct_size: abi_size::<Populate>(),
+            flags: 0,
+            token: ledger.token(),
+            index,
+            first: *window.start(),
+            last: *window.end(),
+            access: QUIRE_ACCESS_READ,
+            max_prot: QUIRE_ACCESS_READ | QUIRE_ACCESS_WRITE,
+            page_size: PAGE_BYTES,
+            reserved: 0,
+        };
+        ledger.told().taken = taken.to_vec();
+        ledger.told().requests.insert(request.token, None);
+        // SAFETY: the handle is open, the request is as the ABI says.
+        let status = unsafe { populate(self.opened.object, &mut request) };
+        let mut told = ledger.told();
+        told.requests.remove(&request.token);
+        let inserted = std::mem::take(&mut told.inserted);
+        drop(told);
+        ledger.outcome(status)?;
+        let ready = inserted
+            .into_iter()
+            .filter(|(_, (_, ready))| *ready)
+            .map(|(i, (bytes, _))| (i, bytes));
+        Ok((request.first..=request.last, ready.collect()))
+    }
+}
+
+impl Drop for TestObject<'_> {
+    fn drop(&mut self) {
+        let close = self.host.module.close.expect("close is mandatory");
+        // SAFETY: the handle is open and this is its end.
+        unsafe { close(self.host.ctx, self.opened.object) };
+    }
+}
+
+/// The ledger behind the table.
+///
+/// # Safety
+/// `host` is the pointer of a table made by [`TestHost::load`], whose host lives.
+unsafe fn ledger<'a>(host: *mut Host) -> &'a Ledger {
+    // SAFETY: the caller's promise.
+    unsafe { &*host.cast::<Ledger>() }
+}
+
+unsafe extern "C" fn log(host: *mut Host, _level: u32, text: *const c_char) {
+    // SAFETY: the pager passes the table's host, and a zero-terminated text.
+    let (ledger, text) = unsafe { (ledger(host), CStr::from_ptr(text)) };
+    ledger.told().log.push(text.to_string_lossy().into_owned());
+}
+
+unsafe extern "C" fn set_error(host: *mut Host, _token: u64, text: *const c_char) {
+    // SAFETY: as in `log`.
+    let (ledger, text) = unsafe { (ledger(host), CStr::from_ptr(text)) };
+    ledger.told().error = text.to_string_lossy().into_owned();
+}
+
+unsafe extern "C" fn complete(host: *mut Host, token: u64, status: i32) -> i32 {
+    // SAFETY: as in `log`.
+    let ledger = unsafe { ledger(host) };
+    let answer = match ledger.told().requests.get_mut(&token) {
+        Some(outcome @ None) => {
+            *outcome = Some(status);
+            QUIRE_PAGER_OK
+        }
+        _ => QUIRE_PAGER_STALE,
+    };
+    ledger.completed.notify_all();
+    answer
+}
+
+unsafe extern "C" fn page_insert(host: *mut Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32 {
+    // SAFETY: as in `log`.
+    let mut told = unsafe { ledger(host) }.told();
+    if !told.requests.contains_key(&token) {
+        return QUIRE_PAGER_STALE;
+    }
+    if told.taken.contains(&index) || told.inserted.contains_key(&index) {
+        return QUIRE_PAGER_AGAIN;
+    }
+    let (page, _) = told
+        .inserted
+        .entry(index)
+        .or_insert((vec![0xAA; PAGE_SIZE].into(), false));
+    // SAFETY: the pager passes a place for the answer; the boxed bytes stay where they are until populate ends.
+    unsafe { bytes.write(page.as_mut_ptr().cast()) };
+    QUIRE_PAGER_OK
+}
+
+unsafe extern "C" fn page_ready(host: *mut Host, token: u64, index: u64) -> i32 {
+    // SAFETY: as in `log`.
+    let mut told = unsafe { ledger(host) }.told();
+    if !told.requests.contains_key(&token) {
+        return QUIRE_PAGER_STALE;
+    }
+    match told.inserted.get_mut(&index) {
+        Some((_, ready)) => {
+            *ready = true;
+            QUIRE_PAGER_OK
+        }
+        None => quire_abi::QUIRE_PAGER_BAD,
+    }
+}
