@@ -77,7 +77,10 @@ impl BusyWord {
     #[inline]
     #[must_use]
     pub fn try_exclusive(&self) -> bool {
-        let taken = self.word.compare_exchange(UNBUSIED, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed).is_ok();
+        let taken = self
+            .word
+            .compare_exchange(UNBUSIED, EXCLUSIVE, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok();
         if taken {
             self.record_owner();
         }
@@ -88,7 +91,8 @@ impl BusyWord {
     #[inline]
     #[must_use]
     pub fn try_shared(&self) -> bool {
-        self.update(|word| (word & SHARED != 0).then_some(word + SHARER)).is_some()
+        self.update(|word| (word & SHARED != 0).then_some(word + SHARER))
+            .is_some()
     }
 
     /// Exclusive to unbusied; wakes all sleepers.
@@ -124,7 +128,10 @@ impl BusyWord {
     pub fn try_upgrade(&self) -> bool {
         let upgraded = self
             .update(|word| {
-                assert!(word & SHARED != 0 && word >= SHARER, "try_upgrade of a page that is not shared busied: {word:#x}");
+                assert!(
+                    word & SHARED != 0 && word >= SHARER,
+                    "try_upgrade of a page that is not shared busied: {word:#x}"
+                );
                 (word & !WAITERS == SHARED + SHARER).then_some(EXCLUSIVE | word & WAITERS)
             })
             .is_some();
@@ -141,8 +148,15 @@ impl BusyWord {
     #[inline]
     pub fn release_shared(&self) {
         let was = self.update(|word| {
-            assert!(word & SHARED != 0 && word >= SHARER, "release_shared of a page that is not shared busied: {word:#x}");
-            Some(if word & !WAITERS == SHARED + SHARER { UNBUSIED } else { word - SHARER })
+            assert!(
+                word & SHARED != 0 && word >= SHARER,
+                "release_shared of a page that is not shared busied: {word:#x}"
+            );
+            Some(if word & !WAITERS == SHARED + SHARER {
+                UNBUSIED
+            } else {
+                word - SHARER
+            })
         });
         if was == Some(SHARED + SHARER + WAITERS) {
             unpark_all(&self.word);
@@ -214,7 +228,10 @@ impl BusyWord {
     fn leave_exclusive(&self, to: u32, doing: &str) {
         self.forget_owner();
         let was = self.word.swap(to, Ordering::AcqRel);
-        assert!(was & EXCLUSIVE != 0, "{doing} of a page that is not exclusively busied: {was:#x}");
+        assert!(
+            was & EXCLUSIVE != 0,
+            "{doing} of a page that is not exclusively busied: {was:#x}"
+        );
         if was & WAITERS != 0 {
             unpark_all(&self.word);
         }
@@ -225,7 +242,10 @@ impl BusyWord {
     fn update(&self, step: impl Fn(u32) -> Option<u32>) -> Option<u32> {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
-            match self.word.compare_exchange_weak(word, step(word)?, Ordering::AcqRel, Ordering::Relaxed) {
+            match self
+                .word
+                .compare_exchange_weak(word, step(word)?, Ordering::AcqRel, Ordering::Relaxed)
+            {
                 Ok(was) => return Some(was),
                 Err(now) => word = now,
             }

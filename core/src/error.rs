@@ -47,13 +47,19 @@ impl PagerError {
     /// An error without words.
     #[must_use]
     pub fn bare(cause: Cause) -> Self {
-        Self { cause, text: String::new() }
+        Self {
+            cause,
+            text: String::new(),
+        }
     }
 
     /// An error with words; they are left out when memory for them cannot be had.
     #[must_use]
     pub fn new(cause: Cause, words: fmt::Arguments<'_>) -> Self {
-        Self { cause, text: words_or_nothing(words) }
+        Self {
+            cause,
+            text: words_or_nothing(words),
+        }
     }
 }
 

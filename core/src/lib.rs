@@ -1,4 +1,19 @@
 //! The engine of Quire: maps, memory objects, pages with a busy protocol, and the faults that tie them together.
+//!
+//! Modules in order of dependency, lower ones first:
+//!
+//! | | |
+//! |---|---|
+//! | [`types`], [`error`], [`sync`], [`stats`] | numbers, words, locks, counters |
+//! | [`busy`], [`page`] | the busy protocol, and the page it protects |
+//! | [`machine`], `soft` | what is needed from below; the software MMU |
+//! | [`pager`], [`io`], [`populate`] | what is asked of a pager |
+//! | [`object`], [`flush`] | pages by index; writing them back |
+//! | [`map_entry`], [`map_tree`], [`map_ops`], [`map`] | address spaces |
+//! | [`fault`], [`access`] | resolving faults; reading and writing through a map |
+//! | [`pagedaemon`], [`engine`] | making room; everything together |
+//!
+//! Under `--cfg loom` only what loom models is compiled: [`busy`] and [`sync`].
 #![cfg_attr(not(any(feature = "std", loom)), no_std)]
 
 extern crate alloc;
@@ -7,10 +22,55 @@ pub mod busy;
 pub mod sync;
 
 #[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod access;
+#[cfg(not(loom))]
+pub mod alloc_fallible;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod engine;
+#[cfg(not(loom))]
 pub mod error;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod fault;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod flush;
+#[cfg(not(loom))]
+pub mod io;
 #[cfg(not(loom))]
 pub mod machine;
 #[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod map;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod map_entry;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod map_ops;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod map_tree;
+#[cfg(not(loom))]
+pub mod object;
+#[cfg(not(loom))]
 pub mod page;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+mod page_index;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod pagedaemon;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod pager;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod populate;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod stats;
 #[cfg(not(loom))]
 pub mod types;

@@ -238,15 +238,17 @@ pub trait Machine: Send + Sync + Debug {
     fn page_referenced(&self, page: PageRef) -> bool;
 
     /// Puts the page's bytes into the frame that the machine places for it, which `enter` refused to do without. The page is
-    /// exclusively busied and not mapped. The answer is its frame from here on.
+    /// exclusively busied and not mapped. The answer is its frame from here on: the caller stores it in the page. The old
+    /// frame, if it is another one, has been taken back.
     ///
     /// # Errors
     /// [`Shortage`]; the page keeps its frame.
     fn rehome(&self, page: PageRef, place: Placement) -> Result<Frame, Shortage>;
 
-    /// A new, empty address space for addresses in `range`.
+    /// A new, empty address space for addresses in `range`. Dropping it removes what is mapped in it, as [`Pmap::remove`] does.
     ///
     /// # Errors
-    /// [`Shortage`].
-    fn pmap_create(self: Arc<Self>, range: AddrRange) -> Result<Arc<dyn Pmap>, Shortage>;
+    /// [`Error::NoMemory`](crate::error::Error::NoMemory), or [`Error::Invalid`](crate::error::Error::Invalid) for
+    /// addresses that this machine does not have.
+    fn pmap_create(self: Arc<Self>, range: AddrRange) -> crate::error::Result<Arc<dyn Pmap>>;
 }

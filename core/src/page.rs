@@ -65,12 +65,12 @@ const REFERENCED: u32 = 16;
 pub struct Page {
     /// The busy word.
     pub busy: BusyWord,
-    state: AtomicU32,      // (s), see the edges above
-    object: AtomicU64,     // (o)
-    index: AtomicU64,      // (o)
-    frame: AtomicU64,      // (b)
-    wired: AtomicU32,      // (s)
-    version: AtomicU32,    // (b), raised when the page is freed
+    state: AtomicU32,        // (s), see the edges above
+    object: AtomicU64,       // (o)
+    index: AtomicU64,        // (o)
+    frame: AtomicU64,        // (b)
+    wired: AtomicU32,        // (s)
+    version: AtomicU32,      // (b), raised when the page is freed
     machine: [AtomicU64; 2], // (m)
 }
 

@@ -153,7 +153,10 @@ impl AddrRange {
     /// The range of `len` bytes from `start`; nothing when the end does not fit 64 bits.
     #[must_use]
     pub fn sized(start: VirtAddr, len: u64) -> Option<Self> {
-        Some(Self { start, end: start.checked_add(len)? })
+        Some(Self {
+            start,
+            end: start.checked_add(len)?,
+        })
     }
 
     /// Bytes in the range.

@@ -34,7 +34,10 @@ impl Event {
     pub fn wait(&self) {
         super::assert_no_locks_held("waiting for an event");
         loop {
-            match self.0.compare_exchange(0, WAITED_FOR, Ordering::AcqRel, Ordering::Acquire) {
+            match self
+                .0
+                .compare_exchange(0, WAITED_FOR, Ordering::AcqRel, Ordering::Acquire)
+            {
                 Err(HAPPENED) => return,
                 Ok(_) | Err(_) => park(&self.0, WAITED_FOR),
             }

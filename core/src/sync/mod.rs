@@ -9,19 +9,23 @@
 //! | 3 | amap | anonymous pages of one amap (and of all that share its lock) change |
 //! | 4 | object | the page index or the state of one object changes |
 //! | 5 | page queues | queue links change |
-//! | 6 | pmap | translations of one address space change, or a frame's list of mappings |
-//! | 7 | frames | a free list changes |
+//! | 6 | pmap | translations of one address space change |
+//! | 7 | mappings | the list of one frame's mappings changes |
+//! | 8 | frames | a free list changes |
 //!
 //! A lock may be taken only when no lock of the same or a higher rank is held. The rank is part of the type, and builds
 //! with debug assertions check it. No lock at all is held when a pager is called ([`assert_no_locks_held`]) or when a
 //! thread waits for a page or for I/O.
 
-#[cfg(loom)]
-pub(crate) use loom::sync::atomic;
 #[cfg(not(loom))]
 pub(crate) use core::sync::atomic;
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic;
 
+#[cfg(not(loom))]
+mod call_lock;
 mod event;
+mod gauge;
 mod park;
 mod rank;
 mod word_lock;
@@ -29,18 +33,21 @@ mod word_lock;
 #[cfg(not(loom))]
 mod ranked;
 
+#[cfg(not(loom))]
+pub use call_lock::{CallGuard, CallLock};
 pub use event::Event;
+pub use gauge::Gauge;
 #[cfg(any(not(feature = "std"), doc))]
 #[cfg(not(loom))]
 pub use park::{HostServices, install_host_services};
 pub(crate) use park::{park, unpark_all};
-pub use rank::assert_no_locks_held;
 #[cfg(not(loom))]
 pub use rank::Rank;
+pub use rank::assert_no_locks_held;
 #[cfg(not(loom))]
 pub use ranked::{
-    FrameLock, MapLock, MapReadGuard, MapWriteGuard, ObjectGuard, ObjectLock, PmapLock, QueueLock, RankedMutex,
-    RegistryLock,
+    FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
+    RankedMutex, RegistryLock,
 };
 
 /// The calling thread as a number that is not 0. Recorded as the owner of an exclusively busy page in checking builds (S144).

@@ -24,11 +24,17 @@ mod imp {
     impl Bucket {
         #[cfg(not(loom))]
         const fn new() -> Self {
-            Self { gate: Mutex::new(()), sleepers: Condvar::new() }
+            Self {
+                gate: Mutex::new(()),
+                sleepers: Condvar::new(),
+            }
         }
         #[cfg(loom)]
         fn new() -> Self {
-            Self { gate: Mutex::new(()), sleepers: Condvar::new() }
+            Self {
+                gate: Mutex::new(()),
+                sleepers: Condvar::new(),
+            }
         }
     }
 

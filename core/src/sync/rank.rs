@@ -30,7 +30,11 @@ mod held {
             let bit = 1u16 << rank as u8;
             // A try-lock cannot deadlock, so it may go against the order; it still must not be taken twice.
             let forbidden = if blocking { !(bit - 1) } else { bit };
-            assert!(held.get() & forbidden == 0, "lock order: taking {rank:?} while holding {:#b}", held.get());
+            assert!(
+                held.get() & forbidden == 0,
+                "lock order: taking {rank:?} while holding {:#b}",
+                held.get()
+            );
         });
     }
 

@@ -23,7 +23,9 @@ impl WordMutex {
 
     #[inline]
     pub(crate) fn try_lock(&self) -> bool {
-        self.0.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.0
+            .compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 
     #[inline]
@@ -75,7 +77,10 @@ impl WordRwLock {
     pub(crate) fn try_read(&self) -> bool {
         let word = self.0.load(Ordering::Relaxed);
         word & (LOCKED | WAITING) == 0
-            && self.0.compare_exchange(word, word + READER, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            && self
+                .0
+                .compare_exchange(word, word + READER, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
     }
 
     #[inline]
@@ -94,7 +99,9 @@ impl WordRwLock {
 
     #[inline]
     pub(crate) fn try_write(&self) -> bool {
-        self.0.compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.0
+            .compare_exchange(0, LOCKED, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
     }
 
     #[inline]
@@ -124,7 +131,11 @@ impl WordRwLock {
     /// The last reader is gone and somebody waits: nobody holds the lock, and newcomers queue behind WAITING until it is cleared.
     #[cold]
     fn wake(&self) {
-        if self.0.compare_exchange(WAITING, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        if self
+            .0
+            .compare_exchange(WAITING, 0, Ordering::Relaxed, Ordering::Relaxed)
+            .is_ok()
+        {
             unpark_all(&self.0);
         }
     }
@@ -137,7 +148,10 @@ impl WordRwLock {
                 Some(taken) => (taken, true),
                 None => (word | WAITING, false),
             };
-            match self.0.compare_exchange(word, target, Ordering::Acquire, Ordering::Relaxed) {
+            match self
+                .0
+                .compare_exchange(word, target, Ordering::Acquire, Ordering::Relaxed)
+            {
                 Ok(_) if take => return,
                 Ok(_) => {
                     park(&self.0, target);

@@ -1,0 +1,115 @@
+//! Reading and writing through a map: by copying, and as a simulated processor would.
+
+use crate::error::FaultError;
+use crate::machine::{CpuAccess, CpuStop};
+use crate::map::Map;
+use crate::types::{Access, PAGE_BYTES, VirtAddr};
+
+/// A copy that stopped short.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stopped {
+    /// Bytes that were copied before.
+    pub done: usize,
+    /// Why it went no further.
+    pub error: FaultError,
+}
+
+impl Map {
+    /// Copies from mapped memory at `va` into `to`, faulting pages in but mapping nothing. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// [`Stopped`] with the bytes copied so far and the fault that could not be resolved.
+    pub fn copy_out(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), Stopped> {
+        let machine = self.engine().machine();
+        for_each_page(va, to.len(), |va, piece| {
+            let held = self.hold(va, Access::Read)?;
+            machine.copy_out(held.page(), va.in_page(), &mut to[piece]);
+            held.page().note_referenced();
+            Ok(())
+        })
+    }
+
+    /// Copies `from` into mapped memory at `va`, faulting pages in but mapping nothing; the pages are dirty afterwards. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// As [`Map::copy_out`].
+    pub fn copy_in(&self, va: VirtAddr, from: &[u8]) -> Result<(), Stopped> {
+        let machine = self.engine().machine();
+        for_each_page(va, from.len(), |va, piece| {
+            let held = self.hold(va, Access::Write)?;
+            held.page().note_modified();
+            machine.copy_in(held.page(), va.in_page(), &from[piece]);
+            held.page().note_referenced();
+            Ok(())
+        })
+    }
+
+    /// Loads bytes at `va` as a processor does: through the translations, faulting where there is none. Only on machines with a
+    /// simulated processor.
+    ///
+    /// # Errors
+    /// As [`Map::copy_out`].
+    ///
+    /// # Panics
+    /// On a machine whose pointers are real.
+    pub fn load(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), Stopped> {
+        for_each_page(va, to.len(), |va, piece| {
+            let to = &mut to[piece];
+            self.cpu(va, Access::Read, |va| self.pmap().cpu(va, CpuAccess::Load(to)))
+        })
+    }
+
+    /// Stores bytes at `va` as a processor does. As [`Map::load`].
+    ///
+    /// # Errors
+    /// As [`Map::copy_out`].
+    ///
+    /// # Panics
+    /// As [`Map::load`].
+    pub fn store(&self, va: VirtAddr, from: &[u8]) -> Result<(), Stopped> {
+        for_each_page(va, from.len(), |va, piece| {
+            let from = &from[piece];
+            self.cpu(va, Access::Write, |va| self.pmap().cpu(va, CpuAccess::Store(from)))
+        })
+    }
+
+    /// Tries an access until it goes through, resolving its faults.
+    fn cpu(
+        &self,
+        va: VirtAddr,
+        access: Access,
+        mut attempt: impl FnMut(VirtAddr) -> Result<(), CpuStop>,
+    ) -> Result<(), FaultError> {
+        loop {
+            match attempt(va) {
+                Ok(()) => return Ok(()),
+                Err(CpuStop::Fault) => self.fault(va, access).map(|_| ())?,
+                Err(CpuStop::NoCpu) => panic!(
+                    "machine {} has real pointers; use those",
+                    self.engine().machine().name()
+                ),
+            }
+        }
+    }
+}
+
+/// Calls `each` for every page that `len` bytes from `va` touch, with the address and the piece of the buffer.
+fn for_each_page(
+    va: VirtAddr,
+    len: usize,
+    mut each: impl FnMut(VirtAddr, core::ops::Range<usize>) -> Result<(), FaultError>,
+) -> Result<(), Stopped> {
+    let mut done = 0;
+    while done < len {
+        let Some(at) = va.checked_add(done as u64) else {
+            return Err(Stopped {
+                done,
+                error: FaultError::NotMapped(va),
+            });
+        };
+        let piece = (PAGE_BYTES - at.in_page()).min(len - done);
+        each(at, done..done + piece).map_err(|error| Stopped { done, error })?;
+        done += piece;
+    }
+    Ok(())
+}

@@ -1,0 +1,90 @@
+//! One fault: what was asked, what has been decided over its attempts, and what an attempt can end in.
+
+use alloc::sync::Arc;
+
+use super::Resolved;
+use crate::error::FaultError;
+use crate::map::Map;
+use crate::object::{Object, SharedBusy};
+use crate::page::PageRef;
+use crate::populate::PopulatePlan;
+use crate::types::{Access, PageIndex, VirtAddr};
+
+/// What the page is wanted for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Goal {
+    /// To be mapped.
+    Enter,
+    /// To be kept, shared busied, for a copy.
+    Hold,
+}
+
+/// One fault.
+#[derive(Debug)]
+pub(crate) struct Fault<'m> {
+    // asked
+    pub(super) map: &'m Map,
+    pub(super) va: VirtAddr,
+    pub(super) access: Access,
+    pub(super) goal: Goal,
+    // decided
+    /// It has waited at least once.
+    pub(super) restarted: bool,
+    /// The pager said that populate is not for this fault (S221).
+    pub(super) populate_declined: bool,
+    /// Rounds in a row in which no memory could be freed.
+    pub(super) fruitless: u32,
+}
+
+impl<'m> Fault<'m> {
+    pub(super) fn new(map: &'m Map, va: VirtAddr, access: Access, goal: Goal) -> Self {
+        Self {
+            map,
+            va,
+            access,
+            goal,
+            restarted: false,
+            populate_declined: false,
+            fruitless: 0,
+        }
+    }
+}
+
+/// The end of a fault.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// The page is mapped.
+    Entered(Resolved),
+    /// The page is kept.
+    Held(SharedBusy<Arc<Object>>),
+}
+
+/// The end of an attempt that did not end the fault well.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// The fault fails.
+    Fail(FaultError),
+    /// Wait for this, then start over.
+    Wait(Need),
+}
+
+/// What an attempt could not go on without.
+#[derive(Debug)]
+pub(crate) enum Need {
+    /// A page that is exclusively busied.
+    Page(PageRef),
+    /// A page that is not in memory.
+    Get(Arc<Object>, PageIndex),
+    /// The same, from a pager that installs pages itself.
+    Populate(Arc<Object>, PopulatePlan),
+    /// Memory.
+    Memory,
+    /// Another frame: the machine cannot show this one at that address.
+    Rehome(Arc<Object>, PageIndex),
+}
+
+impl From<FaultError> for Stop {
+    fn from(error: FaultError) -> Self {
+        Self::Fail(error)
+    }
+}

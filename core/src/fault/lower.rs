@@ -1,0 +1,209 @@
+//! Step 3, case 2A: the page is the object's.
+//!
+//! Pages are share-busied under the object's lock, which ensures their identity, and entered after that lock is dropped:
+//! being busied keeps them from going away. Nothing is allocated here, and no pager is called: a page that is not there
+//! is a need.
+
+use super::check::Window;
+use super::verify::Found;
+use super::{Fault, FaultCase, Need, Outcome, Resolved, Stop};
+use crate::error::FaultError;
+use crate::machine::{EnterRun, NotEntered};
+use crate::object::{ObjectState, SharedBusy};
+use crate::page::PageRef;
+use crate::pager::PagerOps;
+use crate::populate::PopulatePlan;
+use crate::stats::Counter;
+use crate::types::{Access, MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
+
+/// The resident pages of a window, each shared busied; dropping it unbusies them.
+#[derive(Debug)]
+pub(super) struct Gathered {
+    pages: [Option<PageRef>; MAX_WINDOW],
+    window: Window,
+}
+
+impl Drop for Gathered {
+    fn drop(&mut self) {
+        for page in self.pages.iter().flatten() {
+            page.busy.release_shared();
+        }
+    }
+}
+
+/// Finds the faulting page and its resident neighbours, and share-busies them.
+pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Result<Gathered, Stop> {
+    let state = found.entry.backing.lock();
+    let mut gathered = Gathered {
+        pages: [None; MAX_WINDOW],
+        window,
+    };
+    gathered.pages[window.centre] = Some(busy_faulting_page(fault, found, &state)?);
+    for (i, place) in gathered.pages.iter_mut().enumerate().take(window.len) {
+        if i != window.centre {
+            // A neighbour that is not there, or busy, is not waited for (N14).
+            *place = state
+                .pages
+                .get(PageIndex(window.first.0 + i as u64))
+                .filter(|page| page.busy.try_shared());
+        }
+    }
+    Ok(gathered)
+}
+
+/// Keeps the faulting page in place of mapping it.
+pub(super) fn hold(fault: &Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
+    let page = busy_faulting_page(fault, found, &found.entry.backing.lock())?;
+    Ok(Outcome::Held(SharedBusy::adopt(
+        page,
+        found.entry.backing.object().clone(),
+    )))
+}
+
+/// The faulting page, shared busied, or what is needed first.
+fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &ObjectState) -> Result<PageRef, Stop> {
+    let object = &found.entry.backing;
+    if let Some(reason) = state.refuses_faults() {
+        return Err(FaultError::Quarantined(reason).into());
+    }
+    if !object.has_index(found.index) {
+        return Err(FaultError::BeyondObject(fault.va).into());
+    }
+    match state.pages.get(found.index) {
+        Some(page) if page.busy.try_shared() => {
+            debug_assert!(page.is_valid(), "a page that is not filled can be shared");
+            Ok(page)
+        }
+        Some(page) => Err(Stop::Wait(Need::Page(page))),
+        None => Err(Stop::Wait(how_to_bring_in(fault, found))),
+    }
+}
+
+fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
+    let object = found.entry.backing.object();
+    if !object.pager().ops().contains(PagerOps::POPULATE) || fault.populate_declined {
+        return Need::Get(object.clone(), found.index);
+    }
+    let first = found.entry.offset.page();
+    let end = (first.0 + pages_of(found.entry.range.len())).min(pages_of(object.size()));
+    let plan = PopulatePlan {
+        index: found.index,
+        first,
+        last: PageIndex(end - 1),
+        access: fault.access,
+        max_prot: found.entry.attr.max_prot,
+    };
+    Need::Populate(object.clone(), plan)
+}
+
+/// Enters the faulting page, which must succeed, and its neighbours, which may.
+pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> Result<Outcome, Stop> {
+    note_what_may_happen(fault, found, pages);
+    let centre = pages.window.centre;
+    let around = run_around(pages, centre);
+    enter_run(fault, found, pages, around.clone(), Some(centre))?;
+    let mut neighbours = around.len() - 1;
+    for run in other_runs(pages, &around) {
+        let len = run.len();
+        // A neighbour that cannot be entered will fault by itself, if it is ever used (N14).
+        if enter_run(fault, found, pages, run, None).is_ok() {
+            neighbours += len;
+        }
+    }
+    let stats = fault.map.engine().stats();
+    stats.add(Counter::NeighboursMapped, neighbours as u64);
+    if !fault.restarted {
+        stats.count(Counter::FaultsResident);
+    }
+    #[allow(clippy::cast_possible_truncation, reason = "less than MAX_WINDOW")]
+    let neighbours = neighbours as u32;
+    Ok(Outcome::Entered(Resolved {
+        case: FaultCase::TwoA,
+        resident: !fault.restarted,
+        neighbours,
+    }))
+}
+
+/// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen.
+fn note_what_may_happen(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) {
+    if found.prot.contains(Prot::WRITE) {
+        for page in pages.pages.iter().flatten() {
+            page.note_writable();
+        }
+    }
+    if fault.access == Access::Write
+        && let Some(page) = pages.pages[pages.window.centre]
+    {
+        page.note_modified();
+    }
+}
+
+type Run = core::ops::Range<usize>;
+
+/// The unbroken run of resident pages that holds the faulting one.
+fn run_around(pages: &Gathered, centre: usize) -> Run {
+    let start = (0..centre)
+        .rev()
+        .take_while(|&i| pages.pages[i].is_some())
+        .last()
+        .unwrap_or(centre);
+    let end = (centre..MAX_WINDOW)
+        .take_while(|&i| pages.pages[i].is_some())
+        .last()
+        .unwrap_or(centre)
+        + 1;
+    start..end
+}
+
+/// The other unbroken runs.
+fn other_runs<'p>(pages: &'p Gathered, around: &Run) -> impl Iterator<Item = Run> + use<'p> {
+    let around = around.clone();
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        loop {
+            let start = (from..MAX_WINDOW).find(|&i| pages.pages[i].is_some())?;
+            let end = (start..MAX_WINDOW)
+                .find(|&i| pages.pages[i].is_none())
+                .unwrap_or(MAX_WINDOW);
+            from = end;
+            if start != around.start {
+                return Some(start..end);
+            }
+        }
+    })
+}
+
+/// Hands one run to the machine. With the faulting page in it, only that page's failure counts.
+fn enter_run(
+    fault: &Fault<'_>,
+    found: &Found<'_>,
+    pages: &Gathered,
+    run: Run,
+    centre: Option<usize>,
+) -> Result<(), Stop> {
+    let mut list = [pages.pages[run.start].unwrap_or_else(|| unreachable!("a run has pages")); MAX_WINDOW];
+    for (to, from) in list.iter_mut().zip(pages.pages[run.clone()].iter().flatten()) {
+        *to = from;
+    }
+    let first_va = found.page_va.0 - pages.window.centre as u64 * PAGE_SIZE;
+    let enter = EnterRun {
+        start: VirtAddr(first_va + run.start as u64 * PAGE_SIZE),
+        pages: &list[..run.len()],
+        prot: found.prot,
+        accessed: centre.map(|centre| (centre - run.start, fault.access)),
+        wired: false,
+        can_fail: true,
+    };
+    let (entered, stopped) = fault.map.pmap().enter(&enter);
+    let needed = centre.map_or(run.len(), |centre| centre - run.start + 1);
+    match stopped {
+        Some(reason) if entered < needed => Err(Stop::Wait(match reason {
+            NotEntered::Shortage => Need::Memory,
+            NotEntered::NotHere => {
+                let index = PageIndex(pages.window.first.0 + (run.start + entered) as u64);
+                Need::Rehome(found.entry.backing.object().clone(), index)
+            }
+        })),
+        _ => Ok(()),
+    }
+}

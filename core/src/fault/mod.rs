@@ -1,0 +1,179 @@
+//! Resolving a fault.
+//!
+//! ```text
+//!             +------------+
+//!   address ->| map entry  |   case 0   nothing mapped, or not allowed          verify
+//!             +------------+
+//!             |  (upper)   |   case 1   anonymous memory over the object        a later layer
+//!             +------------+
+//!             |   object   |   case 2A  the page is the object's                lower
+//!             +------------+
+//! ```
+//!
+//! One attempt runs down the steps with the map's lock held shared, and either ends the fault or says what it needs:
+//!
+//! 1. [`verify`]: find the entry, check the access, find the page's place in the object.
+//! 2. [`check`]: choose the window of neighbours that are mapped along, by the entry's advice.
+//! 3. [`lower`]: find the page and its resident neighbours, share-busy them, enter them.
+//!
+//! What is needed is waited for in one place, [`Fault::wait_for`], holding nothing; then the fault starts over, because
+//! anything may have changed meanwhile: the map, the object's size, the page's identity (rule 3 of the design). Nothing
+//! found in one attempt is carried into the next.
+
+mod check;
+mod ctx;
+mod lower;
+mod verify;
+
+use alloc::sync::Arc;
+
+pub(crate) use ctx::{Fault, Goal, Need, Outcome, Stop};
+
+use crate::busy::BusyMode;
+use crate::error::{Cause, Error, FaultError, PagerError};
+use crate::map::Map;
+use crate::object::{Object, SharedBusy};
+use crate::stats::Counter;
+use crate::sync::assert_no_locks_held;
+use crate::types::{Access, VirtAddr};
+
+/// How a fault was resolved.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Resolved {
+    /// Its case.
+    pub case: FaultCase,
+    /// Whether the page was resident, so that nothing was waited for.
+    pub resident: bool,
+    /// How many resident neighbours were mapped along.
+    pub neighbours: u32,
+}
+
+/// The cases of a fault, by where the page is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FaultCase {
+    /// The page is the object's, and is mapped as it is.
+    TwoA,
+}
+
+impl Map {
+    /// Resolves a fault at `va`: afterwards the access can be tried again. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// See [`FaultError`]: nothing was mapped then.
+    pub fn fault(&self, va: VirtAddr, access: Access) -> Result<Resolved, FaultError> {
+        let stats = self.engine().stats();
+        stats.count(Counter::Faults);
+        match Fault::new(self, va, access, Goal::Enter).run() {
+            Ok(Outcome::Entered(resolved)) => {
+                stats.count(match access {
+                    Access::Write => Counter::Fault2AWrite,
+                    Access::Read | Access::Exec => Counter::Fault2ARead,
+                });
+                Ok(resolved)
+            }
+            Ok(Outcome::Held(_)) => unreachable!("a fault that enters holds nothing"),
+            Err(error) => {
+                stats.count(Counter::FaultsFailed);
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds the page at `va` as a fault would, and keeps it shared busied in place of mapping it.
+    pub(crate) fn hold(&self, va: VirtAddr, access: Access) -> Result<SharedBusy<Arc<Object>>, FaultError> {
+        match Fault::new(self, va, access, Goal::Hold).run()? {
+            Outcome::Held(page) => Ok(page),
+            Outcome::Entered(_) => unreachable!("a fault that holds enters nothing"),
+        }
+    }
+}
+
+/// Rounds without any progress after which memory is given up for lost.
+const FRUITLESS_ROUNDS: u32 = 3;
+
+impl Fault<'_> {
+    fn run(mut self) -> Result<Outcome, FaultError> {
+        assert_no_locks_held("resolving a fault");
+        loop {
+            match self.attempt() {
+                Ok(outcome) => return Ok(outcome),
+                Err(Stop::Fail(error)) => return Err(error),
+                Err(Stop::Wait(need)) => {
+                    self.wait_for(need)?;
+                    self.restarted = true;
+                    self.map.engine().stats().count(Counter::FaultRestarts);
+                }
+            }
+        }
+    }
+
+    /// Steps 1 to 3, without blocking but for the locks.
+    fn attempt(&mut self) -> Result<Outcome, Stop> {
+        let entries = self.map.read();
+        let found = verify::find_entry(self, &entries)?;
+        match self.goal {
+            Goal::Hold => lower::hold(self, &found),
+            Goal::Enter => {
+                let window = check::window(&found);
+                let pages = lower::gather(self, &found, window)?;
+                lower::enter(self, &found, &pages)
+            }
+        }
+    }
+
+    /// The one place where a fault waits. Nothing is held.
+    fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
+        match need {
+            Need::Page(page) => {
+                self.map.engine().stats().count(Counter::BusyWaits);
+                page.busy.sleep(BusyMode::Shared);
+                Ok(())
+            }
+            Need::Get(object, index) => match object.page_in(index) {
+                Ok(_) => Ok(()),
+                Err(Error::NoMemory) => self.wait_for_memory(),
+                Err(Error::Pager(error)) => Err(self.pager_failed(index, error)),
+                Err(error) => unreachable!("paging in failed without a pager's answer: {error}"),
+            },
+            Need::Populate(object, plan) => match object.populate(plan) {
+                Ok(installed) => {
+                    self.populate_declined = !installed;
+                    Ok(())
+                }
+                Err(error) => Err(self.pager_failed(plan.index, error)),
+            },
+            Need::Memory => self.wait_for_memory(),
+            Need::Rehome(object, index) => match object.rehome(index) {
+                Ok(()) => Ok(()),
+                Err(_) => self.wait_for_memory(),
+            },
+        }
+    }
+
+    /// Makes room, and gives up after some rounds in which there was none to make (N14).
+    fn wait_for_memory(&mut self) -> Result<(), FaultError> {
+        match self.map.engine().make_room() {
+            Ok(()) => {
+                self.fruitless = 0;
+                Ok(())
+            }
+            Err(error) => {
+                self.fruitless += 1;
+                if self.fruitless < FRUITLESS_ROUNDS {
+                    Ok(())
+                } else {
+                    Err(error)
+                }
+            }
+        }
+    }
+
+    fn pager_failed(&self, index: crate::types::PageIndex, error: PagerError) -> FaultError {
+        match error.cause {
+            // The backing shrank behind our back: to the program, the object ends before the address.
+            Cause::OutOfRange => FaultError::BeyondObject(self.va),
+            Cause::BrokenPromise => FaultError::Quarantined(error.text),
+            _ => FaultError::Pager { index, error },
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The right to change a page's state, as a value (rule: completing work is consuming the guard).
+
+use core::borrow::Borrow;
+use core::fmt;
+use core::mem::ManuallyDrop;
+
+use super::Object;
+use crate::busy::BusyMode;
+use crate::error::{Error, Result};
+use crate::machine::{Placement, Reserve};
+use crate::page::{self, PageRef};
+use crate::types::PageIndex;
+
+/// A page of an object, exclusively busied by whoever has this.
+///
+/// Dropping it unbusies the page and wakes its waiters; a page that has not been filled is freed instead, as nobody may
+/// see it (S107, S142). No lock may be held then.
+pub struct ExclusiveBusy<O: Borrow<Object>> {
+    page: PageRef,
+    object: O,
+}
+
+/// A page of an object, shared busied by whoever has this. Dropping it leaves the sharers.
+pub struct SharedBusy<O: Borrow<Object>> {
+    page: PageRef,
+    object: O,
+}
+
+impl<O: Borrow<Object>> ExclusiveBusy<O> {
+    /// Busies the page at `index` if it is there and nobody has it busied. `state` proves that the object is locked, so
+    /// that the identity cannot have changed.
+    pub(crate) fn try_resident(object: O, state: &super::ObjectState, index: PageIndex) -> Option<Self> {
+        let page = state.pages.get(index)?;
+        page.busy.try_exclusive().then_some(Self { page, object })
+    }
+
+    /// A new page, fake and clean, in the object at `index`, where there is none (S103, S139).
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; [`Error::InUse`] when somebody else was quicker.
+    pub(crate) fn insert_new(object: O, index: PageIndex, reserve: Reserve) -> Result<Self> {
+        let this = object.borrow();
+        let machine = this.engine.machine();
+        let place = Placement { owner: this.id, index };
+        let frame = machine.frame_alloc(place, reserve).ok_or(Error::NoMemory)?;
+        let Some(page) = page::allocate(frame) else {
+            machine.frame_free(frame);
+            return Err(Error::NoMemory);
+        };
+        let inserted = {
+            let mut state = this.lock();
+            if state.pages.get(index).is_some() {
+                Err(Error::InUse("the page is resident already"))
+            } else {
+                state
+                    .pages
+                    .insert(index, page)
+                    .inspect(|()| page.enter_object(this.id, index))
+            }
+        };
+        if let Err(error) = inserted {
+            machine.frame_free(frame);
+            page::free(page);
+            return Err(error);
+        }
+        Ok(Self { page, object })
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn page(&self) -> PageRef {
+        self.page
+    }
+
+    /// The object it belongs to.
+    #[must_use]
+    pub fn object(&self) -> &Object {
+        self.object.borrow()
+    }
+
+    /// Keeps the page busied, but lets others share it (S245).
+    #[must_use]
+    pub fn downgrade(self) -> SharedBusy<O> {
+        debug_assert!(self.page.is_valid(), "an unfilled page is not shared");
+        let (page, object) = self.take_apart();
+        page.busy.downgrade();
+        SharedBusy { page, object }
+    }
+
+    /// Takes the page out of its object and frees it. It must not be mapped. What it held is gone: dirty pages are the caller's decision.
+    pub(crate) fn free(self) {
+        let (page, object) = self.take_apart();
+        free_page(object.borrow(), page);
+    }
+
+    fn take_apart(self) -> (PageRef, O) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped, so the object is moved out exactly once; the page reference is Copy.
+        (this.page, unsafe { core::ptr::read(&raw const this.object) })
+    }
+}
+
+fn free_page(object: &Object, page: PageRef) {
+    {
+        let mut state = object.lock();
+        let removed = state.pages.remove(page.index());
+        debug_assert!(
+            removed.is_some_and(|removed| core::ptr::eq(removed, page)),
+            "freed a page that is not in its object"
+        );
+        page.leave_object();
+    }
+    object.engine.machine().frame_free(page.frame());
+    page::free(page);
+}
+
+impl<O: Borrow<Object>> Drop for ExclusiveBusy<O> {
+    fn drop(&mut self) {
+        if self.page.is_valid() {
+            self.page.busy.release_exclusive();
+        } else {
+            free_page(self.object.borrow(), self.page);
+        }
+    }
+}
+
+impl<O: Borrow<Object>> SharedBusy<O> {
+    /// Takes over a page that the caller has just shared busied, with its identity checked.
+    pub(crate) fn adopt(page: PageRef, object: O) -> Self {
+        page.busy.assert_shared();
+        Self { page, object }
+    }
+
+    /// The page.
+    #[must_use]
+    pub fn page(&self) -> PageRef {
+        self.page
+    }
+
+    /// The object it belongs to.
+    #[must_use]
+    pub fn object(&self) -> &Object {
+        self.object.borrow()
+    }
+}
+
+impl<O: Borrow<Object>> Drop for SharedBusy<O> {
+    fn drop(&mut self) {
+        self.page.busy.release_shared();
+    }
+}
+
+impl<O: Borrow<Object>> fmt::Debug for ExclusiveBusy<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "ExclusiveBusy({}, page {})",
+            self.object.borrow().id,
+            self.page.index()
+        )
+    }
+}
+
+impl<O: Borrow<Object>> fmt::Debug for SharedBusy<O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "SharedBusy({}, page {})", self.object.borrow().id, self.page.index())
+    }
+}
+
+impl Object {
+    /// Busies the page at `index` exclusively, sleeping while others have it; nothing if it is not in memory. After each
+    /// sleep the page is looked up anew. May block; no lock may be held.
+    #[must_use]
+    pub fn busy_resident<O: Borrow<Self> + Clone>(object: &O, index: PageIndex) -> Option<ExclusiveBusy<O>> {
+        let this: &Self = object.borrow();
+        loop {
+            let page = {
+                let state = this.lock();
+                let page = state.pages.get(index)?;
+                if let Some(busy) = ExclusiveBusy::try_resident(object.clone(), &state, index) {
+                    return Some(busy);
+                }
+                page
+            };
+            this.engine.stats().count(crate::stats::Counter::BusyWaits);
+            page.busy.sleep(BusyMode::Exclusive);
+        }
+    }
+}

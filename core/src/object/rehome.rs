@@ -1,0 +1,29 @@
+//! Giving a page the frame that the machine wants it to have.
+
+use alloc::sync::Arc;
+
+use super::Object;
+use crate::error::{Error, Result};
+use crate::machine::Placement;
+use crate::types::{PageIndex, Prot};
+
+impl Object {
+    /// Removes every mapping of page `index` and moves its bytes into the frame that the machine places for it. A page that is
+    /// gone meanwhile is no error. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; the page keeps its frame and its bytes.
+    pub(crate) fn rehome(self: &Arc<Self>, index: PageIndex) -> Result<()> {
+        let Some(busy) = Self::busy_resident(&&**self, index) else {
+            return Ok(());
+        };
+        let page = busy.page();
+        let machine = self.engine.machine();
+        machine.page_protect(page, Prot::empty()).record(page);
+        let frame = machine
+            .rehome(page, Placement { owner: self.id, index })
+            .map_err(|_| Error::NoMemory)?;
+        page.set_frame(frame);
+        Ok(())
+    }
+}

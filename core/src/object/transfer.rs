@@ -1,0 +1,188 @@
+//! A request as the engine sees it: the busy pages, the loan of their bytes, and what to do with them afterwards.
+//!
+//! One path for answers that come at once and for those that come later (S146): [`Transfer::run`] always waits for the
+//! completion and then settles.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::{ExclusiveBusy, Object, Paging};
+use crate::error::{Cause, Error, PagerError, Result};
+use crate::io::{Direction, Io, IoPlan, PageOutcome};
+use crate::machine::{Loan, Purpose};
+use crate::page::PageRef;
+use crate::pager::Answer;
+use crate::stats::Counter;
+use crate::sync::assert_no_locks_held;
+
+/// The last bytes of a page that is lent to be filled hold this pattern, and a filled page that still does was not filled:
+/// the classic short read. Odd enough not to be anybody's data.
+const UNFILLED: [u8; 32] = *b"\xa7\x1f\x02\xe9\x5cquire: unfilled\x8d\x33\xf0\x64\xbe\x09\xd1\x7a\x46\xcb\x92\x15";
+
+/// A run of busy pages on its way to or from the pager.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    pages: Vec<ExclusiveBusy<Arc<Object>>>,
+    refs: Vec<PageRef>,
+    plan: IoPlan,
+    paging: Paging,
+}
+
+impl Transfer {
+    /// A transfer of contiguous busy pages; `required` is an index into them.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; the pages are let go.
+    pub(crate) fn new(
+        paging: Paging,
+        direction: Direction,
+        pages: Vec<ExclusiveBusy<Arc<Object>>>,
+        required: usize,
+    ) -> Result<Self> {
+        let mut refs = Vec::new();
+        crate::alloc_fallible::try_reserve(&mut refs, pages.len())?;
+        refs.extend(pages.iter().map(ExclusiveBusy::page));
+        let plan = IoPlan {
+            direction,
+            first: refs[0].index(),
+            required,
+            object_size: paging.object().size(),
+            reclaiming: false,
+        };
+        Ok(Self {
+            pages,
+            refs,
+            plan,
+            paging,
+        })
+    }
+
+    /// Hands the run to the pager, waits for its completion, and settles every page: filled ones become valid, unfilled
+    /// ones are freed, written ones clean. Returns how many pages were moved. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`], or the pager's answer. Pages other than the required one may have been moved all the same.
+    pub(crate) fn run(self) -> Result<u64> {
+        assert_no_locks_held("calling a pager");
+        let object = self.paging.object().clone();
+        let purpose = match self.plan.direction {
+            Direction::Get => Purpose::Fill,
+            Direction::Put => Purpose::Read,
+        };
+        let loan = object
+            .engine
+            .machine()
+            .lend(&self.refs, purpose)
+            .map_err(|_| Error::NoMemory)?;
+        let Some(io) = Io::new(self.plan, &loan).map(Arc::new) else {
+            object.engine.machine().take_back(&self.refs, loan, &|_| false);
+            return Err(Error::NoMemory);
+        };
+        let answer = self.ask(&object, &io, &loan);
+        let moved = self.settle(&object, &io, loan);
+        match answer {
+            Ok(()) => Ok(moved),
+            Err(error) => {
+                object.note_pager_error(&error);
+                Err(error.into())
+            }
+        }
+    }
+
+    fn ask(&self, object: &Object, io: &Arc<Io>, loan: &Loan) -> Result<(), PagerError> {
+        let stats = object.engine.stats();
+        let answer = match self.plan.direction {
+            Direction::Get => {
+                for bytes in &loan.bytes {
+                    mark_unfilled(*bytes);
+                }
+                stats.count(Counter::Gets);
+                object.pager.get(io)
+            }
+            Direction::Put => {
+                for page in &self.refs {
+                    page.put_begins();
+                }
+                stats.count(Counter::Puts);
+                object.pager.put(io)
+            }
+        };
+        if let Answer::Done(answer) = answer {
+            // A completion that came first stands: the pager answered twice, and the bridge has said so.
+            io.complete(answer);
+        }
+        io.wait()?;
+        self.check_promise(object, io, loan)
+    }
+
+    /// The pager says it moved what was asked for: is it so?
+    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan) -> Result<(), PagerError> {
+        let broken = |what: core::fmt::Arguments<'_>| {
+            Err(PagerError::new(
+                Cause::BrokenPromise,
+                format_args!("{}: {what}", object.describe()),
+            ))
+        };
+        let required = self.plan.required;
+        let index = self.refs[required].index();
+        match self.plan.direction {
+            Direction::Get => {
+                if io.outcome(required) != PageOutcome::Done {
+                    return broken(format_args!(
+                        "get answered OK but did not fill page {index}, which was required"
+                    ));
+                }
+                let short = (0..io.len()).find(|&i| io.outcome(i) == PageOutcome::Done && is_unfilled(loan.bytes[i]));
+                if let Some(i) = short {
+                    io.page_failed(i);
+                    let index = self.refs[i].index();
+                    return broken(format_args!(
+                        "get says page {index} is filled, but its last bytes were not written"
+                    ));
+                }
+            }
+            Direction::Put => {
+                if let Some(i) = (0..io.len()).find(|&i| io.outcome(i) != PageOutcome::Done) {
+                    let index = self.refs[i].index();
+                    return broken(format_args!("put answered OK but did not write page {index}"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle(self, object: &Object, io: &Io, loan: Loan) -> u64 {
+        let moved = |i: usize| io.outcome(i) == PageOutcome::Done;
+        object.engine.machine().take_back(&self.refs, loan, &moved);
+        let mut count = 0;
+        for (i, busy) in self.pages.into_iter().enumerate().filter(|(i, _)| moved(*i)) {
+            match self.plan.direction {
+                Direction::Get => busy.page().mark_valid(),
+                Direction::Put => busy.page().put_succeeded(),
+            }
+            debug_assert!(core::ptr::eq(busy.page(), self.refs[i]));
+            count += 1;
+        }
+        let counter = match self.plan.direction {
+            Direction::Get => Counter::PagesIn,
+            Direction::Put => Counter::PagesOut,
+        };
+        object.engine.stats().add(counter, count);
+        count
+    }
+}
+
+fn tail(page: core::ptr::NonNull<u8>) -> *mut u8 {
+    // SAFETY: lent bytes are a whole page, so its last bytes lie inside the same allocation.
+    unsafe { page.as_ptr().add(crate::types::PAGE_BYTES - UNFILLED.len()) }
+}
+
+fn mark_unfilled(page: core::ptr::NonNull<u8>) {
+    // SAFETY: the loan is ours to fill and has not been handed on yet; the tail of a page has room for the pattern.
+    unsafe { tail(page).copy_from_nonoverlapping(UNFILLED.as_ptr(), UNFILLED.len()) }
+}
+
+fn is_unfilled(page: core::ptr::NonNull<u8>) -> bool {
+    // SAFETY: the request has completed, so the bytes are ours again, and `mark_unfilled` initialised the tail.
+    unsafe { core::slice::from_raw_parts(tail(page), UNFILLED.len()) == UNFILLED }
+}

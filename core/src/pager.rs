@@ -1,0 +1,148 @@
+//! What the engine asks of a pager.
+//!
+//! A [`Pager`] here is one opened object's backing: the engine holds one for each object. Plugins come in through the
+//! bridge, which puts their table behind this trait; a program in Rust may implement it directly.
+//!
+//! # Rules of the border
+//!
+//! - No engine lock is held over a call; only busy pages are, and the object's count of paging in progress (rule 1 of the design).
+//! - Every operation may block, and may run on any thread.
+//! - The engine checks what it can of every answer. An answer with [`Cause::BrokenPromise`](crate::error::Cause) quarantines the object.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::fmt::Debug;
+
+use crate::error::PagerError;
+use crate::io::Io;
+use crate::populate::Populate;
+use crate::types::PageIndex;
+
+bitflags::bitflags! {
+    /// What a pager has beyond get and close.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct PagerOps: u32 {
+        /// Pages can be written: without it the object is read-only.
+        const PUT = 1;
+        /// It can say which pages exist, and how many neighbours come cheaply.
+        const HAS_PAGE = 2;
+        /// Pages come through `populate` first (S212).
+        const POPULATE = 4;
+        /// It can tell its size anew.
+        const SIZE = 8;
+        /// Its size can be changed.
+        const RESIZE = 16;
+        /// It can make what was put durable.
+        const SYNC = 32;
+        /// It may answer [`Answer::Pending`].
+        const ASYNC = 64;
+    }
+}
+
+/// How an operation on a run answered.
+#[derive(Debug)]
+pub enum Answer {
+    /// It has been done, or has failed.
+    Done(Result<(), PagerError>),
+    /// It was started; [`Io::complete`] follows, or has been called already.
+    Pending,
+}
+
+/// Neighbours that could come along with a page.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Extent {
+    /// Pages directly before it.
+    pub before: u32,
+    /// Pages directly after it.
+    pub after: u32,
+}
+
+/// How populate answered.
+#[derive(Debug)]
+pub enum Populated {
+    /// These pages are there now, all of them, in one piece: from the first to the last.
+    Range(PageIndex, PageIndex),
+    /// Not this time: take the ordinary path (S221).
+    UseGet,
+    /// Start the fault again.
+    Restart,
+    /// The fault fails (S222).
+    Failed(PagerError),
+}
+
+/// The backing of one object.
+pub trait Pager: Send + Sync + Debug {
+    /// A name for people: pager and thing, such as `vnode /etc/hosts`.
+    fn describe(&self) -> String;
+
+    /// Which optional operations there are. Does not change.
+    fn ops(&self) -> PagerOps;
+
+    /// The longest run, in pages, of one request; at least 1.
+    fn max_run(&self) -> u32;
+
+    /// Fills the pages of `io`, and says with [`Io::page_done`] which. [`Io::required`] must be among them for an `Ok`.
+    fn get(&self, io: &Arc<Io>) -> Answer;
+
+    /// Writes the pages of `io`, whose bytes do not change meanwhile, and says with [`Io::page_done`] which. Never called without [`PagerOps::PUT`].
+    fn put(&self, io: &Arc<Io>) -> Answer {
+        let _ = io;
+        unsupported("put")
+    }
+
+    /// Whether the backing has a page. Never called without [`PagerOps::HAS_PAGE`].
+    ///
+    /// # Errors
+    /// The pager's.
+    fn has_page(&self, index: PageIndex) -> Result<Option<Extent>, PagerError> {
+        let _ = index;
+        Ok(Some(Extent::default()))
+    }
+
+    /// Installs pages. Never called without [`PagerOps::POPULATE`].
+    fn populate(&self, request: &Arc<Populate>) -> Populated {
+        let _ = request;
+        Populated::UseGet
+    }
+
+    /// The size in bytes as it is now. Never called without [`PagerOps::SIZE`].
+    ///
+    /// # Errors
+    /// The pager's.
+    fn size(&self) -> Result<u64, PagerError> {
+        Err(PagerError::bare(crate::error::Cause::Unsupported))
+    }
+
+    /// Makes the backing `size` bytes long. Never called without [`PagerOps::RESIZE`].
+    ///
+    /// # Errors
+    /// The pager's.
+    fn resize(&self, size: u64) -> Result<(), PagerError> {
+        let _ = size;
+        Err(PagerError::bare(crate::error::Cause::Unsupported))
+    }
+
+    /// Makes what was put durable. Never called without [`PagerOps::SYNC`].
+    ///
+    /// # Errors
+    /// The pager's.
+    fn sync(&self) -> Result<(), PagerError> {
+        Ok(())
+    }
+
+    /// The last call: nothing is under way, nothing follows.
+    ///
+    /// # Errors
+    /// The pager's; the object is closed all the same.
+    fn close(&self) -> Result<(), PagerError> {
+        Ok(())
+    }
+}
+
+fn unsupported(operation: &str) -> Answer {
+    use crate::error::Cause;
+    Answer::Done(Err(PagerError::new(
+        Cause::Unsupported,
+        format_args!("the pager has no operation `{operation}`"),
+    )))
+}

@@ -1,0 +1,111 @@
+//! Counters. Kept in shards, one cache line and more each, so that threads that fault at the same time do not meet here.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use crate::sync::current_thread;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident => $field:ident,)*) => {
+        /// What is counted.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+        pub enum Counter {
+            $($(#[$doc])* $name,)*
+        }
+
+        /// The counts at one moment; each is exact, all together are not a snapshot.
+        #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+        pub struct Counts {
+            $($(#[$doc])* pub $field: u64,)*
+        }
+
+        const COUNTERS: usize = [$(Counter::$name),*].len();
+
+        impl Stats {
+            /// Adds up all shards.
+            #[must_use]
+            pub fn counts(&self) -> Counts {
+                Counts { $($field: self.sum(Counter::$name),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Faults that were asked for.
+    Faults => faults,
+    /// Faults resolved as case 2A, a page of a shared object, for a read.
+    Fault2ARead => faults_2a_read,
+    /// Faults resolved as case 2A, a page of a shared object, for a write.
+    Fault2AWrite => faults_2a_write,
+    /// Faults that found their page resident at the first try.
+    FaultsResident => faults_resident,
+    /// Faults that failed.
+    FaultsFailed => faults_failed,
+    /// Times a fault started over after it had waited.
+    FaultRestarts => fault_restarts,
+    /// Resident neighbours mapped along.
+    NeighboursMapped => neighbours_mapped,
+    /// Calls of a pager's get.
+    Gets => gets,
+    /// Pages brought in by get.
+    PagesIn => pages_in,
+    /// Calls of a pager's put.
+    Puts => puts,
+    /// Pages written by put.
+    PagesOut => pages_out,
+    /// Calls of a pager's populate.
+    Populates => populates,
+    /// Pages brought in by populate.
+    PagesPopulated => pages_populated,
+    /// Waits for a busy page.
+    BusyWaits => busy_waits,
+    /// Waits for memory.
+    MemoryWaits => memory_waits,
+    /// Clean pages given up to make room.
+    PagesReclaimed => pages_reclaimed,
+    /// Errors that pagers answered.
+    PagerErrors => pager_errors,
+    /// Promises that pagers broke.
+    BrokenPromises => broken_promises,
+}
+
+const SHARDS: usize = 16;
+
+#[derive(Debug)]
+#[repr(align(128))]
+struct Shard([AtomicU64; COUNTERS]);
+
+/// The counters of one engine.
+#[derive(Debug)]
+pub struct Stats([Shard; SHARDS]);
+
+impl Stats {
+    pub(crate) const fn new() -> Self {
+        Self([const { Shard([const { AtomicU64::new(0) }; COUNTERS]) }; SHARDS])
+    }
+
+    /// Counts `n`.
+    #[inline]
+    pub fn add(&self, counter: Counter, n: u64) {
+        self.0[shard()].0[counter as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// Counts one.
+    #[inline]
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    fn sum(&self, counter: Counter) -> u64 {
+        self.0
+            .iter()
+            .map(|shard| shard.0[counter as usize].load(Ordering::Relaxed))
+            .sum()
+    }
+}
+
+#[inline]
+#[allow(clippy::cast_possible_truncation, reason = "only the low bits choose the shard")]
+fn shard() -> usize {
+    current_thread() as usize % SHARDS
+}
