@@ -1,0 +1,197 @@
+//! The host as a plugin sees it: the table of services, and what they do.
+//!
+//! Every service may be called on any thread, also on one of the plugin's own. None of them blocks for a pager operation
+//! or runs one, none panics, and a NULL host is ignored.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use core::ffi::{c_char, c_void};
+use core::fmt;
+use core::ptr;
+
+use quire_abi as abi;
+use quire_core::error::words_or_nothing;
+use quire_core::populate::NotInserted;
+use quire_core::types::{PAGE_SHIFT, PageIndex};
+
+use crate::judge;
+use crate::requests::{Requests, Token};
+use crate::status::copy_text;
+
+/// Bytes in a page, as the ABI's structs carry it.
+pub(crate) const PAGE_SIZE: u32 = 1 << PAGE_SHIFT;
+
+/// How urgent a line of the log is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Something is wrong and somebody must look at it.
+    Error,
+    /// Something is odd.
+    Warn,
+    /// Worth knowing.
+    Info,
+    /// For the pager's author.
+    Debug,
+}
+
+impl Level {
+    /// From a plugin's number; an unknown one is taken as a warning.
+    fn of(number: u32) -> Self {
+        match number {
+            abi::QUIRE_LOG_ERROR => Self::Error,
+            abi::QUIRE_LOG_INFO => Self::Info,
+            abi::QUIRE_LOG_DEBUG => Self::Debug,
+            _ => Self::Warn,
+        }
+    }
+}
+
+/// Where lines of the log go: level, plugin and text. Called on any thread, also on those of a plugin; must not call one.
+pub type Log = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
+
+/// The host of one plugin.
+///
+/// # Invariants
+/// - `api.host` is this struct's own address. It is never moved: it lives in an `Arc`.
+/// - From `init` until `fini` has returned the plugin holds a count of that `Arc`.
+pub(crate) struct HostState {
+    pub(crate) api: abi::HostApi,
+    pub(crate) requests: Requests,
+    /// The plugin's name.
+    pub(crate) name: Arc<str>,
+    log: Log,
+}
+
+impl HostState {
+    pub(crate) fn new(name: Arc<str>, log: Log) -> Arc<Self> {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
+            api: api(this.as_ptr().cast_mut().cast::<abi::Host>()),
+            requests: Requests::default(),
+            name,
+            log,
+        })
+    }
+
+    pub(crate) fn log(&self, level: Level, text: fmt::Arguments<'_>) {
+        (self.log)(level, &self.name, &words_or_nothing(text));
+    }
+
+    fn stale(&self, service: &str, token: u64) -> i32 {
+        self.log(
+            Level::Error,
+            format_args!("{service} was called for token {token:#x}, which names no request under way: ignored"),
+        );
+        abi::QUIRE_PAGER_STALE
+    }
+}
+
+impl fmt::Debug for HostState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HostState")
+            .field("name", &self.name)
+            .field("requests", &self.requests)
+            .finish_non_exhaustive()
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "the table has some tens of bytes")]
+fn api(host: *mut abi::Host) -> abi::HostApi {
+    abi::HostApi {
+        abi_version: abi::QUIRE_PAGER_ABI_VERSION,
+        struct_size: size_of::<abi::HostApi>() as u32,
+        host,
+        page_size: PAGE_SIZE,
+        reserved: 0,
+        log: Some(log),
+        set_error: Some(set_error),
+        complete: Some(complete),
+        page_insert: Some(page_insert),
+        page_ready: Some(page_ready),
+        get_extension: Some(get_extension),
+    }
+}
+
+/// # Safety
+/// `host` is NULL or the `host` of a table that was given to a plugin whose `fini` has not returned.
+unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
+    // SAFETY: by the invariants of `HostState` the address is that of a live one, and only shared access is ever made to it.
+    unsafe { host.cast::<HostState>().cast_const().as_ref() }
+}
+
+unsafe extern "C" fn log(host: *mut abi::Host, level: u32, text: *const c_char) {
+    // SAFETY: the ABI asks the plugin for its own host.
+    let Some(host) = (unsafe { state(host) }) else { return };
+    // SAFETY: the ABI asks for zero-terminated text, borrowed until we return.
+    let text = unsafe { copy_text(text) };
+    host.log(Level::of(level), format_args!("{text}"));
+}
+
+unsafe extern "C" fn set_error(host: *mut abi::Host, token: u64, text: *const c_char) {
+    // SAFETY: the ABI asks the plugin for its own host.
+    let Some(host) = (unsafe { state(host) }) else { return };
+    // SAFETY: the ABI asks for zero-terminated text, borrowed until we return.
+    let text: String = unsafe { copy_text(text) };
+    let words = words_or_nothing(format_args!("{text}"));
+    if host.requests.set_error(Token(token), text).is_err() {
+        host.stale("set_error", token);
+        host.log(Level::Warn, format_args!("the ignored text was: {words}"));
+    }
+}
+
+unsafe extern "C" fn complete(host: *mut abi::Host, token: u64, status: i32) -> i32 {
+    // SAFETY: the ABI asks the plugin for its own host.
+    let Some(host) = (unsafe { state(host) }) else {
+        return abi::QUIRE_PAGER_INVALID;
+    };
+    match host.requests.complete(Token(token), status) {
+        Ok(Some(ended)) => judge::complete(host, ended),
+        Ok(None) => {}
+        Err(_) => return host.stale("complete", token),
+    }
+    abi::QUIRE_PAGER_OK
+}
+
+unsafe extern "C" fn page_insert(host: *mut abi::Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32 {
+    // SAFETY: the ABI asks the plugin for its own host.
+    let Some(host) = (unsafe { state(host) }) else {
+        return abi::QUIRE_PAGER_INVALID;
+    };
+    if bytes.is_null() {
+        return abi::QUIRE_PAGER_INVALID;
+    }
+    let Ok(request) = host.requests.populate(Token(token)) else {
+        return host.stale("page_insert", token);
+    };
+    match request.insert(PageIndex(index)) {
+        Ok(lent) => {
+            // SAFETY: not NULL, and the ABI asks for a place where a pointer can be stored; it may lie anywhere.
+            unsafe { ptr::write_unaligned(bytes, lent.as_ptr().cast()) };
+            abi::QUIRE_PAGER_OK
+        }
+        Err(NotInserted::Present) => abi::QUIRE_PAGER_AGAIN,
+        Err(NotInserted::OutOfRange) => abi::QUIRE_PAGER_BAD,
+        Err(NotInserted::NoMemory) => abi::QUIRE_PAGER_NOMEM,
+        Err(NotInserted::Ended) => host.stale("page_insert", token),
+    }
+}
+
+unsafe extern "C" fn page_ready(host: *mut abi::Host, token: u64, index: u64) -> i32 {
+    // SAFETY: the ABI asks the plugin for its own host.
+    let Some(host) = (unsafe { state(host) }) else {
+        return abi::QUIRE_PAGER_INVALID;
+    };
+    let Ok(request) = host.requests.populate(Token(token)) else {
+        return host.stale("page_ready", token);
+    };
+    if request.ready(PageIndex(index)) {
+        abi::QUIRE_PAGER_OK
+    } else {
+        abi::QUIRE_PAGER_INVALID
+    }
+}
+
+/// There are no extensions yet.
+unsafe extern "C" fn get_extension(_host: *mut abi::Host, _id: *const c_char) -> *const c_void {
+    ptr::null()
+}

@@ -1,0 +1,100 @@
+//! What an answer is worth: every one is held against what the table promises.
+
+use quire_abi as abi;
+use quire_core::error::{Cause, PagerError, Result};
+use quire_core::io::{Direction, Io};
+
+use crate::host::{HostState, Level};
+use crate::name::Subject;
+use crate::requests::{Ended, Work};
+use crate::status::{Meaning, meaning};
+
+/// A request completed after its operation had returned: records what became of it and wakes whoever waits.
+pub(crate) fn complete(host: &HostState, mut ended: Ended<'_>) {
+    let outcome = judge(host, &mut ended);
+    let work = core::mem::replace(&mut ended.work, Work::Call);
+    drop(ended);
+    if let Work::Run(io) = work {
+        io.complete(outcome);
+    }
+}
+
+/// What the end of an operation means. For a run, each page is told what became of it.
+///
+/// # Errors
+/// The pager's, with its own words where it gave any; a broken promise is logged as well.
+pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), PagerError> {
+    let subject = ended
+        .subject
+        .take()
+        .unwrap_or_else(|| Subject::new("operation", &host.name));
+    let outcome = match (&ended.work, ended.answered_too) {
+        (_, Some(second)) => Err(subject.broke(format_args!(
+            "answered {second} for a request that it had completed with {}",
+            ended.status
+        ))),
+        (Work::Run(io), None) => judge_run(io, ended, &subject),
+        (Work::Call | Work::Populate(_), None) => judge_status(ended, &subject),
+    };
+    outcome.map_err(|mut error| {
+        if error.cause == Cause::BrokenPromise {
+            host.log(Level::Error, format_args!("broken promise: {error}"));
+        } else {
+            error.text = core::mem::take(&mut ended.text);
+        }
+        error
+    })
+}
+
+fn judge_status(ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> {
+    match meaning(ended.status) {
+        Meaning::Ok => Ok(()),
+        Meaning::Failed(cause) => Err(PagerError::bare(cause)),
+        Meaning::Faulted if ended.text.is_empty() => Err(subject.broke(format_args!(
+            "failed inside: a panic or an exception was caught at its border"
+        ))),
+        Meaning::Faulted => Err(subject.broke(format_args!("failed inside: {}", ended.text))),
+        Meaning::Unknown if ended.status == abi::QUIRE_PAGER_PEND && !ended.completed => Err(subject.broke(
+            format_args!("answered PEND without leave: only get and put of a module with QUIRE_CAP_ASYNC may"),
+        )),
+        Meaning::Unknown => Err(subject.broke(format_args!("answered the unknown status {}", ended.status))),
+    }
+}
+
+fn judge_run(io: &Io, ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> {
+    let mut unknown = None;
+    for i in 0..io.len() {
+        let status = ended.page_status(i);
+        match meaning(status) {
+            Meaning::Ok => io.page_done(i),
+            Meaning::Unknown if status == abi::QUIRE_PAGER_UNTOUCHED => {}
+            Meaning::Failed(_) | Meaning::Faulted => io.page_failed(i),
+            Meaning::Unknown => {
+                io.page_failed(i);
+                unknown = Some((i, status));
+            }
+        }
+    }
+    judge_status(ended, subject)?;
+    let index = |i: usize| io.first().0 + i as u64;
+    if let Some((i, status)) = unknown {
+        return Err(subject.broke(format_args!("gave page {} the unknown status {status}", index(i))));
+    }
+    let moved = |i: &usize| meaning(ended.page_status(*i)) == Meaning::Ok;
+    match io.direction() {
+        Direction::Get if !moved(&io.required()) => {
+            let page = index(io.required());
+            Err(subject.broke(format_args!(
+                "answered OK, but did not fill page {page}, which was required"
+            )))
+        }
+        Direction::Put => match (0..io.len()).find(|i| !moved(i)) {
+            Some(i) => Err(subject.broke(format_args!(
+                "answered OK, but did not say that page {} is written",
+                index(i)
+            ))),
+            None => Ok(()),
+        },
+        Direction::Get => Ok(()),
+    }
+}

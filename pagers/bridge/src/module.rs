@@ -1,0 +1,389 @@
+//! A plugin at work: from `init` to `fini`, and the objects opened through it.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::ffi::{CStr, c_void};
+use core::fmt;
+use core::ptr;
+
+use quire_abi as abi;
+use quire_core::alloc_fallible::try_box;
+use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
+use quire_core::sync::{CallLock, FrameLock, Gauge};
+
+use crate::host::{HostState, Level, Log, PAGE_SIZE};
+use crate::judge::judge;
+use crate::name::Subject;
+use crate::object::PluginObject;
+use crate::requests::{Returned, Token, Work};
+use crate::status::copy_text;
+
+/// Whatever keeps the table's functions callable: the loaded library. Dropped after `fini` has returned.
+pub type Keeper = Box<dyn Any + Send + Sync>;
+
+/// A plugin whose `init` has succeeded. One that is dropped without [`PluginModule::shut_down`] stays loaded for ever, and its
+/// `fini` is not called.
+///
+/// # The locks around its calls
+///
+/// | thread model | init, fini | open | close, get, put, … |
+/// |---|---|---|---|
+/// | `SERIALIZE_ALL` | alone | module | module |
+/// | `SERIALIZE_OBJECT` | alone | none | object |
+/// | `PARALLEL` | alone | none | none |
+///
+/// "Alone" needs no lock: `init` runs before this value exists, `fini` when no object is left and no operation runs. Nor
+/// does `close` need one of its own: the engine calls it when nothing of the object is under way. A request that pends
+/// holds no lock.
+pub struct PluginModule {
+    table: abi::Module,
+    /// What `init` stored.
+    ctx: *mut c_void,
+    host: Arc<HostState>,
+    serial: Option<CallLock>,
+    life: FrameLock<Life>,
+    /// Objects open, and opens under way.
+    objects: Gauge,
+}
+
+// SAFETY: `ctx` is the plugin's, and its operations may be called on any thread by the ABI; the table is constant.
+unsafe impl Send for PluginModule {}
+// SAFETY: as for Send; calls at the same time are kept apart as the plugin's thread model asks.
+unsafe impl Sync for PluginModule {}
+
+enum Life {
+    Ready(Keeper),
+    /// No more opens.
+    Draining(Keeper),
+    Ended,
+}
+
+/// What is to be opened.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Open<'a> {
+    /// A name whose meaning is the plugin's business.
+    pub name: Option<&'a CStr>,
+    /// An open file descriptor to use. It stays the caller's.
+    pub fd: Option<i32>,
+    /// Whether the object will be written as well as read.
+    pub write: bool,
+}
+
+/// What was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The object, for [`quire_core::engine::Engine::create_object`]. It is closed when dropped, if the engine has not done so.
+    pub pager: Box<PluginObject>,
+    /// The thing's identity: the same two words whenever the same thing is opened. Nothing when the pager tells none.
+    pub identity: Option<[u64; 2]>,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes that the backing moves best in; at least a page.
+    pub granule: u32,
+}
+
+/// Why a plugin is not shut down.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct StillInUse {
+    /// Objects open through it.
+    pub objects: u32,
+    /// Operations under way.
+    pub requests: u32,
+}
+
+impl fmt::Display for StillInUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "still in use: {} object(s) open, {} request(s) under way",
+            self.objects, self.requests
+        )
+    }
+}
+
+impl core::error::Error for StillInUse {}
+
+impl PluginModule {
+    /// Calls `init` with `config`. May block for as long as the plugin does.
+    ///
+    /// # Errors
+    /// What `init` answered; the keeper is dropped then.
+    ///
+    /// # Safety
+    /// `table` is the checked copy of a plugin's module table: name, open, close and get are there, members beyond the
+    /// plugin's size are absent, and everything it points at stays valid and callable until `keeper` is dropped, or for ever if it
+    /// is never dropped. No other `PluginModule` is ready for the same plugin.
+    pub unsafe fn start(
+        table: abi::Module,
+        config: Option<&CStr>,
+        keeper: Keeper,
+        log: Log,
+    ) -> Result<Arc<Self>, PagerError> {
+        // SAFETY: the name is zero-terminated and static by contract.
+        let name = unsafe { copy_text(table.name) };
+        let host = HostState::new(name.into(), log);
+        let mut ctx = ptr::null_mut();
+        if let Some(init) = table.init {
+            // The plugin's count of the host: what it was told stays valid until `fini` has returned, or for ever.
+            let for_plugin = Arc::into_raw(host.clone());
+            let config = config.map_or(ptr::null(), CStr::as_ptr);
+            // SAFETY: called once, before anything else; the host table lives in the count just made.
+            let answer = plain_call(&host, Subject::new("init", &host.name), |_| unsafe {
+                init(&raw const (*for_plugin).api, config, &raw mut ctx)
+            });
+            if let Err(error) = answer {
+                // SAFETY: made by `into_raw` above; a plugin whose init failed uses its host no more.
+                drop(unsafe { Arc::from_raw(for_plugin) });
+                return Err(error);
+            }
+        }
+        let serial = (table.thread_model == abi::QUIRE_THREADS_SERIALIZE_ALL).then(CallLock::new);
+        let life = FrameLock::new(Life::Ready(keeper));
+        Ok(Arc::new(Self {
+            table,
+            ctx,
+            host,
+            serial,
+            life,
+            objects: Gauge::new(),
+        }))
+    }
+
+    /// The plugin's short name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.host.name
+    }
+
+    /// Objects that are open through it.
+    #[must_use]
+    pub fn open_objects(&self) -> u32 {
+        self.objects.count()
+    }
+
+    /// Completions, and other calls of the plugin with a token, that named nothing under way and were ignored.
+    #[must_use]
+    pub fn stale_calls(&self) -> u64 {
+        self.host.requests.stale_count()
+    }
+
+    /// Opens an object. May block for as long as the plugin does; no lock may be held.
+    ///
+    /// # Errors
+    /// The plugin's answer; [`Cause::Invalid`] once it is being shut down; [`Cause::NoMemory`].
+    pub fn open(self: &Arc<Self>, what: &Open<'_>) -> Result<Opened, PagerError> {
+        let use_of = OpenObject::begin(self)?;
+        let mut out = empty_result();
+        let subject = Subject::new("open", &self.host.name);
+        let mut args = abi::OpenArgs {
+            struct_size: size_u32::<abi::OpenArgs>(),
+            flags: abi::QUIRE_OPEN_READ | if what.write { abi::QUIRE_OPEN_WRITE } else { 0 },
+            token: 0,
+            name: what.name.map_or(ptr::null(), CStr::as_ptr),
+            fd: what.fd.unwrap_or(-1),
+            page_size: PAGE_SIZE,
+            driver: ptr::null(),
+        };
+        let Some(open) = self.table.open else {
+            unreachable!("open is there by the contract of `start`")
+        };
+        {
+            let _serial = enter(self.serial.as_ref(), &subject)?;
+            plain_call(&self.host, subject, |token| {
+                args.token = token.0;
+                // SAFETY: `ctx` is what init stored; both structs are ours and outlive the call.
+                unsafe { open(self.ctx, &raw const args, &raw mut out) }
+            })?;
+        }
+        let name = what.name.map(|n| n.to_string_lossy());
+        let object = PluginObject::new(use_of, &out, what.write, name.as_deref().unwrap_or(""));
+        let identity = (out.identity != [0, 0]).then_some(out.identity);
+        let pager = try_box(object).map_err(|_| PagerError::bare(Cause::NoMemory))?;
+        Ok(Opened {
+            pager,
+            identity,
+            size: out.size,
+            granule: out.granule.max(PAGE_SIZE),
+        })
+    }
+
+    /// Refuses new opens from now on. If no object is open and no request is under way, calls `fini` and lets go of the
+    /// keeper; otherwise says what is in the way, and may be called again. May block for as long as `fini` does.
+    ///
+    /// # Errors
+    /// [`StillInUse`]. A plugin that has ended already is no error.
+    pub fn try_shut_down(&self) -> Result<(), StillInUse> {
+        let keeper = {
+            let mut life = self.life.lock();
+            let old = core::mem::replace(&mut *life, Life::Ended);
+            let (objects, requests) = (self.objects.count(), self.host.requests.under_way().count());
+            match old {
+                Life::Ended => return Ok(()),
+                Life::Ready(keeper) | Life::Draining(keeper) if objects != 0 || requests != 0 => {
+                    *life = Life::Draining(keeper);
+                    return Err(StillInUse { objects, requests });
+                }
+                Life::Ready(keeper) | Life::Draining(keeper) => keeper,
+            }
+        };
+        self.fini();
+        drop(keeper);
+        Ok(())
+    }
+
+    /// As [`PluginModule::try_shut_down`], but waits until the last object is closed and the last request has completed.
+    /// Waits for ever if the caller itself keeps an object open.
+    pub fn shut_down(&self) {
+        while self.try_shut_down().is_err() {
+            self.objects.wait_for_none();
+            self.host.requests.under_way().wait_for_none();
+        }
+    }
+
+    fn fini(&self) {
+        if let Some(fini) = self.table.fini {
+            // SAFETY: the last call: no object is open, no operation runs, and new opens are refused since before.
+            let _none = plain_call(&self.host, Subject::new("fini", &self.host.name), |_| unsafe {
+                fini(self.ctx);
+                abi::QUIRE_PAGER_OK
+            });
+        }
+        if self.table.init.is_some() {
+            // SAFETY: the count that `start` gave to the plugin, which uses its host no more.
+            drop(unsafe { Arc::from_raw(Arc::as_ptr(&self.host)) });
+        }
+    }
+
+    pub(crate) fn table(&self) -> &abi::Module {
+        &self.table
+    }
+
+    pub(crate) fn host(&self) -> &HostState {
+        &self.host
+    }
+
+    pub(crate) fn ctx(&self) -> *mut c_void {
+        self.ctx
+    }
+
+    pub(crate) fn serial(&self) -> Option<&CallLock> {
+        self.serial.as_ref()
+    }
+}
+
+impl Drop for PluginModule {
+    fn drop(&mut self) {
+        // Not shut down: threads of the plugin may still run its code, and use the host it was told. Both stay for ever.
+        if let Life::Ready(keeper) | Life::Draining(keeper) = core::mem::replace(self.life.get_mut(), Life::Ended) {
+            core::mem::forget(keeper);
+        }
+    }
+}
+
+impl fmt::Debug for PluginModule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginModule")
+            .field("name", &self.name())
+            .field("objects", &self.objects)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place among a plugin's open objects: as long as it lives, `fini` is not called.
+#[derive(Debug)]
+pub(crate) struct OpenObject(Arc<PluginModule>);
+
+impl OpenObject {
+    fn begin(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
+        let life = module.life.lock();
+        if !matches!(*life, Life::Ready(_)) {
+            return Err(PagerError::new(
+                Cause::Invalid,
+                format_args!("the plugin {} is being unloaded", module.name()),
+            ));
+        }
+        module.objects.rise();
+        drop(life);
+        Ok(Self(module.clone()))
+    }
+
+    pub(crate) fn module(&self) -> &PluginModule {
+        &self.0
+    }
+}
+
+impl Drop for OpenObject {
+    fn drop(&mut self) {
+        self.0.objects.fall();
+    }
+}
+
+/// Waits for the lock that the thread model asks for, if any.
+///
+/// # Errors
+/// When the calling thread is in an operation under that lock already: the pager came back to itself through the engine.
+pub(crate) fn enter<'a>(
+    lock: Option<&'a CallLock>,
+    subject: &Subject,
+) -> Result<Option<quire_core::sync::CallGuard<'a>>, PagerError> {
+    let Some(lock) = lock else { return Ok(None) };
+    match lock.enter() {
+        Some(guard) => Ok(Some(guard)),
+        None => Err(subject.broke(format_args!(
+            "was reached from inside another operation of the same pager, whose thread model allows one at a time"
+        ))),
+    }
+}
+
+/// Calls an operation that cannot pend, and judges its status.
+pub(crate) fn plain_call(
+    host: &HostState,
+    subject: Subject,
+    operation: impl FnOnce(Token) -> i32,
+) -> Result<(), PagerError> {
+    call_with(host, subject, Work::Call, operation)
+}
+
+/// As [`plain_call`], for an operation that works on something.
+pub(crate) fn call_with(
+    host: &HostState,
+    subject: Subject,
+    work: Work,
+    operation: impl FnOnce(Token) -> i32,
+) -> Result<(), PagerError> {
+    let begun = host.requests.begin(subject, work)?;
+    let status = operation(begun.token);
+    match host.requests.returned(begun.token, status, false) {
+        Returned::Ended(mut ended) => judge(host, &mut ended),
+        Returned::Pending => unreachable!("this operation was not allowed to pend"),
+    }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the ABI's structs have some tens of bytes"
+)]
+pub(crate) fn size_u32<T>() -> u32 {
+    size_of::<T>() as u32
+}
+
+fn empty_result() -> abi::OpenResult {
+    abi::OpenResult {
+        struct_size: size_u32::<abi::OpenResult>(),
+        flags: 0,
+        object: ptr::null_mut(),
+        identity: [0, 0],
+        size: 0,
+        granule: 0,
+        max_run: 0,
+    }
+}
+
+/// The words of an error that nobody is there to be told.
+pub(crate) fn log_unheard(host: &HostState, what: &str, error: &PagerError) {
+    host.log(
+        Level::Error,
+        format_args!("{what}: {}", words_or_nothing(format_args!("{error}"))),
+    );
+}

@@ -1,0 +1,341 @@
+//! One opened object of a plugin, as the engine's [`Pager`].
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::ffi::{c_char, c_void};
+use core::fmt;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use quire_abi as abi;
+use quire_core::alloc_fallible::try_reserve;
+use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
+use quire_core::io::{Direction, Io};
+use quire_core::pager::{Answer, Extent, Pager, PagerOps, Populated};
+use quire_core::populate::Populate;
+use quire_core::sync::CallLock;
+use quire_core::types::{Access, PageIndex, Prot};
+
+use crate::host::{HostState, PAGE_SIZE};
+use crate::judge::judge;
+use crate::module::{OpenObject, call_with, enter, log_unheard, plain_call, size_u32};
+use crate::name::Subject;
+use crate::requests::{Begun, Returned, Token, Work};
+
+type RunOperation = unsafe extern "C" fn(*mut c_void, *mut abi::Io) -> i32;
+
+/// An object that a plugin opened. Closed by [`Pager::close`], or else when dropped.
+pub struct PluginObject {
+    /// The plugin's own.
+    handle: *mut c_void,
+    use_of: OpenObject,
+    /// Plugin and thing, for people.
+    name: Arc<str>,
+    ops: PagerOps,
+    max_run: u32,
+    /// Where the thread model is one operation at a time on an object.
+    serial: Option<CallLock>,
+    closed: AtomicBool,
+}
+
+// SAFETY: the handle is opaque here, and the plugin takes it on any thread by the ABI.
+unsafe impl Send for PluginObject {}
+// SAFETY: as for Send; calls at the same time are kept apart as the plugin's thread model asks.
+unsafe impl Sync for PluginObject {}
+
+impl PluginObject {
+    pub(crate) fn new(use_of: OpenObject, opened: &abi::OpenResult, write: bool, thing: &str) -> Self {
+        let module = use_of.module();
+        let by_object = module.table().thread_model == abi::QUIRE_THREADS_SERIALIZE_OBJECT;
+        let mut this = Self {
+            handle: opened.object,
+            name: module.host().name.clone(),
+            ops: operations(module.table(), opened.flags, write),
+            max_run: if opened.max_run == 0 { u32::MAX } else { opened.max_run },
+            serial: by_object.then(CallLock::new),
+            closed: AtomicBool::new(false),
+            use_of,
+        };
+        let told = this.told_name();
+        let thing = told.as_deref().unwrap_or(thing);
+        let separator = if thing.is_empty() { "" } else { " " };
+        this.name = words_or_nothing(format_args!("{}{separator}{thing}", this.name)).into();
+        this
+    }
+
+    /// The name that the plugin's `path` gives, where it has one.
+    fn told_name(&self) -> Option<String> {
+        let path = self.table().path?;
+        let mut text = [0_u8; 1024];
+        let room = text.len() - 1;
+        // SAFETY: the handle is open; the buffer is ours and has `room` bytes, and a zero behind them.
+        self.call("path", |_| unsafe {
+            path(self.handle, text.as_mut_ptr().cast::<c_char>(), room)
+        })
+        .ok()?;
+        let end = text.iter().position(|b| *b == 0)?;
+        core::str::from_utf8(&text[..end])
+            .ok()
+            .filter(|t| !t.is_empty())
+            .map(|t| words_or_nothing(format_args!("{t}")))
+    }
+
+    fn table(&self) -> &abi::Module {
+        self.use_of.module().table()
+    }
+
+    fn host(&self) -> &HostState {
+        self.use_of.module().host()
+    }
+
+    fn subject(&self, operation: &'static str) -> Subject {
+        Subject::new(operation, &self.name)
+    }
+
+    fn lock(&self) -> Option<&CallLock> {
+        self.serial.as_ref().or_else(|| self.use_of.module().serial())
+    }
+
+    /// Calls an operation that cannot pend, under the lock that the thread model asks for.
+    fn call(&self, operation: &'static str, call: impl FnOnce(Token) -> i32) -> Result<(), PagerError> {
+        let subject = self.subject(operation);
+        let _serial = enter(self.lock(), &subject)?;
+        plain_call(self.host(), subject, call)
+    }
+
+    /// Hands a run to the plugin. It may answer at once, or later through `complete`.
+    fn move_run(&self, operation: &'static str, function: RunOperation, io: &Arc<Io>) -> Answer {
+        match self.try_move_run(operation, function, io) {
+            Ok(true) => Answer::Pending,
+            Ok(false) => Answer::Done(Ok(())),
+            Err(error) => Answer::Done(Err(error)),
+        }
+    }
+
+    /// Whether the request pends.
+    fn try_move_run(&self, operation: &'static str, function: RunOperation, io: &Arc<Io>) -> Result<bool, PagerError> {
+        let requests = &self.host().requests;
+        let may_pend = self.ops.contains(PagerOps::ASYNC);
+        let subject = self.subject(operation);
+        let _serial = enter(self.lock(), &subject)?;
+        let begun = requests.begin(subject, Work::Run(io.clone()))?;
+        let status = match write_run(&begun, io, may_pend) {
+            // SAFETY: the handle is open; the run stays as it is until the record is given back, after return and completion.
+            Some(run) => unsafe { function(self.handle, run) },
+            None => abi::QUIRE_PAGER_NOMEM,
+        };
+        match requests.returned(begun.token, status, may_pend && status == abi::QUIRE_PAGER_PEND) {
+            Returned::Pending => Ok(true),
+            Returned::Ended(mut ended) => judge(self.host(), &mut ended).map(|()| false),
+        }
+    }
+
+    fn close_once(&self) -> Result<(), PagerError> {
+        if self.closed.swap(true, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let Some(close) = self.table().close else {
+            unreachable!("close is there by the contract of `PluginModule::start`")
+        };
+        let ctx = self.use_of.module().ctx();
+        // SAFETY: the handle is open, and by `closed` this is the last call for it; the engine has nothing under way.
+        self.call("close", |_| unsafe { close(ctx, self.handle) })
+    }
+}
+
+impl Pager for PluginObject {
+    fn describe(&self) -> String {
+        words_or_nothing(format_args!("{}", self.name))
+    }
+
+    fn ops(&self) -> PagerOps {
+        self.ops
+    }
+
+    fn max_run(&self) -> u32 {
+        self.max_run
+    }
+
+    fn get(&self, io: &Arc<Io>) -> Answer {
+        let Some(get) = self.table().get else {
+            unreachable!("get is there by the contract of `PluginModule::start`")
+        };
+        self.move_run("get", get, io)
+    }
+
+    fn put(&self, io: &Arc<Io>) -> Answer {
+        match self.table().put {
+            Some(put) => self.move_run("put", put, io),
+            None => Answer::Done(Err(absent())),
+        }
+    }
+
+    fn has_page(&self, index: PageIndex) -> Result<Option<Extent>, PagerError> {
+        let has_page = self.table().has_page.ok_or_else(absent)?;
+        let mut out = abi::Extent::default();
+        // SAFETY: the handle is open, and `out` outlives the call.
+        match self.call("has_page", |_| unsafe { has_page(self.handle, index.0, &raw mut out) }) {
+            Ok(()) => Ok(Some(Extent {
+                before: out.before,
+                after: out.after,
+            })),
+            Err(error) if error.cause == Cause::Absent => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn populate(&self, request: &Arc<Populate>) -> Populated {
+        let Some(populate) = self.table().populate else {
+            return Populated::UseGet;
+        };
+        let subject = self.subject("populate");
+        let _serial = match enter(self.lock(), &subject) {
+            Ok(guard) => guard,
+            Err(error) => return Populated::Failed(error),
+        };
+        let mut arguments = populate_arguments(request);
+        let mut refault = false;
+        let answer = call_with(self.host(), subject, Work::Populate(request.clone()), |token| {
+            arguments.token = token.0;
+            // SAFETY: the handle is open, and `arguments` outlives the call.
+            let status = unsafe { populate(self.handle, &raw mut arguments) };
+            refault = status == abi::QUIRE_PAGER_REFAULT;
+            if refault { abi::QUIRE_PAGER_OK } else { status }
+        });
+        match answer {
+            Ok(()) if refault => Populated::Restart,
+            Ok(()) => Populated::Range(PageIndex(arguments.first), PageIndex(arguments.last)),
+            Err(error) if error.cause == Cause::OutOfRange => Populated::UseGet,
+            Err(error) => Populated::Failed(error),
+        }
+    }
+
+    fn size(&self) -> Result<u64, PagerError> {
+        let get_size = self.table().get_size.ok_or_else(absent)?;
+        let mut size = 0;
+        // SAFETY: the handle is open, and `size` outlives the call.
+        self.call("get_size", |_| unsafe { get_size(self.handle, &raw mut size) })?;
+        Ok(size)
+    }
+
+    fn resize(&self, size: u64) -> Result<(), PagerError> {
+        let resize = self.table().resize.ok_or_else(absent)?;
+        // SAFETY: the handle is open.
+        self.call("resize", |_| unsafe { resize(self.handle, size) })
+    }
+
+    fn sync(&self) -> Result<(), PagerError> {
+        match self.table().sync {
+            // SAFETY: the handle is open.
+            Some(sync) => self.call("sync", |_| unsafe { sync(self.handle) }),
+            None => Ok(()),
+        }
+    }
+
+    fn close(&self) -> Result<(), PagerError> {
+        self.close_once()
+    }
+}
+
+impl Drop for PluginObject {
+    fn drop(&mut self) {
+        if let Err(error) = self.close_once() {
+            log_unheard(self.host(), "closing an object that nobody uses", &error);
+        }
+    }
+}
+
+impl fmt::Debug for PluginObject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PluginObject")
+            .field("name", &self.name)
+            .field("ops", &self.ops)
+            .finish_non_exhaustive()
+    }
+}
+
+fn operations(table: &abi::Module, flags: u32, write: bool) -> PagerOps {
+    let writable = write && flags & abi::QUIRE_OBJECT_READ_ONLY == 0;
+    let populates = flags & abi::QUIRE_OBJECT_POPULATE != 0;
+    [
+        (PagerOps::PUT, writable && table.put.is_some()),
+        (PagerOps::HAS_PAGE, table.has_page.is_some()),
+        (PagerOps::POPULATE, populates && table.populate.is_some()),
+        (PagerOps::SIZE, table.get_size.is_some()),
+        (PagerOps::RESIZE, writable && table.resize.is_some()),
+        (PagerOps::SYNC, table.sync.is_some()),
+        (PagerOps::ASYNC, table.caps & abi::QUIRE_CAP_ASYNC != 0),
+    ]
+    .into_iter()
+    .filter(|(_, there)| *there)
+    .fold(PagerOps::empty(), |ops, (op, _)| ops | op)
+}
+
+fn absent() -> PagerError {
+    PagerError::bare(Cause::Unsupported)
+}
+
+/// Writes the request into its record. Nothing when memory for a longer run than any before is short.
+fn write_run(begun: &Begun, io: &Io, may_pend: bool) -> Option<*mut abi::Io> {
+    let run: NonNull<_> = begun.run;
+    // SAFETY: the record is ours until the operation is called, and nobody else looks at its run.
+    let run = unsafe { &mut *run.as_ptr() };
+    run.pages.clear();
+    try_reserve(&mut run.pages, io.len()).ok()?;
+    run.pages.extend((0..io.len()).map(|i| abi::IoPage {
+        bytes: io.bytes(i).as_ptr().cast(),
+        status: abi::QUIRE_PAGER_UNTOUCHED,
+        reserved: 0,
+    }));
+    let pend = if may_pend { abi::QUIRE_IO_MAY_PEND } else { 0 };
+    let reclaiming = if io.is_reclaiming() {
+        abi::QUIRE_IO_RECLAIMING
+    } else {
+        0
+    };
+    run.io = abi::Io {
+        struct_size: size_u32::<abi::Io>(),
+        flags: pend | reclaiming,
+        token: begun.token.0,
+        first: io.first().0,
+        count: u32::try_from(io.len()).ok()?,
+        required: u32::try_from(io.required()).ok()?,
+        page_size: PAGE_SIZE,
+        reserved: 0,
+        object_size: io.object_size(),
+        pages: run.pages.as_mut_ptr(),
+    };
+    debug_assert!(io.direction() == Direction::Get || io.len() > 0);
+    Some(&raw mut run.io)
+}
+
+fn populate_arguments(request: &Populate) -> abi::Populate {
+    let plan = request.plan();
+    abi::Populate {
+        struct_size: size_u32::<abi::Populate>(),
+        flags: 0,
+        token: 0,
+        index: plan.index.0,
+        first: plan.first.0,
+        last: plan.last.0,
+        access: match plan.access {
+            Access::Read => abi::QUIRE_ACCESS_READ,
+            Access::Write => abi::QUIRE_ACCESS_WRITE,
+            Access::Exec => abi::QUIRE_ACCESS_EXEC,
+        },
+        max_prot: rights(plan.max_prot),
+        page_size: PAGE_SIZE,
+        reserved: 0,
+    }
+}
+
+fn rights(prot: Prot) -> u32 {
+    [
+        (Prot::READ, abi::QUIRE_ACCESS_READ),
+        (Prot::WRITE, abi::QUIRE_ACCESS_WRITE),
+        (Prot::EXEC, abi::QUIRE_ACCESS_EXEC),
+    ]
+    .into_iter()
+    .filter(|(right, _)| prot.contains(*right))
+    .fold(0, |all, (_, bit)| all | bit)
+}
