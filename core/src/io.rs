@@ -17,7 +17,7 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::PagerError;
-use crate::machine::Loan;
+use crate::machine::{Loan, Purpose};
 use crate::sync::{Event, FrameLock};
 use crate::types::{PAGE_BYTES, PageIndex};
 
@@ -101,6 +101,15 @@ impl Io {
             state: FrameLock::new(State::UnderWay),
             done: Event::new(),
         })
+    }
+
+    /// A request over the caller's own bytes, for kits that drive a pager without an engine. Nothing when memory is short.
+    ///
+    /// # Safety
+    /// Each of `bytes` is the start of [`PAGE_BYTES`] bytes that may be read and written until the request has completed,
+    /// and that nobody else touches meanwhile. `plan.required` is less than their number.
+    pub unsafe fn detached(plan: IoPlan, bytes: Vec<NonNull<u8>>) -> Option<Self> {
+        Self::new(plan, &Loan { bytes, purpose: Purpose::Fill, note: 0 })
     }
 
     /// Which way the bytes go.
@@ -225,8 +234,14 @@ impl Io {
         self.done.happened()
     }
 
-    /// Sleeps until the request has completed, and takes its answer. Once. No lock may be held.
-    pub(crate) fn wait(&self) -> Result<(), PagerError> {
+    /// Sleeps until the request has completed, and takes its answer. No lock may be held.
+    ///
+    /// # Errors
+    /// The answer.
+    ///
+    /// # Panics
+    /// When the answer has been taken before.
+    pub fn wait(&self) -> Result<(), PagerError> {
         self.done.wait();
         match core::mem::replace(&mut *self.state.lock(), State::Settled) {
             State::Completed(answer) => answer,
