@@ -1,5 +1,7 @@
 //! Drives exported tables as a host would: through raw calls, and through the SDK's test host.
 
+#![allow(clippy::cast_possible_truncation, reason = "sizes of small structs")]
+
 use std::ffi::{CStr, c_void};
 use std::ptr;
 use std::sync::Mutex;
