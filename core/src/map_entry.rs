@@ -64,7 +64,12 @@ impl<B: Backing> EntryRef<'_, B> {
     /// The entry with a reference of its own to the backing.
     #[must_use]
     pub fn owned(&self) -> MapEntry<B> {
-        MapEntry { range: self.range, backing: self.backing.clone(), offset: self.offset, attr: self.attr }
+        MapEntry {
+            range: self.range,
+            backing: self.backing.clone(),
+            offset: self.offset,
+            attr: self.attr,
+        }
     }
 
     /// Whether `next` begins where this entry ends, in addresses and in the backing, and equals it in all else.

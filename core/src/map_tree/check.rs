@@ -24,7 +24,10 @@ impl<B> MapTree<B> {
         let mut behind = VirtAddr(0);
         let mut seen = 0;
         if let Some(root) = &self.root {
-            assert!(root.len() >= 2 || matches!(root, Node::Leaf(_)), "an inner root has two children");
+            assert!(
+                root.len() >= 2 || matches!(root, Node::Leaf(_)),
+                "an inner root has two children"
+            );
             root.check(self.height, true, &mut behind, &mut seen);
         }
         assert_eq!(seen, self.len, "the tree counts its entries");
@@ -44,7 +47,10 @@ impl<B> Node<B> {
                         continue;
                     }
                     let range = leaf.entry(at).range;
-                    assert!(*behind <= range.start && range.start < range.end, "entries are in order and do not overlap");
+                    assert!(
+                        *behind <= range.start && range.start < range.end,
+                        "entries are in order and do not overlap"
+                    );
                     *behind = range.end;
                     *seen += 1;
                 }
@@ -53,7 +59,11 @@ impl<B> Node<B> {
                 for at in 0..INNER {
                     assert_eq!(inner.kids[at].is_some(), at < inner.len, "cells in use lie in front");
                     if at >= inner.len {
-                        assert_eq!((inner.starts[at], inner.ends[at]), (NO_KEY, NO_KEY), "empty cells have no key");
+                        assert_eq!(
+                            (inner.starts[at], inner.ends[at]),
+                            (NO_KEY, NO_KEY),
+                            "empty cells have no key"
+                        );
                         continue;
                     }
                     let kid = inner.kid(at);

@@ -16,7 +16,11 @@ pub struct Iter<'a, B> {
 
 impl<'a, B> Iter<'a, B> {
     pub(super) fn new(tree: &'a MapTree<B>, range: AddrRange) -> Self {
-        Self { tree, next: tree.position_at_or_after(range.start), end: range.end }
+        Self {
+            tree,
+            next: tree.position_at_or_after(range.start),
+            end: range.end,
+        }
     }
 }
 

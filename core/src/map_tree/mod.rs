@@ -52,7 +52,12 @@ impl<B> MapTree<B> {
     /// A tree without entries. Allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { root: None, height: 0, len: 0, spare: Spare::new() }
+        Self {
+            root: None,
+            height: 0,
+            len: 0,
+            spare: Spare::new(),
+        }
     }
 
     /// How many entries there are.

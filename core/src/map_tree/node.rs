@@ -82,7 +82,11 @@ fn keep_left(at: usize, capacity: usize) -> usize {
 
 impl<B> Leaf<B> {
     pub(super) fn new() -> Self {
-        Self { starts: [NO_KEY; LEAF], slots: [const { None }; LEAF], len: 0 }
+        Self {
+            starts: [NO_KEY; LEAF],
+            slots: [const { None }; LEAF],
+            len: 0,
+        }
     }
 
     pub(super) fn slot(&self, at: usize) -> &Slot<B> {
@@ -96,8 +100,16 @@ impl<B> Leaf<B> {
     /// A view of the entry at `at`, which is less than `len`.
     pub(super) fn entry(&self, at: usize) -> EntryRef<'_, B> {
         let slot = self.slot(at);
-        let range = AddrRange { start: self.starts[at], end: slot.end };
-        MapEntry { range, backing: &slot.backing, offset: slot.offset, attr: slot.attr }
+        let range = AddrRange {
+            start: self.starts[at],
+            end: slot.end,
+        };
+        MapEntry {
+            range,
+            backing: &slot.backing,
+            offset: slot.offset,
+            attr: slot.attr,
+        }
     }
 
     /// Where the entry that starts at exactly `start` is.
@@ -107,7 +119,12 @@ impl<B> Leaf<B> {
     }
 
     fn put(&mut self, at: usize, entry: MapEntry<B>) {
-        let slot = Slot { end: entry.range.end, offset: entry.offset, backing: entry.backing, attr: entry.attr };
+        let slot = Slot {
+            end: entry.range.end,
+            offset: entry.offset,
+            backing: entry.backing,
+            attr: entry.attr,
+        };
         shift::insert(&mut self.starts, self.len, at, entry.range.start);
         shift::insert(&mut self.slots, self.len, at, Some(slot));
         self.len += 1;
@@ -118,7 +135,12 @@ impl<B> Leaf<B> {
         let slot = shift::remove(&mut self.slots, self.len, at, None).expect("cells below len are in use");
         self.len -= 1;
         let range = AddrRange { start, end: slot.end };
-        MapEntry { range, backing: slot.backing, offset: slot.offset, attr: slot.attr }
+        MapEntry {
+            range,
+            backing: slot.backing,
+            offset: slot.offset,
+            attr: slot.attr,
+        }
     }
 
     fn to_left(&mut self, right: &mut Self, n: usize) {
@@ -140,7 +162,11 @@ impl<B> Leaf<B> {
         for at in 1..self.len {
             hole = hole.max(self.starts[at].0 - self.slot(at - 1).end.0);
         }
-        Summary { start: self.starts[0], end: self.slot(self.len - 1).end, hole }
+        Summary {
+            start: self.starts[0],
+            end: self.slot(self.len - 1).end,
+            hole,
+        }
     }
 }
 
@@ -205,7 +231,11 @@ impl<B> Inner<B> {
     }
 
     pub(super) fn summary_of(&self, at: usize) -> Summary {
-        Summary { start: self.starts[at], end: self.ends[at], hole: self.holes[at] }
+        Summary {
+            start: self.starts[at],
+            end: self.ends[at],
+            hole: self.holes[at],
+        }
     }
 
     fn summary(&self) -> Summary {
@@ -213,7 +243,11 @@ impl<B> Inner<B> {
         for at in 1..self.len {
             hole = hole.max(self.holes[at]).max(self.starts[at].0 - self.ends[at - 1].0);
         }
-        Summary { start: self.starts[0], end: self.ends[self.len - 1], hole }
+        Summary {
+            start: self.starts[0],
+            end: self.ends[self.len - 1],
+            hole,
+        }
     }
 
     /// Takes up what has changed in the child at `at`.
@@ -308,7 +342,11 @@ impl<B> Node<B> {
                 let keep = keep_left(at, LEAF);
                 let mut right = spare.leaf();
                 leaf.to_right(&mut right, LEAF - keep);
-                if at <= keep { leaf.put(at, entry) } else { right.put(at - keep, entry) }
+                if at <= keep {
+                    leaf.put(at, entry)
+                } else {
+                    right.put(at - keep, entry)
+                }
                 Some(Self::Leaf(right))
             }
             Self::Inner(inner) => {
@@ -323,7 +361,11 @@ impl<B> Node<B> {
                 let keep = keep_left(at, INNER);
                 let mut right = spare.inner();
                 inner.to_right(&mut right, INNER - keep);
-                if at <= keep { inner.put(at, kid) } else { right.put(at - keep, kid) }
+                if at <= keep {
+                    inner.put(at, kid)
+                } else {
+                    right.put(at - keep, kid)
+                }
                 Some(Self::Inner(right))
             }
         }

@@ -26,12 +26,18 @@ impl<B> MapTree<B> {
     #[must_use]
     pub fn find_space(&self, len: u64, align: u64, within: AddrRange) -> Option<VirtAddr> {
         debug_assert!(len > 0 && len % PAGE_SIZE == 0 && align > 0 && align % PAGE_SIZE == 0);
-        let tight = Wanted { len, align, within, hole: len };
+        let tight = Wanted {
+            len,
+            align,
+            within,
+            hole: len,
+        };
         if align == PAGE_SIZE {
             return self.first_fit(&tight);
         }
         let sure = len.checked_add(align - PAGE_SIZE);
-        sure.and_then(|hole| self.first_fit(&Wanted { hole, ..tight })).or_else(|| self.first_fit(&tight))
+        sure.and_then(|hole| self.first_fit(&Wanted { hole, ..tight }))
+            .or_else(|| self.first_fit(&tight))
     }
 
     fn first_fit(&self, wanted: &Wanted) -> Option<VirtAddr> {

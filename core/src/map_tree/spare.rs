@@ -16,7 +16,10 @@ pub(super) struct Spare<B> {
 
 impl<B> Spare<B> {
     pub(super) const fn new() -> Self {
-        Self { leaves: Vec::new(), inners: Vec::new() }
+        Self {
+            leaves: Vec::new(),
+            inners: Vec::new(),
+        }
     }
 
     /// Sees to it that there are at least so many of each.

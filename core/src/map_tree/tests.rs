@@ -13,14 +13,25 @@ use super::*;
 use crate::alloc_fallible::failing;
 use crate::types::{ByteOff, PAGE_SIZE};
 
-const ALL: AddrRange = AddrRange { start: VirtAddr(0), end: VirtAddr(u64::MAX) };
+const ALL: AddrRange = AddrRange {
+    start: VirtAddr(0),
+    end: VirtAddr(u64::MAX),
+};
 
 fn pages(start: u64, len: u64) -> AddrRange {
-    AddrRange { start: VirtAddr(start * PAGE_SIZE), end: VirtAddr((start + len) * PAGE_SIZE) }
+    AddrRange {
+        start: VirtAddr(start * PAGE_SIZE),
+        end: VirtAddr((start + len) * PAGE_SIZE),
+    }
 }
 
 fn entry(start: u64, len: u64) -> MapEntry<u64> {
-    MapEntry { range: pages(start, len), backing: start, offset: ByteOff(0), attr: Attributes::default() }
+    MapEntry {
+        range: pages(start, len),
+        backing: start,
+        offset: ByteOff(0),
+        attr: Attributes::default(),
+    }
 }
 
 fn tree_of(starts: impl IntoIterator<Item = u64>, len: u64) -> MapTree<u64> {
@@ -54,7 +65,10 @@ fn an_empty_tree_finds_nothing_and_is_all_space() {
     assert!(tree.lookup_before(VirtAddr(u64::MAX)).is_none());
     assert!(tree.remove(VirtAddr(0)).is_none());
     assert!(tree.pop_first().is_none());
-    assert_eq!(tree.find_space(PAGE_SIZE, PAGE_SIZE, pages(3, 1)), Some(VirtAddr(3 * PAGE_SIZE)));
+    assert_eq!(
+        tree.find_space(PAGE_SIZE, PAGE_SIZE, pages(3, 1)),
+        Some(VirtAddr(3 * PAGE_SIZE))
+    );
     tree.check();
 }
 
@@ -63,7 +77,10 @@ fn the_last_address_of_all_is_no_key() {
     let mut tree: MapTree<u64> = MapTree::new();
     let top = u64::MAX / PAGE_SIZE;
     tree.insert(entry(top - 1, 1)).unwrap();
-    assert_eq!(tree.lookup(VirtAddr(top * PAGE_SIZE - 1)).unwrap().range, pages(top - 1, 1));
+    assert_eq!(
+        tree.lookup(VirtAddr(top * PAGE_SIZE - 1)).unwrap().range,
+        pages(top - 1, 1)
+    );
     assert!(tree.lookup(VirtAddr(u64::MAX)).is_none());
     assert!(tree.lookup_at_or_after(VirtAddr(u64::MAX)).is_none());
     assert_eq!(tree.lookup_before(VirtAddr(u64::MAX)).unwrap().range, pages(top - 1, 1));
@@ -73,7 +90,10 @@ fn the_last_address_of_all_is_no_key() {
 fn an_insertion_over_an_entry_gives_the_entry_back_and_names_the_address() {
     let mut tree = tree_of([10, 20], 2);
     let (error, back) = tree.insert(entry(9, 2)).unwrap_err();
-    assert_eq!((error, back.range), (Error::Occupied(VirtAddr(10 * PAGE_SIZE)), pages(9, 2)));
+    assert_eq!(
+        (error, back.range),
+        (Error::Occupied(VirtAddr(10 * PAGE_SIZE)), pages(9, 2))
+    );
     let (error, _) = tree.insert(entry(21, 5)).unwrap_err();
     assert_eq!(error, Error::Occupied(VirtAddr(21 * PAGE_SIZE)));
     assert_eq!(starts(&tree), [10, 20]);
@@ -170,7 +190,10 @@ fn a_million_entries_cost_five_nodes_a_lookup_and_ten_a_search_for_space() {
         let va = VirtAddr(i * 2 * PAGE_SIZE);
         assert!(visits(&|| assert!(tree.lookup(va).is_some())) <= 5);
         let free = Some(VirtAddr(va.0 + PAGE_SIZE));
-        let from_here = AddrRange { start: va, end: ALL.end };
+        let from_here = AddrRange {
+            start: va,
+            end: ALL.end,
+        };
         assert!(visits(&|| assert_eq!(tree.find_space(PAGE_SIZE, PAGE_SIZE, from_here), free)) <= 10);
     }
     let behind = Some(VirtAddr((N * 2 - 1) * PAGE_SIZE));
@@ -197,10 +220,13 @@ fn holes(model: &BTreeMap<u64, u64>) -> Vec<(u64, u64)> {
 /// First fit as it is documented, by looking at every hole. In pages.
 fn naive_fit(model: &BTreeMap<u64, u64>, len: u64, align: u64, from: u64, to: u64) -> Option<u64> {
     let first = |least: u64| {
-        holes(model).into_iter().filter(|(a, b)| b - a >= least).find_map(|(a, b)| {
-            let start = a.max(from).next_multiple_of(align);
-            (start + len <= b.min(to)).then_some(start)
-        })
+        holes(model)
+            .into_iter()
+            .filter(|(a, b)| b - a >= least)
+            .find_map(|(a, b)| {
+                let start = a.max(from).next_multiple_of(align);
+                (start + len <= b.min(to)).then_some(start)
+            })
     };
     first(len + align - 1).or_else(|| first(len))
 }
