@@ -37,18 +37,35 @@ impl ObjectRef {
     /// [`Error::WriteBack`] when dirty pages could not be written: the object stays on the engine's list with its pages.
     /// The pager's answer to close; the object is gone all the same.
     pub fn release(self) -> Result<()> {
-        ManuallyDrop::new(self).let_go()
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is not dropped and not used again, so the pointer moves out of it.
+        let object = unsafe { core::ptr::read(&raw const this.0) };
+        object.let_go()
     }
 
-    fn let_go(&self) -> Result<()> {
-        if self.0.references.fetch_sub(1, Ordering::AcqRel) == 1 {
-            assert_no_locks_held("letting go of an object");
-            self.0.detach()
-        } else {
-            Ok(())
+    /// Gives this use back, and the object up with whatever is dirty in it: the explicit way out when write-back cannot succeed.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] with this use, unchanged, while there is another. Without it, the pager's answer to close: the object is gone.
+    pub fn discard(self) -> Result<(), (Option<Self>, Error)> {
+        assert_no_locks_held("discarding an object");
+        let object = self.0.clone();
+        {
+            let mut state = object.lock();
+            if object.reference_count() != 1 {
+                drop(state);
+                return Err((Some(self), STILL_REFERENCED));
+            }
+            // Ours is the only use, and whoever looks the object up anew is told from here on that it dies.
+            state.condition = Condition::Dying;
         }
+        drop(self);
+        object.close().map_err(|error| (None, error))
     }
 }
+
+const STILL_REFERENCED: Error =
+    Error::InUse("the object is still referenced; unmap it and release its handles first");
 
 impl Clone for ObjectRef {
     fn clone(&self) -> Self {
@@ -59,7 +76,7 @@ impl Clone for ObjectRef {
 impl Drop for ObjectRef {
     fn drop(&mut self) {
         // The error stands on the engine's list, as the object does.
-        let _ = self.let_go();
+        let _ = self.0.let_go();
     }
 }
 
@@ -76,6 +93,31 @@ impl Object {
     #[must_use]
     pub fn reference_count(&self) -> u32 {
         self.references.load(Ordering::Acquire)
+    }
+
+    /// One more use of an object that was found by other means than a use. Nothing while it is being closed, or once it was.
+    #[must_use]
+    pub fn try_reference(self: &Arc<Self>) -> Option<ObjectRef> {
+        let state = self.lock();
+        match state.condition {
+            Condition::Live | Condition::Quarantined(_) => Some(ObjectRef::new(self.clone())),
+            Condition::Dying | Condition::Dead => None,
+        }
+    }
+
+    /// Whether it is gone for good: no pages, its pager closed.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.lock().condition, Condition::Dead)
+    }
+
+    fn let_go(self: &Arc<Self>) -> Result<()> {
+        if self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
+            assert_no_locks_held("letting go of an object");
+            self.detach()
+        } else {
+            Ok(())
+        }
     }
 
     /// The last use went: writes what is dirty, then closes. Also the way a listed object is tried again.
@@ -100,9 +142,7 @@ impl Object {
         {
             let mut state = self.lock();
             if self.reference_count() != 0 {
-                return Err(Error::InUse(
-                    "the object is still referenced; unmap it and release its handles first",
-                ));
+                return Err(STILL_REFERENCED);
             }
             match state.condition {
                 Condition::Dying | Condition::Dead => return Ok(()),
