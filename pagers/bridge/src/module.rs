@@ -208,23 +208,21 @@ impl PluginModule {
         })
     }
 
-    /// Refuses new opens from now on. If no object is open and no request is under way, calls `fini` and lets go of the
-    /// keeper; otherwise says what is in the way, and may be called again. May block for as long as `fini` does.
+    /// Ends the plugin if nothing uses it: calls `fini` and lets go of the keeper. Otherwise says what is in the way, and
+    /// the plugin goes on as before. May block for as long as `fini` does.
     ///
     /// # Errors
     /// [`StillInUse`]. A plugin that has ended already is no error.
     pub fn try_shut_down(&self) -> Result<(), StillInUse> {
         let keeper = {
             let mut life = self.life.lock();
-            let old = core::mem::replace(&mut *life, Life::Ended);
             let (objects, requests) = (self.objects.count(), self.host.requests.under_way().count());
-            match old {
-                Life::Ended => return Ok(()),
-                Life::Ready(keeper) | Life::Draining(keeper) if objects != 0 || requests != 0 => {
-                    *life = Life::Draining(keeper);
-                    return Err(StillInUse { objects, requests });
-                }
+            if objects != 0 || requests != 0 {
+                return Err(StillInUse { objects, requests });
+            }
+            match core::mem::replace(&mut *life, Life::Ended) {
                 Life::Ready(keeper) | Life::Draining(keeper) => keeper,
+                Life::Ended => return Ok(()),
             }
         };
         self.fini();
@@ -232,12 +230,33 @@ impl PluginModule {
         Ok(())
     }
 
-    /// As [`PluginModule::try_shut_down`], but waits until the last object is closed and the last request has completed.
-    /// Waits for ever if the caller itself keeps an object open.
+    /// Refuses new opens from now on. Those who have objects open may close them at their leisure.
+    pub fn drain(&self) {
+        let mut life = self.life.lock();
+        *life = match core::mem::replace(&mut *life, Life::Ended) {
+            Life::Ready(keeper) | Life::Draining(keeper) => Life::Draining(keeper),
+            Life::Ended => Life::Ended,
+        };
+    }
+
+    /// Whether objects can still be opened.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        matches!(*self.life.lock(), Life::Ready(_))
+    }
+
+    /// Sleeps until no object is open and no request is under way. To be called after [`PluginModule::drain`]; a caller that
+    /// keeps an object open itself waits for ever. No lock may be held.
+    pub fn wait_until_unused(&self) {
+        self.objects.wait_for_none();
+        self.host.requests.under_way().wait_for_none();
+    }
+
+    /// Drains the plugin, waits, and ends it.
     pub fn shut_down(&self) {
+        self.drain();
         while self.try_shut_down().is_err() {
-            self.objects.wait_for_none();
-            self.host.requests.under_way().wait_for_none();
+            self.wait_until_unused();
         }
     }
 

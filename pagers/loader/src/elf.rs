@@ -57,7 +57,10 @@ pub(crate) fn check(path: &Path) -> Result<(), LoadError> {
 
 /// Opens the file if it is a regular one. It is asked before it is opened: opening a pipe would wait for its writer.
 fn open_regular(path: &Path) -> Result<File, LoadError> {
-    let unreadable = |error| LoadError::Unreadable { path: path.into(), error };
+    let unreadable = |error| LoadError::Unreadable {
+        path: path.into(),
+        error,
+    };
     let kind = fs::metadata(path).map_err(unreadable)?.file_type();
     if !kind.is_file() {
         let what = if kind.is_dir() {
@@ -69,7 +72,10 @@ fn open_regular(path: &Path) -> Result<File, LoadError> {
         } else {
             "a device"
         };
-        return Err(LoadError::NotRegular { path: path.into(), what });
+        return Err(LoadError::NotRegular {
+            path: path.into(),
+            what,
+        });
     }
     File::open(path).map_err(unreadable)
 }
@@ -94,7 +100,9 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
             });
         };
         check_ident(path, ident)?;
-        let header = data.read_at::<Header>(0).map_err(|()| truncated(path, "the ELF header is not whole"))?;
+        let header = data
+            .read_at::<Header>(0)
+            .map_err(|()| truncated(path, "the ELF header is not whole"))?;
         check_kind(path, header)?;
         if usize::from(header.e_phentsize(ENDIAN)) != size_of::<Segment>() {
             return Err(damaged(path, "its program headers have an unknown size"));
@@ -107,12 +115,19 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
 
     fn check(&self) -> Result<(), LoadError> {
         self.check_segments()?;
-        if self.defines(quire_abi::QUIRE_PAGER_ENTRY)? { Ok(()) } else { Err(LoadError::NoEntry { path: self.path.into() }) }
+        if self.defines(quire_abi::QUIRE_PAGER_ENTRY)? {
+            Ok(())
+        } else {
+            Err(LoadError::NoEntry { path: self.path.into() })
+        }
     }
 
     /// Everything that the dynamic linker maps or walks must be in the file, and in the order it relies on.
     fn check_segments(&self) -> Result<(), LoadError> {
-        let len = self.data.len().map_err(|()| truncated(self.path, "its length cannot be told"))?;
+        let len = self
+            .data
+            .len()
+            .map_err(|()| truncated(self.path, "its length cannot be told"))?;
         let mut mapped_to = 0;
         for (i, segment) in self.segments.iter().enumerate() {
             let loaded = segment.p_type(ENDIAN) == elf::PT_LOAD;
@@ -121,17 +136,29 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
             }
             let (offset, filesz) = segment.file_range(ENDIAN);
             if offset.checked_add(filesz).is_none_or(|end| end > len) {
-                return Err(truncated(self.path, &format!("segment {i} ends past the end of the file")));
+                return Err(truncated(
+                    self.path,
+                    &format!("segment {i} ends past the end of the file"),
+                ));
             }
             let (start, memsz) = (wide(segment.p_vaddr(ENDIAN)), wide(segment.p_memsz(ENDIAN)));
             let end = start.checked_add(memsz);
             let in_order = !loaded || start >= mapped_to;
             match end {
                 Some(end) if in_order && filesz <= memsz => mapped_to = if loaded { end } else { mapped_to },
-                _ => return Err(damaged(self.path, &format!("segment {i} does not fit in the address space"))),
+                _ => {
+                    return Err(damaged(
+                        self.path,
+                        &format!("segment {i} does not fit in the address space"),
+                    ));
+                }
             }
         }
-        if mapped_to == 0 { Err(damaged(self.path, "it has no segment to load")) } else { Ok(()) }
+        if mapped_to == 0 {
+            Err(damaged(self.path, "it has no segment to load"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the dynamic symbols have a function of that name (with its zero) that is defined here.
@@ -139,11 +166,14 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
         let dynamic = self.dynamic()?;
         let address = |tag| dynamic.iter().find(|d| d.tag(ENDIAN) == tag).map(|d| d.val(ENDIAN));
         let table = |tag| address(tag).and_then(|a| self.loaded_at(a));
-        let (Some(symtab), Some(strtab)) = (table(elf::DT_SYMTAB), table(elf::DT_STRTAB)) else { return Ok(false) };
+        let (Some(symtab), Some(strtab)) = (table(elf::DT_SYMTAB), table(elf::DT_STRTAB)) else {
+            return Ok(false);
+        };
 
         let count = match (table(elf::DT_GNU_HASH), table(elf::DT_HASH)) {
             (Some(hash), _) => {
-                let hash = GnuHashTable::<Header>::parse(ENDIAN, hash).map_err(|e| damaged(self.path, &e.to_string()))?;
+                let hash =
+                    GnuHashTable::<Header>::parse(ENDIAN, hash).map_err(|e| damaged(self.path, &e.to_string()))?;
                 hash.symbol_table_length(ENDIAN)
             }
             (None, Some(hash)) => {
@@ -152,10 +182,15 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
             }
             (None, None) => None,
         };
-        let Some(count) = count.and_then(|n| usize::try_from(n).ok()) else { return Ok(false) };
-        let symbols: &[Symbol] =
-            symtab.read_slice_at(0, count).map_err(|()| damaged(self.path, "its symbols end past their segment"))?;
-        Ok(symbols.iter().any(|s| is_function(s) && name_at(strtab, s.st_name(ENDIAN)).is_some_and(|n| n.starts_with(name))))
+        let Some(count) = count.and_then(|n| usize::try_from(n).ok()) else {
+            return Ok(false);
+        };
+        let symbols: &[Symbol] = symtab
+            .read_slice_at(0, count)
+            .map_err(|()| damaged(self.path, "its symbols end past their segment"))?;
+        Ok(symbols
+            .iter()
+            .any(|s| is_function(s) && name_at(strtab, s.st_name(ENDIAN)).is_some_and(|n| n.starts_with(name))))
     }
 
     /// The entries of PT_DYNAMIC up to DT_NULL. The dynamic linker reads them where they are loaded, so they must be.
@@ -165,7 +200,9 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
         };
         let bytes = self.loaded_at(wide(segment.p_vaddr(ENDIAN)));
         let count = segment.file_range(ENDIAN).1 / size_of::<Entry>() as u64;
-        let entries = usize::try_from(count).ok().and_then(|n| bytes?.read_slice_at::<Entry>(0, n).ok());
+        let entries = usize::try_from(count)
+            .ok()
+            .and_then(|n| bytes?.read_slice_at::<Entry>(0, n).ok());
         let end = entries.and_then(|e| e.iter().position(|d| d.tag(ENDIAN) == elf::DT_NULL));
         match (entries, end) {
             (Some(entries), Some(end)) => Ok(&entries[..end]),
@@ -175,20 +212,36 @@ impl<'a, R: ReadRef<'a>> Elf<'a, R> {
 
     /// The bytes of the file that will be at `address`, up to the end of their segment.
     fn loaded_at(&self, address: u64) -> Option<&'a [u8]> {
-        self.segments.iter().filter(|s| s.p_type(ENDIAN) == elf::PT_LOAD).find_map(|s| {
-            let skip = address.checked_sub(wide(s.p_vaddr(ENDIAN)))?;
-            let (offset, filesz) = s.file_range(ENDIAN);
-            let left = filesz.checked_sub(skip).filter(|n| *n > 0)?;
-            self.data.read_bytes_at(offset.checked_add(skip)?, left).ok()
-        })
+        self.segments
+            .iter()
+            .filter(|s| s.p_type(ENDIAN) == elf::PT_LOAD)
+            .find_map(|s| {
+                let skip = address.checked_sub(wide(s.p_vaddr(ENDIAN)))?;
+                let (offset, filesz) = s.file_range(ENDIAN);
+                let left = filesz.checked_sub(skip).filter(|n| *n > 0)?;
+                self.data.read_bytes_at(offset.checked_add(skip)?, left).ok()
+            })
     }
 }
 
 fn check_ident(path: &Path, ident: &[u8]) -> Result<(), LoadError> {
     let (class, order) = (ident[4], ident[5]);
-    let this_class = if cfg!(target_pointer_width = "64") { elf::ELFCLASS64 } else { elf::ELFCLASS32 };
-    let this_order = if cfg!(target_endian = "little") { elf::ELFDATA2LSB } else { elf::ELFDATA2MSB };
-    let other = |what: &str| Err(LoadError::OtherMachine { path: path.into(), what: what.into() });
+    let this_class = if cfg!(target_pointer_width = "64") {
+        elf::ELFCLASS64
+    } else {
+        elf::ELFCLASS32
+    };
+    let this_order = if cfg!(target_endian = "little") {
+        elf::ELFDATA2LSB
+    } else {
+        elf::ELFDATA2MSB
+    };
+    let other = |what: &str| {
+        Err(LoadError::OtherMachine {
+            path: path.into(),
+            what: what.into(),
+        })
+    };
     if class != this_class.0 {
         return other("its word size differs");
     }
@@ -202,7 +255,10 @@ fn check_kind(path: &Path, header: &Header) -> Result<(), LoadError> {
     let (kind, machine) = (header.e_type(ENDIAN), header.e_machine(ENDIAN));
     if let Some(this) = THIS_MACHINE.filter(|this| *this != machine) {
         let what = format!("its machine number is {}, this one is {}", machine.0, this.0);
-        return Err(LoadError::OtherMachine { path: path.into(), what });
+        return Err(LoadError::OtherMachine {
+            path: path.into(),
+            what,
+        });
     }
     let what = match kind {
         elf::ET_DYN => return Ok(()),
@@ -211,7 +267,10 @@ fn check_kind(path: &Path, header: &Header) -> Result<(), LoadError> {
         elf::ET_CORE => "a core dump",
         _ => "of an unknown kind",
     };
-    Err(LoadError::NotLibrary { path: path.into(), what })
+    Err(LoadError::NotLibrary {
+        path: path.into(),
+        what,
+    })
 }
 
 fn is_function(symbol: &Symbol) -> bool {
@@ -230,9 +289,15 @@ fn wide(word: impl Into<u64>) -> u64 {
 }
 
 fn truncated(path: &Path, what: &str) -> LoadError {
-    LoadError::Truncated { path: path.into(), what: what.into() }
+    LoadError::Truncated {
+        path: path.into(),
+        what: what.into(),
+    }
 }
 
 fn damaged(path: &Path, what: &str) -> LoadError {
-    LoadError::Damaged { path: path.into(), what: what.into() }
+    LoadError::Damaged {
+        path: path.into(),
+        what: what.into(),
+    }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
+use quire_core::error::{Cause, PagerError};
+
 /// An ABI version, `major << 16 | minor`, written as `major.minor`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AbiVersion(pub u32);
@@ -179,11 +181,27 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+    /// The plugin's `init` answered an error.
+    #[error("{}: the plugin could not be initialised: {error}", .path.display())]
+    Init {
+        /// The file.
+        path: PathBuf,
+        /// The plugin's answer.
+        error: PagerError,
+    },
+    /// The plugin is loaded already, and was told another configuration then.
+    #[error("{}: loaded already with another configuration; unload it first", .path.display())]
+    OtherConfig {
+        /// The file.
+        path: PathBuf,
+    },
     /// Objects, or other users, still need the plugin.
-    #[error("{}: still in use: close its objects and try again", .path.display())]
+    #[error("{}: still in use ({what}); close what uses it and try again", .path.display())]
     InUse {
         /// The file.
         path: PathBuf,
+        /// By what.
+        what: String,
     },
 }
 
@@ -191,7 +209,8 @@ impl LoadError {
     /// The error as a status: a negated `errno` number of Linux, the same on every machine.
     ///
     /// `-2` (ENOENT) not found · `-5` (EIO) unreadable · `-8` (ENOEXEC) not a loadable plugin · `-22` (EINVAL) a bad name ·
-    /// `-71` (EPROTO) another ABI version or layout, or a plugin that refuses this host · `-16` (EBUSY) in use · `-1` (EPERM) must stay.
+    /// `-71` (EPROTO) another ABI version or layout, or a plugin that refuses this host · `-16` (EBUSY) in use ·
+    /// `-1` (EPERM) must stay · what `init` answered, `-12` (ENOMEM) or `-5`.
     #[must_use]
     pub fn status(&self) -> i32 {
         match self {
@@ -212,7 +231,12 @@ impl LoadError {
             | Self::MissingOperation { .. } => -8,
             Self::RefusesHost { .. } | Self::Version { .. } | Self::Layout { .. } => -71,
             Self::StaysResident { .. } => -1,
-            Self::InUse { .. } => -16,
+            Self::InUse { .. } | Self::OtherConfig { .. } => -16,
+            Self::Init { error, .. } => match error.cause {
+                Cause::Errno(n) => -n,
+                Cause::NoMemory => -12,
+                _ => -5,
+            },
         }
     }
 }
@@ -226,5 +250,9 @@ fn looked_in(places: &[PathBuf]) -> String {
 }
 
 fn version_rule(host: AbiVersion) -> &'static str {
-    if host.major() == 0 { "while the ABI is 0.x both must be the same" } else { "the major numbers must be the same" }
+    if host.major() == 0 {
+        "while the ABI is 0.x both must be the same"
+    } else {
+        "the major numbers must be the same"
+    }
 }

@@ -35,14 +35,25 @@ pub(crate) unsafe fn read_module(path: &Path, raw: *const Module) -> Result<Modu
         )
     };
     if magic != QUIRE_PAGER_MAGIC {
-        return Err(LoadError::BadMagic { path: path.into(), magic });
+        return Err(LoadError::BadMagic {
+            path: path.into(),
+            magic,
+        });
     }
     let plugin = AbiVersion(version);
     if !loads(HOST, plugin) {
-        return Err(LoadError::Version { path: path.into(), plugin, host: HOST });
+        return Err(LoadError::Version {
+            path: path.into(),
+            plugin,
+            host: HOST,
+        });
     }
     if size < QUIRE_PAGER_MODULE_MIN_SIZE {
-        return Err(LoadError::TooSmall { path: path.into(), size, min: QUIRE_PAGER_MODULE_MIN_SIZE });
+        return Err(LoadError::TooSmall {
+            path: path.into(),
+            size,
+            min: QUIRE_PAGER_MODULE_MIN_SIZE,
+        });
     }
     let mut module = MaybeUninit::<Module>::zeroed();
     let len = usize::try_from(size).map_or(size_of::<Module>(), |n| n.min(size_of::<Module>()));
@@ -70,12 +81,17 @@ pub(crate) struct Texts {
 /// # Safety
 /// The text pointers of `module` are NULL or name zero-terminated text that does not change.
 pub(crate) unsafe fn read_texts(path: &Path, module: &Module) -> Result<Texts, LoadError> {
-    let bad = |what: String| LoadError::BadModule { path: path.into(), what };
+    let bad = |what: String| LoadError::BadModule {
+        path: path.into(),
+        what,
+    };
     // SAFETY: as this function's.
     let read = |text, max, member| unsafe { read_text(text, max) }.map_err(|why| bad(format!("{member} {why}")));
     let name = read(module.name, MAX_NAME, "name")?.ok_or_else(|| bad("name is NULL".into()))?;
     if !is_name(&name) {
-        return Err(bad(format!("name {name:?} is not made of letters, digits, '-' and '_'")));
+        return Err(bad(format!(
+            "name {name:?} is not made of letters, digits, '-' and '_'"
+        )));
     }
     Ok(Texts {
         name,
@@ -97,23 +113,34 @@ unsafe fn read_text(text: *const c_char, max: usize) -> Result<Option<String>, S
     }
     // SAFETY: a zero was found.
     let text = unsafe { CStr::from_ptr(text) };
-    text.to_str().map(|t| Some(t.to_owned())).map_err(|_| "is not UTF-8".into())
+    text.to_str()
+        .map(|t| Some(t.to_owned()))
+        .map_err(|_| "is not UTF-8".into())
 }
 
 /// What needs no pointer followed: the thread model.
 pub(crate) fn check_members(path: &Path, module: &Module) -> Result<(), LoadError> {
     match module.thread_model {
         QUIRE_THREADS_SERIALIZE_ALL | QUIRE_THREADS_SERIALIZE_OBJECT | QUIRE_THREADS_PARALLEL => Ok(()),
-        other => Err(LoadError::BadModule { path: path.into(), what: format!("thread_model {other} is unknown") }),
+        other => Err(LoadError::BadModule {
+            path: path.into(),
+            what: format!("thread_model {other} is unknown"),
+        }),
     }
 }
 
 /// The operations without which nothing can be paged.
 pub(crate) fn check_operations(path: &Path, module: &Module) -> Result<(), LoadError> {
-    let mandatory =
-        [("open", module.open.is_some()), ("close", module.close.is_some()), ("get", module.get.is_some())];
+    let mandatory = [
+        ("open", module.open.is_some()),
+        ("close", module.close.is_some()),
+        ("get", module.get.is_some()),
+    ];
     match mandatory.into_iter().find(|(_, there)| !there) {
-        Some((operation, _)) => Err(LoadError::MissingOperation { path: path.into(), operation }),
+        Some((operation, _)) => Err(LoadError::MissingOperation {
+            path: path.into(),
+            operation,
+        }),
         None => Ok(()),
     }
 }

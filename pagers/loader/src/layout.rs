@@ -25,13 +25,18 @@ const MAX_REPORT: usize = 200;
 /// `check_layout_compatibility` is not used: it keeps pointers into the plugin in a static, and they would dangle once the
 /// plugin is unloaded. Nothing of the plugin outlives this call; the report is text.
 pub(crate) fn check(path: &Path, library: &Library) -> Result<bool, LoadError> {
-    let differs = |what| LoadError::Layout { path: path.into(), what };
+    let differs = |what| LoadError::Layout {
+        path: path.into(),
+        what,
+    };
     // SAFETY: the symbol, where it exists, is the static header that abi_stable's `export_root_module` emits, and an
     // `AbiHeaderRef` is a reference to it; its first member is a magic text that `upgrade` compares before using the rest.
     let Ok(header) = (unsafe { library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL) }) else {
         return Ok(false);
     };
-    let header = (*header).upgrade().map_err(|_| differs("built with another abi_stable".into()))?;
+    let header = (*header)
+        .upgrade()
+        .map_err(|_| differs("built with another abi_stable".into()))?;
     let Some(found) = header.layout() else { return Ok(false) };
     let ours = <RustRootRef as StableAbi>::LAYOUT;
     // One direction allows the plugin to have more members, the other the host. A changed member fails both.
@@ -45,12 +50,20 @@ fn compare(interface: &'static TypeLayout, implementation: &'static TypeLayout) 
 
 /// The first difference as "at `member.member`: expected …, found …". The full report fills screens.
 fn condense(errors: &AbiInstabilityErrors) -> String {
-    let Some((error, first)) = errors.errors.iter().find_map(|e| e.errs.first().map(|first| (e, first))) else {
+    let Some((error, first)) = errors
+        .errors
+        .iter()
+        .find_map(|e| e.errs.first().map(|first| (e, first)))
+    else {
         return "the descriptions differ".into();
     };
     let place = member_path(error);
     let difference = in_words(first);
-    cut(if place.is_empty() { difference } else { format!("at {place}: {difference}") })
+    cut(if place.is_empty() {
+        difference
+    } else {
+        format!("at {place}: {difference}")
+    })
 }
 
 fn member_path(error: &AbiInstabilityError) -> String {
@@ -86,7 +99,10 @@ fn in_words(difference: &AbiInstability) -> String {
 
 fn cut(mut text: String) -> String {
     if text.len() > MAX_REPORT {
-        let end = (0..=MAX_REPORT - '…'.len_utf8()).rev().find(|i| text.is_char_boundary(*i)).unwrap_or(0);
+        let end = (0..=MAX_REPORT - '…'.len_utf8())
+            .rev()
+            .find(|i| text.is_char_boundary(*i))
+            .unwrap_or(0);
         text.truncate(end);
         text.push('…');
     }

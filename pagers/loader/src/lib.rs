@@ -11,6 +11,7 @@
 //! | shake hands | `handshake` | NULL, another magic, version, size, thread model, texts |
 //! | compare layouts | `layout` | Rust plugins built on other types |
 //! | look for operations | `handshake` | a table without open, close or get |
+//! | put it to work | [`Loaded`] | what `init` refuses |
 //!
 //! Nothing of a plugin runs before its file was looked into. A plugin is trusted code all the same: it runs in this
 //! process, and one that crashes takes the process along.
@@ -19,11 +20,13 @@ mod elf;
 mod error;
 mod handshake;
 mod layout;
+mod loaded;
 mod plugin;
 mod report;
 mod search;
 
 pub use error::{AbiVersion, LoadError};
+pub use loaded::{Loaded, NotUnloaded};
 pub use plugin::{NotReleased, Plugin, Released};
 pub use report::{Report, probe};
 pub use search::{PATH_VARIABLE, SearchPath};

@@ -29,7 +29,10 @@ pub struct Plugin {
     module: Module,
     texts: Texts,
     layout_checked: bool,
-    library: ManuallyDrop<Library>,
+    /// Where the plugin keeps its table: the same for the same library, however often it is loaded.
+    address: usize,
+    /// Nothing for a table of the program's own.
+    library: Option<ManuallyDrop<Library>>,
 }
 
 /// What [`Plugin::unload`] achieved: the library was given back to the dynamic linker. Whether its code is gone from memory
@@ -59,14 +62,52 @@ impl Plugin {
         elf::check(path)?;
         let library = open(path)?;
         let raw = entry(path, &library)?;
-        // SAFETY: `raw` is what the plugin's entry function returned; by the ABI it is a constant module table.
+        // SAFETY: `raw` is what the plugin's entry function returned; by the ABI it is a constant module table, which stays
+        // as long as the library does, and the library goes in `unload` only, or with an error, when nothing is kept.
+        unsafe { Self::check(path, raw, Some(library)) }
+    }
+
+    /// Checks a table that the program has itself, statically linked or filled in by hand, in the same way. It is called a
+    /// plugin of the path `name` in errors. Unloading it lets go of the table.
+    ///
+    /// # Errors
+    /// Any [`LoadError`] that speaks of a table.
+    ///
+    /// # Safety
+    /// `raw` is NULL or points at the first three words of a module table, and if they are those of a module then at
+    /// `struct_size` bytes of it. Those and all that they point at stay valid and unchanged as long as this value lives.
+    pub unsafe fn from_table(name: &Path, raw: *const Module) -> Result<Arc<Self>, LoadError> {
+        if raw.is_null() {
+            return Err(LoadError::BadModule {
+                path: name.into(),
+                what: "the table is NULL".into(),
+            });
+        }
+        // SAFETY: this function's own contract.
+        unsafe { Self::check(name, raw, None) }
+    }
+
+    /// # Safety
+    /// As for [`Plugin::from_table`], as long as `library` is loaded.
+    unsafe fn check(path: &Path, raw: *const Module, library: Option<Library>) -> Result<Arc<Self>, LoadError> {
+        // SAFETY: this function's contract is the callee's.
         let module = unsafe { handshake::read_module(path, raw) }?;
         handshake::check_members(path, &module)?;
         // SAFETY: the texts of a module table of this version are NULL or zero-terminated and static.
         let texts = unsafe { handshake::read_texts(path, &module) }?;
-        let layout_checked = layout::check(path, &library)?;
+        let layout_checked = library
+            .as_ref()
+            .map_or(Ok(false), |library| layout::check(path, library))?;
         handshake::check_operations(path, &module)?;
-        Ok(Arc::new(Self { path: path.into(), module, texts, layout_checked, library: ManuallyDrop::new(library) }))
+        let library = library.map(ManuallyDrop::new);
+        Ok(Arc::new(Self {
+            path: path.into(),
+            module,
+            texts,
+            layout_checked,
+            address: raw.addr(),
+            library,
+        }))
     }
 
     /// The file it came from, as it was named.
@@ -112,6 +153,10 @@ impl Plugin {
         self.layout_checked
     }
 
+    pub(crate) fn address(&self) -> usize {
+        self.address
+    }
+
     /// Whether it refuses to be unloaded.
     #[must_use]
     pub fn stays_resident(&self) -> bool {
@@ -128,18 +173,23 @@ impl Plugin {
     /// dynamic linker's own complaint is no error here, since nobody holds the library any more either way.
     pub fn unload(this: Arc<Self>) -> Result<Released, Box<NotReleased>> {
         if this.stays_resident() {
-            let error = LoadError::StaysResident { path: this.path.clone() };
+            let error = LoadError::StaysResident {
+                path: this.path.clone(),
+            };
             return Err(Box::new(NotReleased { error, plugin: this }));
         }
         match Arc::try_unwrap(this) {
             Ok(mut plugin) => {
-                // SAFETY: `plugin` is owned here and dropped without another use of its library.
-                let library = unsafe { ManuallyDrop::take(&mut plugin.library) };
-                let _complaint = library.close();
+                if let Some(library) = plugin.library.take() {
+                    let _complaint = ManuallyDrop::into_inner(library).close();
+                }
                 Ok(Released)
             }
             Err(plugin) => {
-                let error = LoadError::InUse { path: plugin.path.clone() };
+                let error = LoadError::InUse {
+                    path: plugin.path.clone(),
+                    what: "somebody else has it loaded".into(),
+                };
                 Err(Box::new(NotReleased { error, plugin }))
             }
         }
@@ -148,7 +198,10 @@ impl Plugin {
 
 impl fmt::Debug for Plugin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plugin").field("path", &self.path).field("name", &self.texts.name).finish_non_exhaustive()
+        f.debug_struct("Plugin")
+            .field("path", &self.path)
+            .field("name", &self.texts.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,7 +209,11 @@ impl fmt::Debug for Plugin {
 /// is seen by other libraries.
 fn open(path: &Path) -> Result<Library, LoadError> {
     // dlopen searches the system's folders for a name without a slash; ours is always the file that was checked.
-    let file = if path.components().count() > 1 { path.to_owned() } else { Path::new(".").join(path) };
+    let file = if path.components().count() > 1 {
+        path.to_owned()
+    } else {
+        Path::new(".").join(path)
+    };
     // SAFETY: loading runs the constructors of the file; that it is a pager plugin was checked, and plugins are trusted code.
     unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) }.map_err(|e| linker_error(path, &e))
 }
@@ -167,11 +224,21 @@ fn entry(path: &Path, library: &Library) -> Result<*const Module, LoadError> {
     let entry = unsafe { library.get::<Entry>(QUIRE_PAGER_ENTRY) }.map_err(|e| linker_error(path, &e))?;
     // SAFETY: by the ABI the entry function is pure and may be called with any number.
     let module = unsafe { entry(QUIRE_PAGER_ABI_VERSION) };
-    if module.is_null() { Err(LoadError::RefusesHost { path: path.into(), host: HOST }) } else { Ok(module) }
+    if module.is_null() {
+        Err(LoadError::RefusesHost {
+            path: path.into(),
+            host: HOST,
+        })
+    } else {
+        Ok(module)
+    }
 }
 
 /// libloading keeps what the dynamic linker said in the error's source.
 fn linker_error(path: &Path, error: &libloading::Error) -> LoadError {
     let reason = std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string);
-    LoadError::Linker { path: path.into(), reason }
+    LoadError::Linker {
+        path: path.into(),
+        reason,
+    }
 }

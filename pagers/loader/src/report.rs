@@ -115,12 +115,22 @@ fn optional_operations(m: &Module) -> [(&'static str, bool); 16] {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &[&str]| if names.is_empty() { "none".into() } else { names.join(" ") };
+        let list = |names: &[&str]| {
+            if names.is_empty() {
+                "none".into()
+            } else {
+                names.join(" ")
+            }
+        };
         writeln!(f, "path          {}", self.path.display())?;
         writeln!(f, "name          {}", self.name)?;
         writeln!(f, "version       {}", self.version.as_deref().unwrap_or("not told"))?;
         writeln!(f, "description   {}", self.description.as_deref().unwrap_or("none"))?;
-        writeln!(f, "plugin ABI    {} (a table of {} bytes)", self.abi_version, self.table_size)?;
+        writeln!(
+            f,
+            "plugin ABI    {} (a table of {} bytes)",
+            self.abi_version, self.table_size
+        )?;
         writeln!(
             f,
             "calls         {}",
@@ -133,6 +143,14 @@ impl fmt::Display for Report {
         writeln!(f, "capabilities  {}", list(&self.capabilities))?;
         writeln!(f, "operations    open close get {}", self.operations.join(" "))?;
         writeln!(f, "absent        {}", list(&self.absent))?;
-        write!(f, "type layout   {}", if self.layout_checked { "checked" } else { "not described by the plugin" })
+        write!(
+            f,
+            "type layout   {}",
+            if self.layout_checked {
+                "checked"
+            } else {
+                "not described by the plugin"
+            }
+        )
     }
 }

@@ -68,11 +68,18 @@ impl SearchPath {
         let places: Vec<PathBuf> = self
             .folders
             .iter()
-            .flat_map(|folder| spellings.iter().map(move |s| folder.join(format!("libquire_pager_{s}.so"))))
+            .flat_map(|folder| {
+                spellings
+                    .iter()
+                    .map(move |s| folder.join(format!("libquire_pager_{s}.so")))
+            })
             .collect();
         match places.iter().find(|p| p.exists()) {
             Some(found) => Ok(found.clone()),
-            None => Err(LoadError::NotFound { name: name.into(), places }),
+            None => Err(LoadError::NotFound {
+                name: name.into(),
+                places,
+            }),
         }
     }
 }
@@ -81,7 +88,9 @@ impl SearchPath {
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 /// The longest name of a plugin in bytes; a file name has 255, and `libquire_pager_.so` takes some.
@@ -93,13 +102,17 @@ fn from_environment() -> Vec<PathBuf> {
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         return Vec::new();
     }
-    env::var_os(PATH_VARIABLE).map(|v| env::split_paths(&v).collect()).unwrap_or_default()
+    env::var_os(PATH_VARIABLE)
+        .map(|v| env::split_paths(&v).collect())
+        .unwrap_or_default()
 }
 
 /// `quire/pagers` beside the file this code was loaded from, and under the `lib` next to it: finds an installation that
 /// was moved as a whole, from `lib/libquire.so` as well as from `bin/quire`.
 fn beside_library() -> Vec<PathBuf> {
-    let Some(folder) = own_file().and_then(|f| f.parent().map(Path::to_owned)) else { return Vec::new() };
+    let Some(folder) = own_file().and_then(|f| f.parent().map(Path::to_owned)) else {
+        return Vec::new();
+    };
     let mut folders = vec![folder.join("quire/pagers")];
     folders.extend(folder.parent().map(|prefix| prefix.join("lib/quire/pagers")));
     folders
@@ -121,12 +134,18 @@ fn own_file() -> Option<PathBuf> {
 /// The executable's folder and its `deps`; for a program in `deps`, `examples` or the like also the folder above.
 /// That is how cargo lays out what it builds.
 fn beside_executable() -> Vec<PathBuf> {
-    let Some(folder) = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned)) else { return Vec::new() };
+    let Some(folder) = env::current_exe().ok().and_then(|exe| exe.parent().map(Path::to_owned)) else {
+        return Vec::new();
+    };
     let mut folders = vec![folder.clone()];
     if folder.ends_with("deps") || folder.ends_with("examples") {
         folders.extend(folder.parent().map(Path::to_owned));
     }
-    let built: Vec<_> = folders.iter().filter(|f| !f.ends_with("deps")).map(|f| f.join("deps")).collect();
+    let built: Vec<_> = folders
+        .iter()
+        .filter(|f| !f.ends_with("deps"))
+        .map(|f| f.join("deps"))
+        .collect();
     folders.extend(built);
     folders
 }
@@ -151,7 +170,12 @@ mod tests {
 
     #[test]
     fn the_error_lists_every_place() {
-        let path = SearchPath::of(vec!["/nowhere/a".into(), "".into(), "/nowhere/b".into(), "/nowhere/a".into()]);
+        let path = SearchPath::of(vec![
+            "/nowhere/a".into(),
+            "".into(),
+            "/nowhere/b".into(),
+            "/nowhere/a".into(),
+        ]);
         let text = path.find("no-such").unwrap_err().to_string();
         assert_eq!(
             text,
@@ -165,7 +189,10 @@ mod tests {
     fn the_first_folder_wins() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let path = SearchPath::of(vec![a.path().into(), b.path().into()]);
-        let (in_a, in_b) = (a.path().join("libquire_pager_x.so"), b.path().join("libquire_pager_x.so"));
+        let (in_a, in_b) = (
+            a.path().join("libquire_pager_x.so"),
+            b.path().join("libquire_pager_x.so"),
+        );
         fs::write(&in_b, "").unwrap();
         assert_eq!(path.find("x").unwrap(), in_b);
         fs::write(&in_a, "").unwrap();

@@ -52,12 +52,18 @@ fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
         write_if_changed(&abi.join("src").join(file), &text);
     }
     let manifest = |package: &str, rest: &str| {
-        format!("[package]\nname = \"{package}\"\nversion = \"{}\"\nedition = \"2024\"\n{rest}", env!("CARGO_PKG_VERSION"))
+        format!(
+            "[package]\nname = \"{package}\"\nversion = \"{}\"\nedition = \"2024\"\n{rest}",
+            env!("CARGO_PKG_VERSION")
+        )
     };
     let abi_stable = "abi_stable = { version = \"0.11.3\", default-features = false";
     write_if_changed(
         &abi.join("Cargo.toml"),
-        &manifest("quire-abi", &format!("[features]\nlayout = [\"dep:abi_stable\"]\n[dependencies]\n{abi_stable}, optional = true }}\n")),
+        &manifest(
+            "quire-abi",
+            &format!("[features]\nlayout = [\"dep:abi_stable\"]\n[dependencies]\n{abi_stable}, optional = true }}\n"),
+        ),
     );
     write_if_changed(
         &folder.join("Cargo.toml"),
@@ -107,15 +113,16 @@ fn rust_plugins_are_compared_type_by_type() {
     assert_eq!(good.name(), "rusty");
 
     let changed = rust_plugin("changed", |file, text| {
-        let text = replace(file, "request.rs", text, "pub object_size: u64", "pub object_size: i64");
-        text
+        replace(file, "request.rs", text, "pub object_size: u64", "pub object_size: i64")
     });
     let error = Plugin::load(&changed).unwrap_err();
     assert!(matches!(error, LoadError::Layout { .. }));
     let text = error.to_string();
-    println!("{text}");
     let report = text.strip_prefix(&format!("{}: ", changed.display())).unwrap();
     assert!(report.len() < 300 && !report.contains('\n'), "{report}");
-    assert!(report.starts_with("a Rust plugin with another type layout: at "), "{report}");
+    assert!(
+        report.starts_with("a Rust plugin with another type layout: at "),
+        "{report}"
+    );
     assert!(report.contains("object_size: expected type u64, found i64"), "{report}");
 }

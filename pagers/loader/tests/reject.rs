@@ -51,8 +51,14 @@ fn another_version_is_refused_and_both_are_named() {
 
 #[test]
 fn a_table_that_is_too_small_is_refused() {
-    assert_eq!(refusal_of(&["-DSIZE=87"]), "its table has 87 bytes, and every one of its version has at least 88");
-    assert_eq!(refusal_of(&["-DSIZE=0"]), "its table has 0 bytes, and every one of its version has at least 88");
+    assert_eq!(
+        refusal_of(&["-DSIZE=87"]),
+        "its table has 87 bytes, and every one of its version has at least 88"
+    );
+    assert_eq!(
+        refusal_of(&["-DSIZE=0"]),
+        "its table has 0 bytes, and every one of its version has at least 88"
+    );
 }
 
 #[test]
@@ -82,14 +88,32 @@ fn a_plugin_may_refuse_the_host() {
 
 #[test]
 fn what_a_table_says_is_checked() {
-    assert_eq!(refusal_of(&["-DMAGIC=7"]), "its table does not begin as a pager module: magic is 0x00000007");
-    assert_eq!(refusal_of(&["-DTHREADS=3"]), "its table is not valid: thread_model 3 is unknown");
+    assert_eq!(
+        refusal_of(&["-DMAGIC=7"]),
+        "its table does not begin as a pager module: magic is 0x00000007"
+    );
+    assert_eq!(
+        refusal_of(&["-DTHREADS=3"]),
+        "its table is not valid: thread_model 3 is unknown"
+    );
     assert_eq!(refusal_of(&["-DNAME=0"]), "its table is not valid: name is NULL");
-    assert_eq!(refusal_of(&["-DNAME=\"\""]), "its table is not valid: name \"\" is not made of letters, digits, '-' and '_'");
-    assert_eq!(refusal_of(&["-DNAME=\"\\377\""]), "its table is not valid: name is not UTF-8");
+    assert_eq!(
+        refusal_of(&["-DNAME=\"\""]),
+        "its table is not valid: name \"\" is not made of letters, digits, '-' and '_'"
+    );
+    assert_eq!(
+        refusal_of(&["-DNAME=\"\\377\""]),
+        "its table is not valid: name is not UTF-8"
+    );
     let long = format!("-DNAME=\"{}\"", "x".repeat(65));
-    assert_eq!(refusal_of(&[&long]), "its table is not valid: name is longer than 64 bytes");
-    assert_eq!(refusal_of(&["-DDESCRIPTION=\"\\377\""]), "its table is not valid: description is not UTF-8");
+    assert_eq!(
+        refusal_of(&[&long]),
+        "its table is not valid: name is longer than 64 bytes"
+    );
+    assert_eq!(
+        refusal_of(&["-DDESCRIPTION=\"\\377\""]),
+        "its table is not valid: description is not UTF-8"
+    );
 }
 
 #[test]
@@ -102,11 +126,17 @@ fn unknown_capabilities_are_ignored() {
 fn a_library_without_the_entry_symbol_is_refused_before_its_constructors_run() {
     let sentence = "not a pager plugin: it has no symbol quire_pager_entry";
     assert_eq!(refusal_of(&["-DENTRY=other", "-DCONSTRUCTOR_ABORTS"]), sentence);
-    assert_eq!(refusal_of(&["-DENTRY=quire_pager_entry2", "-DCONSTRUCTOR_ABORTS"]), sentence);
+    assert_eq!(
+        refusal_of(&["-DENTRY=quire_pager_entry2", "-DCONSTRUCTOR_ABORTS"]),
+        sentence
+    );
     assert_eq!(refusal_of(&["-DENTRY_IS_DATA", "-DCONSTRUCTOR_ABORTS"]), sentence);
     assert_eq!(refusal_of(&["-DENTRY_IS_IMPORTED", "-DCONSTRUCTOR_ABORTS"]), sentence);
     assert_eq!(refusal_of(&["-fvisibility=hidden", "-DCONSTRUCTOR_ABORTS"]), sentence);
-    assert_eq!(refusal_of(&["-fvisibility=hidden", "-Wl,--hash-style=sysv", "-DCONSTRUCTOR_ABORTS"]), sentence);
+    assert_eq!(
+        refusal_of(&["-fvisibility=hidden", "-Wl,--hash-style=sysv", "-DCONSTRUCTOR_ABORTS"]),
+        sentence
+    );
 }
 
 #[test]
@@ -125,7 +155,10 @@ fn the_entry_symbol_is_found_by_either_hash_table_and_without_section_headers() 
 #[test]
 fn a_missing_symbol_is_told_in_the_linkers_words() {
     let text = refusal_of(&["-DUNRESOLVED"]);
-    assert!(text.starts_with("the dynamic linker refuses it: ") && text.contains("nobody_defines_this"), "{text}");
+    assert!(
+        text.starts_with("the dynamic linker refuses it: ") && text.contains("nobody_defines_this"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -139,7 +172,13 @@ fn what_is_no_file_of_this_machine_is_refused() {
         assert_eq!(refusal(&file), "not an ELF file", "{text:?}");
     }
     let pipe = folder.path().join("pipe");
-    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    assert!(
+        std::process::Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
     assert_eq!(refusal(&pipe), "is a pipe, not a regular file");
     assert_eq!(refusal(Path::new("/dev/null")), "is a device, not a regular file");
 }
@@ -157,7 +196,10 @@ fn another_machine_and_another_kind_are_told_apart() {
     assert_eq!(with(4, 1), "for another machine: its word size differs");
     assert_eq!(with(5, 2), "for another machine: its byte order differs");
     let other = with(18, 8);
-    assert!(other.starts_with("for another machine: its machine number is "), "{other}");
+    assert!(
+        other.starts_with("for another machine: its machine number is "),
+        "{other}"
+    );
     assert_eq!(with(16, 1), "an ELF file, but an object file, not a shared library");
     assert_eq!(with(16, 2), "an ELF file, but a program, not a shared library");
 }
@@ -183,7 +225,10 @@ fn a_plugin_cut_short_anywhere_is_refused_or_loads_but_never_crashes() {
     assert!(loaded >= 1);
     fs::write(&built.path, &good[..good.len() / 2]).unwrap();
     let text = refusal(&built.path);
-    assert!(text.starts_with("truncated: segment ") && text.ends_with(" ends past the end of the file"), "{text}");
+    assert!(
+        text.starts_with("truncated: segment ") && text.ends_with(" ends past the end of the file"),
+        "{text}"
+    );
 }
 
 #[test]
