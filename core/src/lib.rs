@@ -70,6 +70,8 @@ pub mod pager;
 #[deny(unsafe_code)]
 pub mod populate;
 #[cfg(not(loom))]
+pub mod soft;
+#[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod stats;
 #[cfg(not(loom))]
