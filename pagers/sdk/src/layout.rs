@@ -44,3 +44,30 @@ fn root<E: Exported>() -> RustRootRef {
     }
     .leak_into_prefix()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi_stable::StableAbi;
+    use abi_stable::abi_stability::abi_checking::{CheckingGlobals, check_layout_compatibility_with_globals};
+    use quire_abi::Module;
+
+    struct Plugin;
+
+    impl Exported for Plugin {
+        const ENTRY: Entry = entry;
+    }
+
+    unsafe extern "C" fn entry(_: u32) -> *const Module {
+        std::ptr::null()
+    }
+
+    #[test]
+    fn the_exported_description_is_the_abis() {
+        let header = layout_header::<Plugin>();
+        let found = header.layout().expect("a layout is exported");
+        check_layout_compatibility_with_globals(<RustRootRef as StableAbi>::LAYOUT, found, &CheckingGlobals::new())
+            .expect("the layouts match");
+        assert_eq!(root::<Plugin>().entry() as usize, entry as *const () as usize);
+    }
+}

@@ -380,7 +380,7 @@ fn an_unreadable_file_is_refused() {
         return println!("could not run, because the superuser may read every file");
     }
     let (host, file) = (host(), file(10));
-    fs::set_permissions(file.path(), fs::Permissions::from_mode(0)).expect("chmod");
+    fs::set_permissions(file.path(), fs::Permissions::from_mode(0o000)).expect("chmod");
     let failure = read_only(&host, file.path()).expect_err("unreadable");
     assert_eq!(failure.status, negated(Errno::ACCESS));
     assert!(failure.text.contains("open: Permission denied"), "{}", failure.text);
