@@ -21,6 +21,8 @@ mod wire;
 #[cfg(test)]
 mod model;
 #[cfg(test)]
+mod random;
+#[cfg(test)]
 mod tests;
 
 pub use enter::{NewEntry, Place};

@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use super::Entries;
 use crate::map_entry::{Attributes, Backing, MapEntry};
-use crate::types::{AddrRange, ByteOff, PAGE_SIZE, VirtAddr};
+use crate::types::{AddrRange, ByteOff, PAGE_SIZE, Prot, VirtAddr};
 
 /// A backing that is its number, and counts nothing.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,6 +14,27 @@ pub(super) struct Numbered(pub(super) u8);
 impl Backing for Numbered {
     fn same(&self, other: &Self) -> bool {
         self == other
+    }
+}
+
+/// The first page of the maps in the tests.
+pub(super) const FIRST: u64 = 16;
+/// The first page behind them.
+pub(super) const LAST: u64 = 16 + 400;
+/// Loads and stores.
+pub(super) const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+/// Such a map, with nothing in it.
+pub(super) fn empty() -> Entries<Numbered> {
+    Entries::new(pages(FIRST, LAST - FIRST)).unwrap()
+}
+
+/// Attributes that allow `prot` now and at most loads and stores.
+pub(super) fn attr(prot: Prot) -> Attributes {
+    Attributes {
+        prot,
+        max_prot: RW,
+        ..Attributes::default()
     }
 }
 

@@ -19,6 +19,11 @@ impl<B> MapTree<B> {
         self.height
     }
 
+    /// How many leaves there are.
+    pub(crate) fn leaves(&self) -> usize {
+        self.root.as_ref().map_or(0, Node::leaves)
+    }
+
     /// Panics with a sentence when an invariant does not hold.
     pub(crate) fn check(&self) {
         let mut behind = VirtAddr(0);
@@ -35,6 +40,13 @@ impl<B> MapTree<B> {
 }
 
 impl<B> Node<B> {
+    fn leaves(&self) -> usize {
+        match self {
+            Node::Leaf(_) => 1,
+            Node::Inner(inner) => (0..inner.len).map(|at| inner.kid(at).leaves()).sum(),
+        }
+    }
+
     fn check(&self, height: usize, is_root: bool, behind: &mut VirtAddr, seen: &mut usize) {
         assert!(is_root || !self.is_short(), "every node but the root is a quarter full");
         match self {
