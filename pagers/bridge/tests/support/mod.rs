@@ -21,6 +21,7 @@ use quire_core::types::{PAGE_BYTES, PageIndex};
 
 type Operation = Box<dyn Fn(&Script, &mut Io) -> i32 + Send + Sync>;
 
+type PopulateOperation = Box<dyn Fn(&Script, &mut Populate) -> i32 + Send + Sync>;
 type OpenOperation = Box<dyn Fn(&Script, &mut OpenResult) -> i32 + Send + Sync>;
 
 /// What the plugin does, and what was done to it.
@@ -30,6 +31,7 @@ pub struct Script {
     pub sync: Box<dyn Fn(&Script) -> i32 + Send + Sync>,
     pub init: Box<dyn Fn(&Script) -> i32 + Send + Sync>,
     pub open: OpenOperation,
+    pub populate: PopulateOperation,
     pub path: Option<&'static CStr>,
     pub caps: u64,
     pub threads: u32,
@@ -49,6 +51,7 @@ impl Default for Script {
             sync: Box::new(|_| QUIRE_PAGER_OK),
             init: Box::new(|_| QUIRE_PAGER_OK),
             open: Box::new(|_, _| QUIRE_PAGER_OK),
+            populate: Box::new(|_, _| QUIRE_PAGER_BAD),
             path: None,
             caps: QUIRE_CAP_ASYNC,
             threads: QUIRE_THREADS_PARALLEL,
@@ -107,9 +110,25 @@ impl Script {
     }
 
     pub fn page_insert(&self, token: u64, index: u64) -> i32 {
-        let mut bytes = ptr::null_mut();
+        self.page_insert_filled(token, index, 0)
+    }
+
+    /// Inserts a page and fills it, if it may.
+    pub fn page_insert_filled(&self, token: u64, index: u64, byte: u8) -> i32 {
+        let mut bytes = ptr::null_mut::<c_void>();
+        // SAFETY: the plugin's own host; what it lends is a page's bytes.
+        unsafe {
+            let answer = self.api().page_insert.unwrap()(self.api().host, token, index, &mut bytes);
+            if answer == QUIRE_PAGER_OK {
+                bytes.cast::<u8>().write_bytes(byte, PAGE_BYTES);
+            }
+            answer
+        }
+    }
+
+    pub fn page_ready(&self, token: u64, index: u64) -> i32 {
         // SAFETY: the plugin's own host.
-        unsafe { self.api().page_insert.unwrap()(self.api().host, token, index, &mut bytes) }
+        unsafe { self.api().page_ready.unwrap()(self.api().host, token, index) }
     }
 
     pub fn host_api(&self) -> *const HostApi {
@@ -175,6 +194,12 @@ unsafe extern "C" fn put(object: *mut c_void, io: *mut Io) -> i32 {
     (script.put)(script, io)
 }
 
+unsafe extern "C" fn populate(object: *mut c_void, request: *mut Populate) -> i32 {
+    // SAFETY: the handle, and the host's struct.
+    let (script, request) = unsafe { (script(object), &mut *request) };
+    (script.populate)(script, request)
+}
+
 unsafe extern "C" fn sync(object: *mut c_void) -> i32 {
     // SAFETY: the handle.
     let script = unsafe { script(object) };
@@ -216,7 +241,7 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
         get: Some(get),
         put: Some(put),
         has_page: None,
-        populate: None,
+        populate: Some(populate),
         get_size: None,
         resize: None,
         sync: Some(sync),
