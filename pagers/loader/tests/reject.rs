@@ -238,8 +238,8 @@ fn the_look_into_a_file_survives_any_damaged_byte_of_its_headers_and_tables() {
     let good = fs::read(&built.path).unwrap();
     let file = fs::OpenOptions::new().write(true).open(&built.path).unwrap();
     // The library lacks the entry symbol, so that whatever is damaged, nothing is ever loaded: this tries the look alone.
-    for at in 0..1024.min(good.len()) {
-        for byte in [0x00, 0x01, 0x7f, 0x80, 0xff, good[at]] {
+    for (at, own) in good.iter().enumerate().take(1024) {
+        for byte in [0x00, 0x01, 0x7f, 0x80, 0xff, *own] {
             file.write_all_at(&[byte], at as u64).unwrap();
             assert!(Plugin::load(&built.path).is_err());
         }
