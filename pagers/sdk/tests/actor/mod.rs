@@ -183,7 +183,7 @@ impl Populate for Role {
         let (mut first, mut last) = (run.index(), run.index());
         for index in run.window() {
             let Some(bytes) = run.insert(index)? else { continue };
-            bytes.fill(index as u8);
+            bytes.fill(index.to_le_bytes()[0]);
             run.ready(index)?;
             (first, last) = (first.min(index), last.max(index));
         }
