@@ -67,14 +67,7 @@ impl Object {
     /// Pages that are known to be dirty. Those mapped writable may be as well.
     #[must_use]
     pub fn dirty_pages(&self) -> u64 {
-        let state = self.lock();
-        let mut from = PageIndex(0);
-        let mut dirty = 0;
-        while let Some((index, page)) = state.pages.next(from) {
-            dirty += u64::from(page.dirtiness() == Dirtiness::Dirty);
-            from = PageIndex(index.0 + 1);
-        }
-        dirty
+        self.lock().dirty_pages()
     }
 
     fn not_written(&self, error: PagerError) -> Error {

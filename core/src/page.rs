@@ -249,13 +249,12 @@ const SLAB: usize = 64;
 /// Page structs that no object uses, of all engines: memory of pages stays memory of pages.
 static POOL: FrameLock<Vec<PageRef>> = FrameLock::new(Vec::new());
 
-/// Takes a page struct from the pool: exclusively busied, fake, clean (S139), over `frame`. Nothing when memory is short.
-pub(crate) fn allocate(frame: Frame) -> Option<PageRef> {
+/// Takes a page struct from the pool: exclusively busied, fake, clean (S139), without a frame. Nothing when memory is short.
+pub(crate) fn allocate() -> Option<PageRef> {
     let page = take_from_pool()?;
     page.busy.claim();
     page.state.store(0, Ordering::Relaxed);
     page.wired.store(0, Ordering::Relaxed);
-    page.frame.store(frame.0, Ordering::Relaxed);
     for word in &page.machine {
         word.store(0, Ordering::Relaxed);
     }

@@ -252,12 +252,12 @@ mod tests {
     use super::*;
     use crate::alloc_fallible::failing;
     use crate::page;
-    use crate::types::{Frame, MAX_PAGES};
+    use crate::types::MAX_PAGES;
     use alloc::collections::BTreeMap;
     use proptest::prelude::*;
 
     fn page() -> PageRef {
-        page::allocate(Frame(1)).expect("memory")
+        page::allocate().expect("memory")
     }
 
     /// Indices that share nodes, and some as far apart as can be.

@@ -34,6 +34,7 @@ impl Engine {
     pub fn make_room(&self) -> Result<(), FaultError> {
         assert_no_locks_held("making room");
         self.stats().count(Counter::MemoryWaits);
+        let reclaimed = self.stats().counts().pages_reclaimed;
         // The first round may only clear referenced bits; the second finds what the first let pass.
         if self.take_clean() > 0 || self.take_clean() > 0 {
             return Ok(());
@@ -45,7 +46,12 @@ impl Engine {
         if self.take_clean() > 0 || self.take_clean() > 0 {
             return Ok(());
         }
-        Err(FaultError::NoMemory)
+        // Somebody else may have freed what was to be had, and used it: that is contention, not the end of memory.
+        if self.stats().counts().pages_reclaimed == reclaimed {
+            Err(FaultError::NoMemory)
+        } else {
+            Ok(())
+        }
     }
 
     /// One round over all pages, from where the last one stopped, until a batch of clean pages has been freed.
@@ -126,8 +132,7 @@ impl Object {
         from: PageIndex,
         victims: &mut [Option<ExclusiveBusy<&'a Self>>; BATCH],
     ) -> (usize, Option<PageIndex>) {
-        // An object that is locked is in use: there are others.
-        let Some(state) = self.try_lock() else { return (0, None) };
+        let state = self.lock();
         let mut found = 0;
         let mut at = from;
         for _ in 0..LOOK {
@@ -135,10 +140,13 @@ impl Object {
                 return (found, None);
             };
             at = PageIndex(index.0 + 1);
-            let passed_by = page.wire_count() > 0
-                || page.dirtiness() == Dirtiness::Dirty
-                || page.take_referenced() | self.engine().machine().page_referenced(page);
-            if !passed_by && let Some(busy) = ExclusiveBusy::try_resident(self, &state, index) {
+            if page.wire_count() > 0 || page.dirtiness() == Dirtiness::Dirty {
+                continue;
+            }
+            let Some(busy) = ExclusiveBusy::try_resident(self, &state, index) else {
+                continue;
+            };
+            if !(page.take_referenced() | self.engine().machine().page_referenced(page)) {
                 victims[found] = Some(busy);
                 found += 1;
             }

@@ -34,6 +34,8 @@ pub(crate) struct Fault<'m> {
     pub(super) populate_declined: bool,
     /// Rounds in a row in which no memory could be freed.
     pub(super) fruitless: u32,
+    /// How often the machine had no memory to enter the page.
+    pub(super) shortages: u32,
 }
 
 impl<'m> Fault<'m> {
@@ -46,6 +48,7 @@ impl<'m> Fault<'m> {
             restarted: false,
             populate_declined: false,
             fruitless: 0,
+            shortages: 0,
         }
     }
 }
@@ -77,8 +80,8 @@ pub(crate) enum Need {
     Get(Arc<Object>, PageIndex),
     /// The same, from a pager that installs pages itself.
     Populate(Arc<Object>, PopulatePlan),
-    /// Memory.
-    Memory,
+    /// Memory for the machine's own tables.
+    Tables,
     /// Another frame: the machine cannot show this one at that address.
     Rehome(Arc<Object>, PageIndex),
 }

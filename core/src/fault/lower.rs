@@ -198,7 +198,7 @@ fn enter_run(
     let needed = centre.map_or(run.len(), |centre| centre - run.start + 1);
     match stopped {
         Some(reason) if entered < needed => Err(Stop::Wait(match reason {
-            NotEntered::Shortage => Need::Memory,
+            NotEntered::Shortage => Need::Tables,
             NotEntered::NotHere => {
                 let index = PageIndex(pages.window.first.0 + (run.start + entered) as u64);
                 Need::Rehome(found.entry.backing.object().clone(), index)

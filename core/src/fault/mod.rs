@@ -90,6 +90,9 @@ impl Map {
 
 /// Rounds without any progress after which memory is given up for lost.
 const FRUITLESS_ROUNDS: u32 = 3;
+/// Refusals of the machine to enter the page for want of memory, in one fault, after which it fails: room was made each
+/// time, and did not help.
+const MOST_SHORTAGES: u32 = 16;
 
 impl Fault<'_> {
     fn run(mut self) -> Result<Outcome, FaultError> {
@@ -142,7 +145,14 @@ impl Fault<'_> {
                 }
                 Err(error) => Err(self.pager_failed(plan.index, error)),
             },
-            Need::Memory => self.wait_for_memory(),
+            Need::Tables => {
+                self.shortages += 1;
+                if self.shortages > MOST_SHORTAGES {
+                    Err(FaultError::NoMemory)
+                } else {
+                    self.wait_for_memory()
+                }
+            }
             Need::Rehome(object, index) => match object.rehome(index) {
                 Ok(()) => Ok(()),
                 Err(_) => self.wait_for_memory(),

@@ -31,7 +31,8 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     /// that the identity cannot have changed.
     pub(crate) fn try_resident(object: O, state: &super::ObjectState, index: PageIndex) -> Option<Self> {
         let page = state.pages.get(index)?;
-        page.busy.try_exclusive().then_some(Self { page, object })
+        // Lazily: a guard made and dropped would unbusy a page that somebody else has.
+        page.busy.try_exclusive().then(|| Self { page, object })
     }
 
     /// A new page, fake and clean, in the object at `index`, where there is none (S103, S139).
@@ -40,13 +41,7 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     /// [`Error::NoMemory`]; [`Error::InUse`] when somebody else was quicker.
     pub(crate) fn insert_new(object: O, index: PageIndex, reserve: Reserve) -> Result<Self> {
         let this = object.borrow();
-        let machine = this.engine.machine();
-        let place = Placement { owner: this.id, index };
-        let frame = machine.frame_alloc(place, reserve).ok_or(Error::NoMemory)?;
-        let Some(page) = page::allocate(frame) else {
-            machine.frame_free(frame);
-            return Err(Error::NoMemory);
-        };
+        let page = page::allocate().ok_or(Error::NoMemory)?;
         let inserted = {
             let mut state = this.lock();
             if state.pages.get(index).is_some() {
@@ -59,10 +54,19 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
             }
         };
         if let Err(error) = inserted {
-            machine.frame_free(frame);
             page::free(page);
             return Err(error);
         }
+        // Only now the frame: whoever has the page busied is alone in asking for the frame of this place.
+        let Some(frame) = this
+            .engine
+            .machine()
+            .frame_alloc(Placement { owner: this.id, index }, reserve)
+        else {
+            unlink(this, page);
+            return Err(Error::NoMemory);
+        };
+        page.set_frame(frame);
         Ok(Self { page, object })
     }
 
@@ -100,7 +104,14 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     }
 }
 
+/// Frees a page and its frame: the frame first, while the page still stands in its place and keeps others off.
 fn free_page(object: &Object, page: PageRef) {
+    object.engine.machine().frame_free(page.frame());
+    unlink(object, page);
+}
+
+/// Takes an exclusively busied page without a frame out of its object and gives its struct back.
+fn unlink(object: &Object, page: PageRef) {
     {
         let mut state = object.lock();
         let removed = state.pages.remove(page.index());
@@ -110,7 +121,6 @@ fn free_page(object: &Object, page: PageRef) {
         );
         page.leave_object();
     }
-    object.engine.machine().frame_free(page.frame());
     page::free(page);
 }
 

@@ -27,7 +27,7 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::engine::Engine;
 use crate::error::{Cause, PagerError, words_or_nothing};
-use crate::page::PageRef;
+use crate::page::{Dirtiness, PageRef};
 use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
 use crate::stats::Counter;
@@ -151,10 +151,6 @@ impl Object {
         self.state.lock()
     }
 
-    pub(crate) fn try_lock(&self) -> Option<ObjectGuard<'_, ObjectState>> {
-        self.state.try_lock()
-    }
-
     /// A request begins, if the object still takes any. The count keeps the object from dying until the guard is dropped.
     pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, PagerError> {
         let state = self.lock();
@@ -180,6 +176,17 @@ impl Object {
 }
 
 impl ObjectState {
+    /// Pages that are known to be dirty.
+    pub(crate) fn dirty_pages(&self) -> u64 {
+        let mut from = PageIndex(0);
+        let mut dirty = 0;
+        while let Some((index, page)) = self.pages.next(from) {
+            dirty += u64::from(page.dirtiness() == Dirtiness::Dirty);
+            from = PageIndex(index.0 + 1);
+        }
+        dirty
+    }
+
     /// Whether new requests are welcome; the error says why not.
     #[inline]
     pub(crate) fn takes_requests(&self) -> Result<(), PagerError> {

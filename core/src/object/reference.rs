@@ -64,8 +64,7 @@ impl ObjectRef {
     }
 }
 
-const STILL_REFERENCED: Error =
-    Error::InUse("the object is still referenced; unmap it and release its handles first");
+const STILL_REFERENCED: Error = Error::InUse("the object is still referenced; unmap it and release its handles first");
 
 impl Clone for ObjectRef {
     fn clone(&self) -> Self {
@@ -164,12 +163,11 @@ impl Object {
                 Ok(true)
             }
             Condition::Dying | Condition::Dead => Ok(false),
-            Condition::Quarantined(reason) => {
-                if state.pages.len() == 0 {
-                    state.condition = Condition::Dying;
-                    return Ok(true);
-                }
-                Err(Error::Quarantined(reason.clone()))
+            // Nothing maps it any more, so that what is not dirty has nothing to lose.
+            Condition::Quarantined(reason) if state.dirty_pages() > 0 => Err(Error::Quarantined(reason.clone())),
+            Condition::Quarantined(_) => {
+                state.condition = Condition::Dying;
+                Ok(true)
             }
         }
     }

@@ -1,0 +1,317 @@
+//! A pager that the test drives: it keeps its bytes in memory, counts and records what it is asked, fails when told, and
+//! leaves requests pending until the test completes them, in the order the test likes. It never sleeps.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+
+use quire_core::error::{Cause, PagerError};
+use quire_core::io::{Direction, Io};
+use quire_core::pager::{Answer, Extent, Pager, PagerOps, Populated};
+use quire_core::populate::Populate;
+use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex};
+
+/// One call that the pager received.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Call {
+    /// A get of so many pages from an index.
+    Get(u64, usize),
+    /// A put of so many pages from an index.
+    Put(u64, usize),
+    /// A populate for a fault at an index.
+    Populate(u64),
+    /// A sync.
+    Sync,
+    /// The close.
+    Close,
+}
+
+/// What to do with the next get or put, in place of doing it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Twist {
+    /// Do it, as always.
+    Obey,
+    /// Fail with this cause.
+    Fail(Cause),
+    /// Leave it pending; the test completes it.
+    Defer,
+    /// Say it is done, and leave the required page untouched.
+    ClaimUnfilled,
+    /// Fill only the first half of each page, and say that all is done.
+    FillHalf,
+    /// Complete it through the request, and then answer as well.
+    CompleteFirst,
+}
+
+type PopulateScript = Box<dyn FnMut(&Arc<Populate>) -> Populated + Send>;
+
+#[derive(Default)]
+struct State {
+    pages: BTreeMap<u64, Vec<u8>>,
+    calls: Vec<Call>,
+    gets: VecDeque<Twist>,
+    puts: VecDeque<Twist>,
+    always_get: Option<Twist>,
+    always_put: Option<Twist>,
+    sync_fails: Option<Cause>,
+    pending: Vec<Arc<Io>>,
+    populate: Option<PopulateScript>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+/// The test's end of a scripted pager.
+#[derive(Clone, Default)]
+pub struct Script(Arc<Shared>);
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Script")
+    }
+}
+
+/// The engine's end.
+#[derive(Debug)]
+pub struct ScriptedPager {
+    script: Script,
+    ops: PagerOps,
+    max_run: u32,
+}
+
+impl Script {
+    /// A pager that can write, of any size: page `i` reads as [`pattern`] until it is written.
+    #[must_use]
+    pub fn new() -> (Self, Box<ScriptedPager>) {
+        Self::with(PagerOps::PUT | PagerOps::SYNC, 256)
+    }
+
+    /// A pager with these operations and this longest run.
+    #[must_use]
+    pub fn with(ops: PagerOps, max_run: u32) -> (Self, Box<ScriptedPager>) {
+        let script = Self::default();
+        (script.clone(), Box::new(ScriptedPager { script, ops, max_run }))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("no test panics with the script locked")
+    }
+
+    /// What to do with the next gets, one after the other.
+    pub fn next_gets(&self, twists: impl IntoIterator<Item = Twist>) {
+        self.state().gets.extend(twists);
+    }
+
+    /// What to do with the next puts.
+    pub fn next_puts(&self, twists: impl IntoIterator<Item = Twist>) {
+        self.state().puts.extend(twists);
+    }
+
+    /// What to do with every get for which nothing else was said; `None` ends it.
+    pub fn all_gets(&self, twist: Option<Twist>) {
+        self.state().always_get = twist;
+    }
+
+    /// What to do with every put for which nothing else was said; `None` ends it.
+    pub fn all_puts(&self, twist: Option<Twist>) {
+        self.state().always_put = twist;
+    }
+
+    /// Whether sync fails.
+    pub fn sync_fails(&self, cause: Option<Cause>) {
+        self.state().sync_fails = cause;
+    }
+
+    /// What populate does.
+    pub fn on_populate(&self, script: impl FnMut(&Arc<Populate>) -> Populated + Send + 'static) {
+        self.state().populate = Some(Box::new(script));
+    }
+
+    /// Every call so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.state().calls.clone()
+    }
+
+    /// How many gets came so far.
+    #[must_use]
+    pub fn gets(&self) -> usize {
+        self.state()
+            .calls
+            .iter()
+            .filter(|call| matches!(call, Call::Get(..)))
+            .count()
+    }
+
+    /// How many puts came so far.
+    #[must_use]
+    pub fn puts(&self) -> usize {
+        self.state()
+            .calls
+            .iter()
+            .filter(|call| matches!(call, Call::Put(..)))
+            .count()
+    }
+
+    /// The bytes that the pager has for a page.
+    #[must_use]
+    pub fn stored(&self, index: u64) -> Vec<u8> {
+        self.state()
+            .pages
+            .get(&index)
+            .cloned()
+            .unwrap_or_else(|| pattern(index))
+    }
+
+    /// Waits until so many requests are pending, and takes them.
+    #[must_use]
+    pub fn take_pending(&self, n: usize) -> Vec<Arc<Io>> {
+        let mut state = self.state();
+        while state.pending.len() < n {
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .expect("no test panics with the script locked");
+        }
+        std::mem::take(&mut state.pending)
+    }
+
+    /// Does what a request asks, and completes it.
+    pub fn finish(&self, io: &Io) {
+        move_pages(&mut self.state(), io);
+        assert!(io.complete(Ok(())), "somebody else completed the request");
+    }
+
+    /// Fails a request.
+    pub fn fail(&self, io: &Io, cause: Cause) {
+        assert!(
+            io.complete(Err(PagerError::bare(cause))),
+            "somebody else completed the request"
+        );
+    }
+}
+
+/// What page `index` holds before it is written: its own number in every eight bytes.
+#[must_use]
+pub fn pattern(index: u64) -> Vec<u8> {
+    (index ^ 0x5157_4952_4500_0000).to_le_bytes().repeat(PAGE_BYTES / 8)
+}
+
+fn move_pages(state: &mut State, io: &Io) {
+    for i in 0..io.len() {
+        let index = io.first().0 + i as u64;
+        // Past the end there is nothing to read, and nothing may be written.
+        let live = usize::try_from(io.object_size().saturating_sub(index * PAGE_SIZE))
+            .unwrap_or(usize::MAX)
+            .min(PAGE_BYTES);
+        match io.direction() {
+            Direction::Get => {
+                let bytes = state.pages.get(&index).cloned().unwrap_or_else(|| pattern(index));
+                io.fill(i, &bytes[..live]);
+            }
+            Direction::Put => {
+                let mut bytes = vec![0; PAGE_BYTES];
+                io.copy_to(i, &mut bytes[..live]);
+                state.pages.insert(index, bytes);
+                io.page_done(i);
+            }
+        }
+    }
+}
+
+impl ScriptedPager {
+    fn run(&self, io: &Arc<Io>) -> Answer {
+        let mut state = self.script.state();
+        let (call, twist) = match io.direction() {
+            Direction::Get => (
+                Call::Get(io.first().0, io.len()),
+                state.gets.pop_front().or_else(|| state.always_get.clone()),
+            ),
+            Direction::Put => (
+                Call::Put(io.first().0, io.len()),
+                state.puts.pop_front().or_else(|| state.always_put.clone()),
+            ),
+        };
+        state.calls.push(call);
+        match twist.unwrap_or(Twist::Obey) {
+            Twist::Obey => {
+                move_pages(&mut state, io);
+                Answer::Done(Ok(()))
+            }
+            Twist::Fail(cause) => Answer::Done(Err(PagerError::new(
+                cause,
+                format_args!("scripted failure of {call:?}"),
+            ))),
+            Twist::Defer => {
+                state.pending.push(io.clone());
+                self.script.0.changed.notify_all();
+                Answer::Pending
+            }
+            Twist::ClaimUnfilled => Answer::Done(Ok(())),
+            Twist::FillHalf => {
+                for i in 0..io.len() {
+                    // SAFETY: the request is under way, so the page's bytes are ours to write.
+                    unsafe { io.bytes(i).as_ptr().write_bytes(0x11, PAGE_BYTES / 2) };
+                    io.page_done(i);
+                }
+                Answer::Done(Ok(()))
+            }
+            Twist::CompleteFirst => {
+                move_pages(&mut state, io);
+                assert!(io.complete(Ok(())));
+                Answer::Pending
+            }
+        }
+    }
+}
+
+impl Pager for ScriptedPager {
+    fn describe(&self) -> String {
+        "scripted pager".to_owned()
+    }
+
+    fn ops(&self) -> PagerOps {
+        self.ops
+    }
+
+    fn max_run(&self) -> u32 {
+        self.max_run
+    }
+
+    fn get(&self, io: &Arc<Io>) -> Answer {
+        self.run(io)
+    }
+
+    fn put(&self, io: &Arc<Io>) -> Answer {
+        self.run(io)
+    }
+
+    fn has_page(&self, _index: PageIndex) -> Result<Option<Extent>, PagerError> {
+        Ok(Some(Extent { before: 0, after: 0 }))
+    }
+
+    fn populate(&self, request: &Arc<Populate>) -> Populated {
+        let mut script = {
+            let mut state = self.script.state();
+            state.calls.push(Call::Populate(request.plan().index.0));
+            state.populate.take()
+        };
+        let answer = script.as_mut().map_or(Populated::UseGet, |script| script(request));
+        self.script.state().populate = script;
+        answer
+    }
+
+    fn sync(&self) -> Result<(), PagerError> {
+        let mut state = self.script.state();
+        state.calls.push(Call::Sync);
+        state.sync_fails.map_or(Ok(()), |cause| Err(PagerError::bare(cause)))
+    }
+
+    fn close(&self) -> Result<(), PagerError> {
+        self.script.state().calls.push(Call::Close);
+        Ok(())
+    }
+}
