@@ -13,7 +13,7 @@
 //!
 //! Operations run in parallel; the pager holds no lock and no memory beyond the descriptor and the name.
 //!
-//! Layers: [`open`](mod@open) decides what may be paged, [`transfer`] moves runs, this file puts them into the ABI.
+//! Layers: `open` decides what may be paged, `transfer` moves runs, this file puts them into the ABI.
 
 mod open;
 mod transfer;
