@@ -109,7 +109,14 @@ impl Io {
     /// Each of `bytes` is the start of [`PAGE_BYTES`] bytes that may be read and written until the request has completed,
     /// and that nobody else touches meanwhile. `plan.required` is less than their number.
     pub unsafe fn detached(plan: IoPlan, bytes: Vec<NonNull<u8>>) -> Option<Self> {
-        Self::new(plan, &Loan { bytes, purpose: Purpose::Fill, note: 0 })
+        Self::new(
+            plan,
+            &Loan {
+                bytes,
+                purpose: Purpose::Fill,
+                note: 0,
+            },
+        )
     }
 
     /// Which way the bytes go.
