@@ -42,7 +42,9 @@ fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
     // Beside our own build products, so that abi_stable is compiled once and not in each run.
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layout");
     let folder = target.join(name);
-    let (abi, src) = (folder.join("abi"), folder.join("src"));
+    // Cargo tells packages in one target folder apart by their path inside the workspace: two named "abi" would be one.
+    let abi_folder = format!("abi-{name}");
+    let (abi, src) = (folder.join(&abi_folder), folder.join("src"));
     fs::create_dir_all(abi.join("src")).unwrap();
     fs::create_dir_all(&src).unwrap();
     for entry in fs::read_dir(here.join("../abi/src")).unwrap() {
@@ -71,7 +73,7 @@ fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
             name,
             &format!(
                 "[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\n{abi_stable} }}\n\
-                 quire-abi = {{ path = \"abi\", features = [\"layout\"] }}\n[workspace]\n"
+                 quire-abi = {{ path = \"{abi_folder}\", features = [\"layout\"] }}\n[workspace]\n"
             ),
         ),
     );
