@@ -87,7 +87,7 @@ impl<B: Backing> Entries<B> {
     /// size; [`Error::NoSpace`].
     pub fn find_space(&self, len: u64, align: u64, hint: VirtAddr) -> Result<VirtAddr> {
         let len = check_len(len)?;
-        if align == 0 || align % PAGE_SIZE != 0 {
+        if align == 0 || !align.is_multiple_of(PAGE_SIZE) {
             return Err(Error::Invalid("the alignment is not a multiple of the page size"));
         }
         if !hint.is_aligned() {

@@ -1,6 +1,5 @@
 //! The verbs at random against the naive map, with memory and without.
 
-use alloc::vec;
 use alloc::vec::Vec;
 
 use proptest::prelude::*;
@@ -280,7 +279,7 @@ fn memory_is_refused_at_every_place_where_an_operation_asks_for_it() {
         .sum();
     assert_eq!(entries.len(), 200);
     assert!(refused > 15, "the first leaf, and every split after it");
-    let out = vec![
+    let out = [
         Step::Remove(20, 200),
         Step::Protect(240, 1, RW),
         Step::Remove(FIRST, LAST - FIRST),

@@ -199,7 +199,7 @@ fn a_hint_is_tried_first_and_then_the_whole_map() {
         "not above the hint, so the lowest"
     );
     assert_eq!(anywhere(0, 1, 2), Ok(pages(16, 2)), "a hint outside the map is none");
-    assert_eq!(anywhere(u64::MAX & !(PAGE_SIZE - 1), 64, 1), Ok(pages(64, 1)));
+    assert_eq!(anywhere(!(PAGE_SIZE - 1), 64, 1), Ok(pages(64, 1)));
     assert_eq!(anywhere(0, 1, 1000), Err(Error::NoSpace(1000 * PAGE_SIZE)));
 }
 
@@ -220,7 +220,7 @@ fn every_senseless_argument_has_its_own_sentence_and_changes_nothing() {
             ..good
         },
         NewEntry {
-            place: Place::Fixed(VirtAddr(u64::MAX & !(PAGE_SIZE - 1))),
+            place: Place::Fixed(VirtAddr(!(PAGE_SIZE - 1))),
             ..good
         },
         NewEntry {
@@ -261,7 +261,7 @@ fn every_senseless_argument_has_its_own_sentence_and_changes_nothing() {
     let nil = anywhere(0, 0);
     sentence(entries.enter(&NewEntry { place: nil, ..good }, &mut Vec::new()));
     let wrapping = NewEntry {
-        offset: ByteOff(u64::MAX & !(PAGE_SIZE - 1)),
+        offset: ByteOff(!(PAGE_SIZE - 1)),
         ..good
     };
     sentence(entries.enter(&wrapping, &mut Vec::new()));

@@ -143,16 +143,16 @@ impl<B> Leaf<B> {
         }
     }
 
-    fn to_left(&mut self, right: &mut Self, n: usize) {
-        shift::to_left(&mut self.starts, self.len, &mut right.starts, right.len, n);
-        shift::to_left(&mut self.slots, self.len, &mut right.slots, right.len, n);
+    fn move_left(&mut self, right: &mut Self, n: usize) {
+        shift::move_left(&mut self.starts, self.len, &mut right.starts, right.len, n);
+        shift::move_left(&mut self.slots, self.len, &mut right.slots, right.len, n);
         self.len += n;
         right.len -= n;
     }
 
-    fn to_right(&mut self, right: &mut Self, n: usize) {
-        shift::to_right(&mut self.starts, self.len, &mut right.starts, right.len, n);
-        shift::to_right(&mut self.slots, self.len, &mut right.slots, right.len, n);
+    fn move_right(&mut self, right: &mut Self, n: usize) {
+        shift::move_right(&mut self.starts, self.len, &mut right.starts, right.len, n);
+        shift::move_right(&mut self.slots, self.len, &mut right.slots, right.len, n);
         self.len -= n;
         right.len += n;
     }
@@ -212,20 +212,20 @@ impl<B> Inner<B> {
         kid.expect("cells below len are in use")
     }
 
-    fn to_left(&mut self, right: &mut Self, n: usize) {
-        shift::to_left(&mut self.starts, self.len, &mut right.starts, right.len, n);
-        shift::to_left(&mut self.ends, self.len, &mut right.ends, right.len, n);
-        shift::to_left(&mut self.holes, self.len, &mut right.holes, right.len, n);
-        shift::to_left(&mut self.kids, self.len, &mut right.kids, right.len, n);
+    fn move_left(&mut self, right: &mut Self, n: usize) {
+        shift::move_left(&mut self.starts, self.len, &mut right.starts, right.len, n);
+        shift::move_left(&mut self.ends, self.len, &mut right.ends, right.len, n);
+        shift::move_left(&mut self.holes, self.len, &mut right.holes, right.len, n);
+        shift::move_left(&mut self.kids, self.len, &mut right.kids, right.len, n);
         self.len += n;
         right.len -= n;
     }
 
-    fn to_right(&mut self, right: &mut Self, n: usize) {
-        shift::to_right(&mut self.starts, self.len, &mut right.starts, right.len, n);
-        shift::to_right(&mut self.ends, self.len, &mut right.ends, right.len, n);
-        shift::to_right(&mut self.holes, self.len, &mut right.holes, right.len, n);
-        shift::to_right(&mut self.kids, self.len, &mut right.kids, right.len, n);
+    fn move_right(&mut self, right: &mut Self, n: usize) {
+        shift::move_right(&mut self.starts, self.len, &mut right.starts, right.len, n);
+        shift::move_right(&mut self.ends, self.len, &mut right.ends, right.len, n);
+        shift::move_right(&mut self.holes, self.len, &mut right.holes, right.len, n);
+        shift::move_right(&mut self.kids, self.len, &mut right.kids, right.len, n);
         self.len -= n;
         right.len += n;
     }
@@ -311,8 +311,8 @@ impl<B> Node<B> {
     /// Moves the first `n` cells of the neighbour on the right behind our own.
     fn take_from(&mut self, right: &mut Self, n: usize) {
         match (self, right) {
-            (Self::Leaf(a), Self::Leaf(b)) => a.to_left(b, n),
-            (Self::Inner(a), Self::Inner(b)) => a.to_left(b, n),
+            (Self::Leaf(a), Self::Leaf(b)) => a.move_left(b, n),
+            (Self::Inner(a), Self::Inner(b)) => a.move_left(b, n),
             _ => unreachable!("all leaves are equally deep"),
         }
     }
@@ -324,8 +324,8 @@ impl<B> Node<B> {
         }
         let n = self.len() - want;
         match (self, right) {
-            (Self::Leaf(a), Self::Leaf(b)) => a.to_right(b, n),
-            (Self::Inner(a), Self::Inner(b)) => a.to_right(b, n),
+            (Self::Leaf(a), Self::Leaf(b)) => a.move_right(b, n),
+            (Self::Inner(a), Self::Inner(b)) => a.move_right(b, n),
             _ => unreachable!("all leaves are equally deep"),
         }
     }
@@ -341,7 +341,7 @@ impl<B> Node<B> {
                 }
                 let keep = keep_left(at, LEAF);
                 let mut right = spare.leaf();
-                leaf.to_right(&mut right, LEAF - keep);
+                leaf.move_right(&mut right, LEAF - keep);
                 if at <= keep {
                     leaf.put(at, entry)
                 } else {
@@ -360,7 +360,7 @@ impl<B> Node<B> {
                 }
                 let keep = keep_left(at, INNER);
                 let mut right = spare.inner();
-                inner.to_right(&mut right, INNER - keep);
+                inner.move_right(&mut right, INNER - keep);
                 if at <= keep {
                     inner.put(at, kid)
                 } else {

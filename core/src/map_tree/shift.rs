@@ -13,13 +13,13 @@ pub(super) fn remove<T>(cells: &mut [T], len: usize, at: usize, empty: T) -> T {
 }
 
 /// Moves the first `n` of the `right_len` cells in `right` behind the `left_len` in `left`.
-pub(super) fn to_left<T>(left: &mut [T], left_len: usize, right: &mut [T], right_len: usize, n: usize) {
+pub(super) fn move_left<T>(left: &mut [T], left_len: usize, right: &mut [T], right_len: usize, n: usize) {
     left[left_len..left_len + n].swap_with_slice(&mut right[..n]);
     right[..right_len].rotate_left(n);
 }
 
 /// Moves the last `n` of the `left_len` cells in `left` before the `right_len` in `right`.
-pub(super) fn to_right<T>(left: &mut [T], left_len: usize, right: &mut [T], right_len: usize, n: usize) {
+pub(super) fn move_right<T>(left: &mut [T], left_len: usize, right: &mut [T], right_len: usize, n: usize) {
     right[..right_len + n].rotate_right(n);
     left[left_len - n..left_len].swap_with_slice(&mut right[..n]);
 }

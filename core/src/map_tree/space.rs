@@ -25,7 +25,7 @@ impl<B> MapTree<B> {
     /// preferred to a tighter one further down; only when no such hole is left, the tight ones are tried one after the other.
     #[must_use]
     pub fn find_space(&self, len: u64, align: u64, within: AddrRange) -> Option<VirtAddr> {
-        debug_assert!(len > 0 && len % PAGE_SIZE == 0 && align > 0 && align % PAGE_SIZE == 0);
+        debug_assert!(len > 0 && len.is_multiple_of(PAGE_SIZE) && align > 0 && align.is_multiple_of(PAGE_SIZE));
         let tight = Wanted {
             len,
             align,

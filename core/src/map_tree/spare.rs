@@ -8,6 +8,10 @@ use crate::alloc_fallible::{try_box, try_reserve};
 use crate::error::Result;
 
 /// Empty nodes that wait for a split. Those that a merge empties come back here.
+#[allow(
+    clippy::vec_box,
+    reason = "the boxes themselves go into the tree; boxing a node then could fail"
+)]
 #[derive(Debug)]
 pub(super) struct Spare<B> {
     leaves: Vec<Box<Leaf<B>>>,
