@@ -1,1 +1,33 @@
-//! To be written.
+//! The C API of Quire: `libquire.so`, `libquire.a`, and `include/quire.h`, which is made from this crate.
+//!
+//! Nothing is decided here. Each function is a border: it catches panics, turns handles and pointers into safe types,
+//! makes one call into the engine or the loader, and turns the answer into a status with a sentence. The comments of
+//! the exported functions are the C header's, and speak to a C author.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `status` | the status numbers and their names |
+//! | `fail` | an error on its way out; the panic guard; the last error's text |
+//! | `handle` | handles, and how a wrong one is caught |
+//! | `c` | the structs, and how pointers from C are read and written |
+//! | `engine`, `pager`, `object`, `map`, `access` | the functions |
+//! | `opened` | one object for one thing, however often it is opened |
+//! | `log` | where log lines go |
+//! | `api` | all functions as one table |
+#![allow(
+    clippy::missing_safety_doc,
+    reason = "what pointers a function takes is in its comment, and the rules for all of them in the header's opening"
+)]
+
+pub mod access;
+pub mod api;
+pub mod c;
+pub mod engine;
+pub mod fail;
+mod handle;
+pub mod log;
+pub mod map;
+pub mod object;
+mod opened;
+pub mod pager;
+pub mod status;

@@ -3,6 +3,8 @@
 //! The files are committed, so that a C author needs no Rust; the check, run by the tests, fails when one is stale. One
 //! more header is one more row in [`HEADERS`].
 
+mod api_table;
+
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
@@ -19,19 +21,41 @@ struct Header {
     config: &'static str,
     /// The sources, in the order in which their items appear. A folder stands for its `.rs` files, sorted by name.
     sources: &'static [&'static str],
+    /// The source with the list of functions that become the members of `struct quire_api_table`.
+    table: Option<&'static str>,
 }
 
-const HEADERS: &[Header] = &[Header {
-    output: "include/quire_pager.h",
-    config: "include/cbindgen-pager.toml",
-    sources: &[
-        "pagers/abi/src/lib.rs",
-        "pagers/abi/src/status.rs",
-        "pagers/abi/src/request.rs",
-        "pagers/abi/src/host.rs",
-        "pagers/abi/src/module.rs",
-    ],
-}];
+const HEADERS: &[Header] = &[
+    Header {
+        output: "include/quire_pager.h",
+        config: "include/cbindgen-pager.toml",
+        sources: &[
+            "pagers/abi/src/lib.rs",
+            "pagers/abi/src/status.rs",
+            "pagers/abi/src/request.rs",
+            "pagers/abi/src/host.rs",
+            "pagers/abi/src/module.rs",
+        ],
+        table: None,
+    },
+    Header {
+        output: "include/quire.h",
+        config: "include/cbindgen-quire.toml",
+        sources: &[
+            "ffi/src/status.rs",
+            "ffi/src/c.rs",
+            "ffi/src/fail.rs",
+            "ffi/src/log.rs",
+            "ffi/src/engine.rs",
+            "ffi/src/pager.rs",
+            "ffi/src/object.rs",
+            "ffi/src/map.rs",
+            "ffi/src/access.rs",
+            "ffi/src/api.rs",
+        ],
+        table: Some("ffi/src/api.rs"),
+    },
+];
 
 /// The C side of the golden table.
 const GOLDEN: &str = "tests/c/golden.c";
@@ -90,7 +114,11 @@ fn generate_header(root: &Path, header: &Header) -> Result<String, Box<dyn Error
     }
     let mut text = Vec::new();
     builder.generate()?.write(&mut text);
-    Ok(parenthesise(&plain_links(&String::from_utf8(text)?, &renamed)))
+    let text = parenthesise(&plain_links(&String::from_utf8(text)?, &renamed));
+    match header.table {
+        None => Ok(text),
+        Some(list) => api_table::insert(&text, &fs::read_to_string(root.join(list))?),
+    }
 }
 
 /// Replaces folders by the sources in them.

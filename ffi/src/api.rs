@@ -1,0 +1,109 @@
+//! The whole API as one table, for programs that open the library while they run and look up one symbol.
+
+use crate::access::*;
+use crate::c::QUIRE_API_VERSION;
+use crate::engine::*;
+use crate::fail::*;
+use crate::log::*;
+use crate::map::*;
+use crate::object::*;
+use crate::pager::*;
+use crate::status::*;
+
+macro_rules! api_table {
+    ($($function:ident,)*) => {
+        /// The functions of the table, in its order.
+        pub const FUNCTIONS: &[&str] = &[$(stringify!($function)),*];
+
+        static TABLE: ApiTable = ApiTable {
+            struct_size: TABLE_SIZE,
+            api_version: QUIRE_API_VERSION,
+            functions: [$($function as *const ()),*],
+        };
+    };
+}
+
+// The members of `struct quire_api_table`, by the functions they point at: quire-headers reads this list and takes
+// their types from the functions themselves, so that the table and the functions cannot differ. New ones go to the
+// end.
+api_table! {
+    quire_version,
+    quire_last_error,
+    quire_last_errno,
+    quire_status_name,
+    quire_pager_errno,
+    quire_set_log,
+    quire_engine_create,
+    quire_engine_destroy,
+    quire_engine_sync,
+    quire_engine_stats,
+    quire_pager_load,
+    quire_pager_register,
+    quire_pager_info,
+    quire_pager_unload,
+    quire_object_open,
+    quire_object_reference,
+    quire_object_release,
+    quire_object_discard,
+    quire_object_size,
+    quire_object_resident,
+    quire_object_describe,
+    quire_object_flush,
+    quire_map_create,
+    quire_map_destroy,
+    quire_map_version,
+    quire_map,
+    quire_unmap,
+    quire_protect,
+    quire_inherit,
+    quire_advise,
+    quire_fault,
+    quire_read,
+    quire_write,
+    quire_load,
+    quire_store,
+}
+
+/// The whole API as a table; its members are at the end of this header.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct ApiTable {
+    struct_size: u32,
+    api_version: u32,
+    functions: [*const (); FUNCTIONS.len()],
+}
+
+// SAFETY: addresses of functions, which never change.
+unsafe impl Sync for ApiTable {}
+
+#[allow(clippy::cast_possible_truncation, reason = "some hundreds of bytes")]
+const TABLE_SIZE: u32 = size_of::<ApiTable>() as u32;
+
+/// The whole API as a table, for a program that opens the library while it runs: this is the one symbol that it looks
+/// up. `version` is the `QUIRE_API_VERSION` that the program was compiled with. Answers NULL when the library has
+/// another major number, or, while that is 0, another minor number; otherwise a constant table that lives as long as
+/// the library is loaded. Its members are the functions without `quire_`; a program that also runs with older
+/// libraries asks `QUIRE_HAS` for the newer ones. Never fails otherwise.
+#[unsafe(no_mangle)]
+pub extern "C" fn quire_api(version: u32) -> *const ApiTable {
+    let ours = QUIRE_API_VERSION;
+    let same_major = version >> 16 == ours >> 16;
+    if same_major && (ours >> 16 != 0 || version == ours) {
+        &raw const TABLE
+    } else {
+        std::ptr::null()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_version_gets_no_table() {
+        assert!(!quire_api(QUIRE_API_VERSION).is_null());
+        assert!(quire_api(QUIRE_API_VERSION + 1).is_null());
+        assert!(quire_api(1 << 16).is_null());
+        assert!(quire_api(0).is_null());
+    }
+}

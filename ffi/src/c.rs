@@ -1,0 +1,420 @@
+//! The structs of the header, and how pointers from C are read and written.
+//!
+//! Structs that may grow begin with `struct_size`: the caller stores the size that it was compiled with. Of a struct
+//! from an older program the members that it does not know are taken as 0; one from a newer program is accepted if
+//! the members that we do not know are 0. Of an answer only the members that the caller knows are written.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::slice;
+
+use quire_core::types::PAGE_SIZE;
+
+use crate::fail::{Fail, Result};
+
+/// The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
+pub const QUIRE_API_VERSION: u32 = 1;
+
+/// Bytes in a page.
+pub const QUIRE_PAGE_SIZE: u64 = 4096;
+
+const _: () = assert!(QUIRE_PAGE_SIZE == PAGE_SIZE);
+
+/// An engine: a machine with memory of its own, and everything that is opened and mapped on it. Several may live in one
+/// process. From `quire_engine_create` to `quire_engine_destroy`.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct EngineHandle {
+    _private: [u8; 0],
+}
+
+/// A pager at work, in one engine. From `quire_pager_load` or `quire_pager_register` to `quire_pager_unload`, or to
+/// the end of its engine, which closes it.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct PagerHandle {
+    _private: [u8; 0],
+}
+
+/// One use of an object. From `quire_object_open` or `quire_object_reference` to `quire_object_release` or
+/// `quire_object_discard`.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct ObjectHandle {
+    _private: [u8; 0],
+}
+
+/// An address space. From `quire_map_create` to `quire_map_destroy`.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct MapHandle {
+    _private: [u8; 0],
+}
+
+/// The table of a pager, which quire_pager.h defines.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct PagerTable {
+    _private: [u8; 0],
+}
+
+/// `quire_engine_options.machine`: what is best here. At present always the soft machine.
+pub const QUIRE_MACHINE_AUTO: u32 = 0;
+/// `quire_engine_options.machine`: a software MMU in ordinary memory. Mapped memory is reached through `quire_load` and `quire_store`.
+pub const QUIRE_MACHINE_SOFT: u32 = 1;
+
+/// `quire_engine_options.flags`: on the soft machine a frame belongs to the page it was first given to. For tests.
+pub const QUIRE_SOFT_FIXED_FRAMES: u32 = 1;
+/// `quire_engine_options.flags`: the soft machine lends pagers copies of the bytes. For tests.
+pub const QUIRE_SOFT_LEND_COPIES: u32 = 2;
+/// `quire_engine_options.flags`: the soft machine learns of modifications only by removing mappings. For tests.
+pub const QUIRE_SOFT_MODIFIED_BY_REMOVAL: u32 = 4;
+
+/// What an engine is made with. Everything 0 but `struct_size` is the default.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct EngineOptions {
+    /// `sizeof(struct quire_engine_options)`.
+    pub struct_size: u32,
+    /// One of `QUIRE_MACHINE_…`.
+    pub machine: u32,
+    /// The most memory for pages, in bytes; rounded down to whole pages. 0: 256 MiB. Taken as it is used.
+    pub memory: u64,
+    /// Of that, bytes that only making room may use; rounded up to whole pages. 0: 12 pages.
+    pub reserve: u64,
+    /// A set of `QUIRE_SOFT_…`.
+    pub flags: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// The counters of an engine. Each is exact; all together are not a snapshot.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct EngineStats {
+    /// `sizeof(struct quire_stats)`. Stored by the caller; only members within it are written.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Faults that were asked for.
+    pub faults: u64,
+    /// Faults resolved as case 2A, a page of a shared object, for a read.
+    pub faults_2a_read: u64,
+    /// Faults resolved as case 2A, a page of a shared object, for a write.
+    pub faults_2a_write: u64,
+    /// Faults that found their page resident at the first try.
+    pub faults_resident: u64,
+    /// Faults that failed.
+    pub faults_failed: u64,
+    /// Times a fault started over after it had waited.
+    pub fault_restarts: u64,
+    /// Resident neighbours mapped along.
+    pub neighbours_mapped: u64,
+    /// Calls of a pager's get.
+    pub gets: u64,
+    /// Pages brought in by get.
+    pub pages_in: u64,
+    /// Calls of a pager's put.
+    pub puts: u64,
+    /// Pages written by put.
+    pub pages_out: u64,
+    /// Calls of a pager's populate.
+    pub populates: u64,
+    /// Pages brought in by populate.
+    pub pages_populated: u64,
+    /// Waits for a busy page.
+    pub busy_waits: u64,
+    /// Waits for memory.
+    pub memory_waits: u64,
+    /// Clean pages given up to make room.
+    pub pages_reclaimed: u64,
+    /// Errors that pagers answered.
+    pub pager_errors: u64,
+    /// Promises that pagers broke.
+    pub broken_promises: u64,
+    /// Pages of memory there are.
+    pub frames_total: u64,
+    /// Pages of memory not in use.
+    pub frames_free: u64,
+    /// Pages of memory held back for making room.
+    pub frames_reserved: u64,
+    /// Objects there are.
+    pub objects: u64,
+    /// Of those, objects that nobody uses and that only stay because their last write-back failed.
+    pub objects_unwritten: u64,
+}
+
+/// What a pager is.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PagerInfo {
+    /// `sizeof(struct quire_pager_info)`. Stored by the caller; only members within it are written.
+    pub struct_size: u32,
+    /// The plugin ABI that it was built for, `major << 16 | minor`.
+    pub abi_version: u32,
+    /// A set of `QUIRE_CAP_…`, of quire_pager.h.
+    pub caps: u64,
+    /// One of `QUIRE_THREADS_…`, of quire_pager.h.
+    pub thread_model: u32,
+    /// Objects open through it, in all engines.
+    pub open_objects: u32,
+    /// Completions, and other calls of the pager with a token, that named nothing under way and were ignored.
+    pub stale_calls: u64,
+    /// Its short name. This and the other texts are valid until the pager's handle is closed.
+    pub name: *const c_char,
+    /// Its own version; "" when it tells none.
+    pub version: *const c_char,
+    /// One sentence about it; "" when it tells none.
+    pub description: *const c_char,
+    /// The file it came from, or the name it was registered under.
+    pub path: *const c_char,
+}
+
+/// Rights: none.
+pub const QUIRE_PROT_NONE: u32 = 0;
+/// Rights: loads.
+pub const QUIRE_PROT_READ: u32 = 1;
+/// Rights: stores.
+pub const QUIRE_PROT_WRITE: u32 = 2;
+/// Rights: instruction fetches.
+pub const QUIRE_PROT_EXEC: u32 = 4;
+
+/// `quire_map_request.flags`: to exactly `addr`; what is mapped there is replaced.
+pub const QUIRE_MAP_FIXED: u32 = 1;
+/// `quire_map_request.flags`: to exactly `addr`, and only if nothing is mapped there.
+pub const QUIRE_MAP_FIXED_NOREPLACE: u32 = 2;
+
+/// A fork of the map shares the memory.
+pub const QUIRE_INHERIT_SHARE: u32 = 0;
+/// A fork of the map gets a copy.
+pub const QUIRE_INHERIT_COPY: u32 = 1;
+/// A fork of the map gets nothing there.
+pub const QUIRE_INHERIT_NONE: u32 = 2;
+/// A fork of the map gets zeros.
+pub const QUIRE_INHERIT_ZERO: u32 = 3;
+
+/// Nothing is known of future accesses: a fault maps up to 3 resident pages before its own and 4 behind.
+pub const QUIRE_ADVICE_NORMAL: u32 = 0;
+/// Accesses follow no pattern: a fault maps its own page alone.
+pub const QUIRE_ADVICE_RANDOM: u32 = 1;
+/// Accesses ascend: a fault maps up to 8 resident pages before its own and 7 behind.
+pub const QUIRE_ADVICE_SEQUENTIAL: u32 = 2;
+
+/// A mapping to be made. Members that are 0 have their defaults.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct MapRequestC {
+    /// `sizeof(struct quire_map_request)`.
+    pub struct_size: u32,
+    /// A set of `QUIRE_MAP_…`. 0: anywhere, preferably at or above `addr`.
+    pub flags: u32,
+    /// Page aligned.
+    pub addr: u64,
+    /// Bytes, at least 1; rounded up to whole pages.
+    pub length: u64,
+    /// Which byte of the object comes first. Page aligned.
+    pub offset: u64,
+    /// The address is to be a multiple of it; a multiple of the page size. 0: the page size. Not with a fixed address.
+    pub align: u64,
+    /// A set of `QUIRE_PROT_…`.
+    pub prot: u32,
+    /// The most that `prot` can be raised to. 0: `prot`.
+    pub max_prot: u32,
+    /// One of `QUIRE_INHERIT_…`.
+    pub inherit: u32,
+    /// One of `QUIRE_ADVICE_…`.
+    pub advice: u32,
+}
+
+/// `quire_fault_info.fault_case`: the page is the object's, and is mapped as it is.
+pub const QUIRE_CASE_2A: u32 = 3;
+
+/// How a fault was resolved.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct FaultInfo {
+    /// `sizeof(struct quire_fault_info)`. Stored by the caller; only members within it are written.
+    pub struct_size: u32,
+    /// One of `QUIRE_CASE_…`.
+    pub fault_case: u32,
+    /// 1: the page was resident, so that nothing was waited for. 0: it was brought in.
+    pub resident: u32,
+    /// Resident neighbours that were mapped along, in pages.
+    pub neighbours: u32,
+}
+
+/// A struct that begins with its size. Its first version had all members that it has now.
+///
+/// # Safety
+/// `repr(C)`, begins with a `u32`, and valid for any bits.
+pub(crate) unsafe trait Sized32: Copy {
+    /// What C calls it.
+    const NAME: &'static str;
+}
+
+// SAFETY: integers only.
+unsafe impl Sized32 for EngineOptions {
+    const NAME: &'static str = "quire_engine_options";
+}
+// SAFETY: integers only.
+unsafe impl Sized32 for EngineStats {
+    const NAME: &'static str = "quire_stats";
+}
+// SAFETY: integers and raw pointers only.
+unsafe impl Sized32 for PagerInfo {
+    const NAME: &'static str = "quire_pager_info";
+}
+// SAFETY: integers only.
+unsafe impl Sized32 for MapRequestC {
+    const NAME: &'static str = "quire_map_request";
+}
+// SAFETY: integers only.
+unsafe impl Sized32 for FaultInfo {
+    const NAME: &'static str = "quire_fault_info";
+}
+
+/// No struct of this API will ever be larger: a larger size is a member that was never set.
+const MAX_SIZE: usize = 4096;
+
+/// Copies a struct that the caller filled in.
+///
+/// # Safety
+/// `from` is NULL or readable for as many bytes as its first word says.
+pub(crate) unsafe fn read_sized<T: Sized32>(from: *const T) -> Result<T> {
+    // SAFETY: this function's contract.
+    let size = unsafe { size_of_caller(from.cast::<u32>(), T::NAME) }?;
+    if size < size_of::<T>() {
+        return Err(Fail::invalid(format!(
+            "struct_size of {} is {size}; set it to its sizeof",
+            T::NAME
+        )));
+    }
+    // SAFETY: `size` bytes are readable.
+    let unknown = unsafe { slice::from_raw_parts(from.cast::<u8>(), size) };
+    if unknown[size_of::<T>()..].iter().any(|byte| *byte != 0) {
+        return Err(Fail::invalid(format!(
+            "{} has members that this version of Quire does not know",
+            T::NAME
+        )));
+    }
+    // SAFETY: large enough, and any bits make a T; nothing is said of its alignment.
+    Ok(unsafe { from.read_unaligned() })
+}
+
+/// Writes as much of `value` as the caller knows, but for the size.
+///
+/// # Safety
+/// `to` is NULL, or readable, and writable for as many bytes as its first word says.
+pub(crate) unsafe fn write_sized<T: Sized32>(to: *mut T, value: &T) -> Result {
+    // SAFETY: this function's contract.
+    let size = unsafe { size_of_caller(to.cast_const().cast::<u32>(), T::NAME) }?.min(size_of::<T>());
+    let word = size_of::<u32>();
+    let from = (&raw const *value).cast::<u8>();
+    // SAFETY: no more is written than both sides have.
+    unsafe {
+        to.cast::<u8>()
+            .add(word)
+            .copy_from_nonoverlapping(from.add(word), size - word)
+    };
+    Ok(())
+}
+
+/// # Safety
+/// `size` is NULL or readable.
+unsafe fn size_of_caller(size: *const u32, name: &str) -> Result<usize> {
+    if size.is_null() {
+        return Err(Fail::invalid(format!("the pointer to {name} is NULL")));
+    }
+    // SAFETY: this function's contract; nothing is said of its alignment.
+    match usize::try_from(unsafe { size.read_unaligned() }) {
+        Ok(size) if (2 * size_of::<u32>()..=MAX_SIZE).contains(&size) => Ok(size),
+        _ => Err(Fail::invalid(format!(
+            "struct_size of {name} is not set; set it to its sizeof"
+        ))),
+    }
+}
+
+/// Checks an out-parameter before anything is done that would have to be undone.
+pub(crate) fn check_out<T>(out: *mut T, what: &str) -> Result {
+    if out.is_null() {
+        return Err(Fail::invalid(format!(
+            "{what} is NULL; there is nowhere to store the answer"
+        )));
+    }
+    Ok(())
+}
+
+/// # Safety
+/// `out` is writable.
+pub(crate) unsafe fn store<T>(out: *mut T, value: T) {
+    // SAFETY: this function's contract; nothing is said of its alignment.
+    unsafe { out.write_unaligned(value) }
+}
+
+/// # Safety
+/// `text` is NULL or zero-terminated, and does not change as long as the answer is used.
+pub(crate) unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
+    // SAFETY: this function's contract.
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+}
+
+/// # Safety
+/// `at` is NULL or readable for `len` bytes, which do not change as long as the answer is used.
+pub(crate) unsafe fn bytes<'a>(at: *const c_void, len: usize) -> Result<&'a [u8]> {
+    check_buffer(at, len)?;
+    if len == 0 {
+        return Ok(&[]);
+    }
+    // SAFETY: this function's contract, and it fits an address space.
+    Ok(unsafe { slice::from_raw_parts(at.cast::<u8>(), len) })
+}
+
+/// # Safety
+/// `at` is NULL or writable for `len` bytes, which nobody else touches as long as the answer is used.
+pub(crate) unsafe fn bytes_mut<'a>(at: *mut c_void, len: usize) -> Result<&'a mut [u8]> {
+    check_buffer(at, len)?;
+    if len == 0 {
+        return Ok(&mut []);
+    }
+    // SAFETY: as in `bytes`. That the bytes may not be initialised yet does not matter: they are only written.
+    Ok(unsafe { slice::from_raw_parts_mut(at.cast::<u8>(), len) })
+}
+
+fn check_buffer(at: *const c_void, len: usize) -> Result {
+    if at.is_null() && len != 0 {
+        return Err(Fail::invalid("the buffer is NULL, and its length is not 0"));
+    }
+    if isize::try_from(len).is_err() {
+        return Err(Fail::invalid("the buffer is longer than an address space has room for"));
+    }
+    Ok(())
+}
+
+/// Writes a text for C: cut to `len` bytes, its terminating zero included.
+///
+/// # Safety
+/// `to` is NULL or writable for `len` bytes.
+pub(crate) unsafe fn write_text(to: *mut c_char, len: usize, text: &str) -> Result {
+    // SAFETY: this function's contract.
+    let to = unsafe { bytes_mut(to.cast::<c_void>(), len) }?;
+    let Some(room) = len.checked_sub(1) else {
+        return Err(Fail::invalid(
+            "there is no room for the text: its terminating zero needs one byte",
+        ));
+    };
+    let mut end = text.len().min(room);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    to[..end].copy_from_slice(&text.as_bytes()[..end]);
+    to[end] = 0;
+    Ok(())
+}
+
+/// Refuses bits that have no meaning.
+pub(crate) fn check_flags(flags: u32, known: u32, what: &str) -> Result {
+    let unknown = flags & !known;
+    if unknown == 0 {
+        return Ok(());
+    }
+    Err(Fail::invalid(format!("{what} has unknown bits {unknown:#x}")))
+}

@@ -1,0 +1,238 @@
+//! Maps: address spaces, and what is mapped in them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use quire_core::map::{Map, MapRequest};
+use quire_core::map_ops::Place;
+use quire_core::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr};
+
+use crate::c::*;
+use crate::engine::{EngineState, Shared};
+use crate::fail::{Fail, Result, guard};
+use crate::handle;
+use crate::object::ObjectState;
+use crate::status::QUIRE_ERR_UNSUPPORTED;
+
+/// What a map's handle stands for.
+pub(crate) struct MapState {
+    pub(crate) map: Map,
+    shared: Arc<Shared>,
+}
+
+impl Drop for MapState {
+    fn drop(&mut self) {
+        self.shared.maps.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The lowest address of a map that was created without a range.
+pub const QUIRE_MAP_START: u64 = 0x10000;
+/// The first address behind a map that was created without a range.
+pub const QUIRE_MAP_END: u64 = 0x8000_0000_0000;
+
+/// Makes an empty address space for the addresses from `start` to below `end`, both page aligned; 0 and 0: from
+/// `QUIRE_MAP_START` to `QUIRE_MAP_END`. Stores its handle in `out`, to be ended with `quire_map_destroy`. Does not
+/// block. INVALID (a range that is empty, not aligned, or above what the machine has: 2^48 on the soft machine);
+/// NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_map_create(
+    engine: *mut EngineHandle,
+    start: u64,
+    end: u64,
+    out: *mut *mut MapHandle,
+) -> i32 {
+    guard(|| {
+        check_out(out, "out")?;
+        let state = handle::get::<EngineState>(engine)?;
+        let (start, end) = if (start, end) == (0, 0) {
+            (QUIRE_MAP_START, QUIRE_MAP_END)
+        } else {
+            (start, end)
+        };
+        if start >= end {
+            return Err(Fail::invalid(
+                "the map's range is empty; its end has to lie above its start",
+            ));
+        }
+        let range = AddrRange {
+            start: VirtAddr(start),
+            end: VirtAddr(end),
+        };
+        let shared = state.shared.clone();
+        let map = Map::new(shared.engine.clone(), range)?;
+        shared.maps.fetch_add(1, Ordering::AcqRel);
+        let handle = handle::open(MapState { map, shared })?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(out, handle) };
+        Ok(())
+    })
+}
+
+/// Unmaps everything and ends the address space. May block, as `quire_unmap`. IN_USE: a call with this map has not
+/// returned; it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
+/// same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_map_destroy(map: *mut MapHandle) -> i32 {
+    guard(|| {
+        handle::close(map, |state: MapState| {
+            state.map.clear().map_err(|error| (None, error.into()))
+        })
+    })
+}
+
+/// Maps a part of an object, as `request` says, and stores the address in `addr`. The mapping is a use of the object
+/// of its own: the object's handle may be closed. Nothing is read yet. Does not block, but for what a fixed mapping
+/// replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
+/// unknown flags or protection, a protection above its maximum, object and map of different engines); OCCUPIED;
+/// NO_SPACE; UNSUPPORTED (write access to an object that cannot be written); NOMEM. WRITE_BACK: the mapping was made,
+/// though `addr` is not stored, and what it replaced could not be written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_map(
+    map: *mut MapHandle,
+    object: *mut ObjectHandle,
+    request: *const MapRequestC,
+    addr: *mut u64,
+) -> i32 {
+    guard(|| {
+        check_out(addr, "addr")?;
+        let map = handle::get::<MapState>(map)?;
+        let object = handle::get::<ObjectState>(object)?;
+        // SAFETY: the caller's struct, with its size in it.
+        let request = map_request(&unsafe { read_sized(request) }?)?;
+        if request.max_prot.contains(Prot::WRITE) && !object.writable {
+            let text = "the object was opened for reading only; open it with QUIRE_OPEN_WRITE, or map it without QUIRE_PROT_WRITE";
+            return Err(Fail::new(QUIRE_ERR_UNSUPPORTED, text));
+        }
+        let range = map.map.map(&object.object, &request)?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(addr, range.start.0) };
+        Ok(())
+    })
+}
+
+fn map_request(request: &MapRequestC) -> Result<MapRequest> {
+    let at = VirtAddr(request.addr);
+    let place = match request.flags {
+        0 => Place::Anywhere {
+            hint: at,
+            align: if request.align == 0 { PAGE_SIZE } else { request.align },
+        },
+        QUIRE_MAP_FIXED => Place::Fixed(at),
+        QUIRE_MAP_FIXED_NOREPLACE => Place::FixedNoReplace(at),
+        flags => {
+            check_flags(flags, QUIRE_MAP_FIXED | QUIRE_MAP_FIXED_NOREPLACE, "flags")?;
+            return Err(Fail::invalid(
+                "QUIRE_MAP_FIXED and QUIRE_MAP_FIXED_NOREPLACE contradict each other; choose one",
+            ));
+        }
+    };
+    if request.flags != 0 && request.align != 0 && request.addr % request.align != 0 {
+        return Err(Fail::invalid("the fixed address is not a multiple of the alignment"));
+    }
+    let prot = prot(request.prot)?;
+    Ok(MapRequest {
+        place,
+        len: request.length,
+        offset: ByteOff(request.offset),
+        prot,
+        max_prot: if request.max_prot == 0 {
+            prot
+        } else {
+            self::prot(request.max_prot)?
+        },
+        inherit: inherit(request.inherit)?,
+        advice: advice(request.advice)?,
+    })
+}
+
+fn prot(bits: u32) -> Result<Prot> {
+    check_flags(
+        bits,
+        QUIRE_PROT_READ | QUIRE_PROT_WRITE | QUIRE_PROT_EXEC,
+        "the protection",
+    )?;
+    let rights = [
+        (QUIRE_PROT_READ, Prot::READ),
+        (QUIRE_PROT_WRITE, Prot::WRITE),
+        (QUIRE_PROT_EXEC, Prot::EXEC),
+    ];
+    Ok(rights
+        .into_iter()
+        .filter(|(bit, _)| bits & bit != 0)
+        .map(|(_, right)| right)
+        .collect())
+}
+
+fn inherit(number: u32) -> Result<Inherit> {
+    match number {
+        QUIRE_INHERIT_SHARE => Ok(Inherit::Share),
+        QUIRE_INHERIT_COPY => Ok(Inherit::Copy),
+        QUIRE_INHERIT_NONE => Ok(Inherit::None),
+        QUIRE_INHERIT_ZERO => Ok(Inherit::Zero),
+        _ => Err(Fail::invalid(format!("inheritance {number} is unknown"))),
+    }
+}
+
+fn advice(number: u32) -> Result<Advice> {
+    match number {
+        QUIRE_ADVICE_NORMAL => Ok(Advice::Normal),
+        QUIRE_ADVICE_RANDOM => Ok(Advice::Random),
+        QUIRE_ADVICE_SEQUENTIAL => Ok(Advice::Sequential),
+        _ => Err(Fail::invalid(format!("advice {number} is unknown"))),
+    }
+}
+
+/// Unmaps `length` bytes from `addr`, rounded up to whole pages; parts that are not mapped are no error. The last use
+/// of an object writes its dirty pages, and may block for as long as its pager does. INVALID (length 0, not aligned,
+/// overflow, outside the map), NOMEM: nothing was changed. WRITE_BACK, QUARANTINED, PAGER: as for
+/// `quire_object_release`; the range is unmapped.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_unmap(map: *mut MapHandle, addr: u64, length: u64) -> i32 {
+    guard(|| Ok(handle::get::<MapState>(map)?.map.unmap(VirtAddr(addr), length)?))
+}
+
+/// Gives `length` bytes from `addr` the rights `prot`, a set of `QUIRE_PROT_…`. Rights that go are taken at once.
+/// Does not block. INVALID; NOT_MAPPED (a hole in the range); ABOVE_MAXIMUM; NOMEM: nothing was changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_protect(map: *mut MapHandle, addr: u64, length: u64, prot: u32) -> i32 {
+    guard(|| {
+        Ok(handle::get::<MapState>(map)?
+            .map
+            .protect(VirtAddr(addr), length, self::prot(prot)?)?)
+    })
+}
+
+/// Says what a fork of the map does with `length` bytes from `addr`: one of `QUIRE_INHERIT_…`. Does not block.
+/// INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_inherit(map: *mut MapHandle, addr: u64, length: u64, inherit: u32) -> i32 {
+    guard(|| {
+        Ok(handle::get::<MapState>(map)?
+            .map
+            .inherit(VirtAddr(addr), length, self::inherit(inherit)?)?)
+    })
+}
+
+/// Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. Does not block.
+/// INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_advise(map: *mut MapHandle, addr: u64, length: u64, advice: u32) -> i32 {
+    guard(|| {
+        Ok(handle::get::<MapState>(map)?
+            .map
+            .advise(VirtAddr(addr), length, self::advice(advice)?)?)
+    })
+}
+
+/// Stores a number in `version` that every change of the map's entries raises. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_map_version(map: *mut MapHandle, version: *mut u64) -> i32 {
+    guard(|| {
+        check_out(version, "version")?;
+        let now = handle::get::<MapState>(map)?.map.version();
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(version, now) };
+        Ok(())
+    })
+}

@@ -1,0 +1,168 @@
+//! Objects.
+
+use std::ffi::c_char;
+use std::sync::Arc;
+
+use quire_bridge::Open;
+use quire_core::object::ObjectRef;
+use quire_core::types::{ByteOff, MAX_OBJECT_SIZE, PageIndex, pages_of};
+
+use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE};
+
+use crate::c::*;
+use crate::engine::flush_flags;
+use crate::fail::{Fail, guard};
+use crate::handle;
+use crate::pager::PagerState;
+
+/// What an object's handle stands for.
+pub(crate) struct ObjectState {
+    pub(crate) object: ObjectRef,
+    /// Whether this opening may write; the object may have been opened by others who can.
+    pub(crate) writable: bool,
+}
+
+/// Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
+/// when `fd`, an open file descriptor, says it all; otherwise `fd` is -1. Both stay the caller's. `flags`:
+/// `QUIRE_OPEN_READ`, with `QUIRE_OPEN_WRITE` if the object is to be written; 0 is READ. What is open already, by the
+/// pager's identity, is the same object. Stores a handle in `out`, to be closed with `quire_object_release`. May
+/// block for as long as the pager does. INVALID; PAGER (`quire_last_errno` says why); IN_USE (open for reading only,
+/// and now to be written); NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_open(
+    pager: *mut PagerHandle,
+    name: *const c_char,
+    fd: i32,
+    flags: u32,
+    out: *mut *mut ObjectHandle,
+) -> i32 {
+    guard(|| {
+        check_out(out, "out")?;
+        check_flags(flags, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, "flags")?;
+        let state = handle::get::<PagerState>(pager)?;
+        // SAFETY: the caller's text, borrowed until return.
+        let name = unsafe { text(name) };
+        if fd < -1 || (fd == -1 && name.is_none()) {
+            return Err(Fail::invalid(
+                "nothing to open: pass a name, or a file descriptor that is not negative",
+            ));
+        }
+        let what = Open {
+            name,
+            fd: (fd >= 0).then_some(fd),
+            write: flags & QUIRE_OPEN_WRITE != 0,
+        };
+        let shared = &state.shared;
+        let object = shared.opened.open(&shared.engine, state.loaded.module(), &what)?;
+        let handle = handle::open(ObjectState {
+            object,
+            writable: what.write,
+        })?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(out, handle) };
+        Ok(())
+    })
+}
+
+/// Stores one more handle of the same object in `out`, to be closed on its own. Does not block. NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_reference(object: *mut ObjectHandle, out: *mut *mut ObjectHandle) -> i32 {
+    guard(|| {
+        check_out(out, "out")?;
+        let state = handle::get::<ObjectState>(object)?;
+        let handle = handle::open(ObjectState {
+            object: state.object.clone(),
+            writable: state.writable,
+        })?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(out, handle) };
+        Ok(())
+    })
+}
+
+/// Closes an object's handle. The last use of an object, mappings included, writes its dirty pages, frees all of them
+/// and closes the object; that may block for as long as its pager does. The handle is closed also when this answers
+/// WRITE_BACK, QUARANTINED or PAGER; in the first two cases the object is kept with its pages until
+/// `quire_engine_sync` succeeds, the engine ends with `QUIRE_DISCARD`, or somebody opens it again. IN_USE: a call
+/// with this handle has not returned; it stays open.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_release(object: *mut ObjectHandle) -> i32 {
+    guard(|| {
+        handle::close(object, |state: ObjectState| {
+            state.object.release().map_err(|error| (None, error.into()))
+        })
+    })
+}
+
+/// Closes an object's handle and gives the object up, with what is dirty in it: for objects that cannot be written.
+/// May block for as long as its pager does. IN_USE: there are mappings or other handles of it; this handle stays
+/// open. PAGER: its pager failed to close it; it is gone all the same.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_discard(object: *mut ObjectHandle) -> i32 {
+    guard(|| {
+        handle::close(object, |state: ObjectState| {
+            let writable = state.writable;
+            state.object.discard().map_err(|(object, error)| {
+                let back = object.map(|object| ObjectState { object, writable });
+                (back, error.into())
+            })
+        })
+    })
+}
+
+/// Stores the object's size in bytes in `size`. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_size(object: *mut ObjectHandle, size: *mut u64) -> i32 {
+    // SAFETY: this function's contract is the callee's.
+    unsafe { number(object, size, "size", |object| object.size()) }
+}
+
+/// Stores in `pages` how many pages of the object are in memory. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_resident(object: *mut ObjectHandle, pages: *mut u64) -> i32 {
+    // SAFETY: this function's contract is the callee's.
+    unsafe { number(object, pages, "pages", |object| object.resident()) }
+}
+
+/// Writes the object's name for people, such as "vnode /etc/hosts", into `text`: zero-terminated and cut to `len`
+/// bytes. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_describe(object: *mut ObjectHandle, text: *mut c_char, len: usize) -> i32 {
+    guard(|| {
+        let state = handle::get::<ObjectState>(object)?;
+        check_out(text, "text")?;
+        // SAFETY: the caller's buffer, of that length.
+        unsafe { write_text(text, len, &state.object.describe()) }
+    })
+}
+
+/// Writes the dirty pages that have bytes in the `length` bytes from `offset`, and waits for it; `length` 0: to the
+/// end. `flags`: 0 or `QUIRE_DURABLE`. Pages that fail do not keep others from being written. May block for as long
+/// as the pager does. WRITE_BACK (what failed is kept, dirty, and tried again by the next flush); QUARANTINED; PAGER
+/// (it could not make it durable); NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_flush(object: *mut ObjectHandle, offset: u64, length: u64, flags: u32) -> i32 {
+    guard(|| {
+        let state = handle::get::<ObjectState>(object)?;
+        let end = match length {
+            0 => MAX_OBJECT_SIZE,
+            _ => offset
+                .checked_add(length)
+                .ok_or_else(|| Fail::invalid("the range overflows: offset and length together exceed 64 bits"))?,
+        };
+        let range = ByteOff(offset).page()..PageIndex(pages_of(end));
+        Ok(state.object.object().flush(range, flush_flags(flags)?)?)
+    })
+}
+
+/// # Safety
+/// `out` is NULL or writable.
+unsafe fn number(object: *mut ObjectHandle, out: *mut u64, what: &str, of: impl FnOnce(&ObjectRef) -> u64) -> i32 {
+    guard(|| {
+        check_out(out, what)?;
+        let state: Arc<ObjectState> = handle::get(object)?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(out, of(&state.object)) };
+        Ok(())
+    })
+}

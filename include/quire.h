@@ -1,0 +1,955 @@
+/*
+ * quire.h: drive Quire, a virtual-memory pager framework.
+ *
+ * Generated from ffi/src; do not edit.
+ *
+ * Link with -lquire, or dlopen libquire.so and take one symbol, quire_api, which answers all functions as a table.
+ *
+ * Rules for every function:
+ *
+ * - It answers a status: QUIRE_OK, or a negative QUIRE_ERR_... or QUIRE_FAULT_.... The sentence to it is
+ *   quire_last_error().
+ * - Any thread may call it, several at once, with the same handles. None may be called from a signal handler, nor in a
+ *   child after fork. A pager's operation may call those that do not block.
+ * - A handle is owned by whoever it was given to, until the function that its comment names has closed it. It is not an
+ *   address: a closed handle, one of another kind, NULL or a wild pointer is answered with QUIRE_ERR_HANDLE. While a
+ *   call with a handle has not returned, closing it is answered with QUIRE_ERR_IN_USE.
+ * - Every other pointer is borrowed until the call returns. An out-parameter is written only on success, unless its
+ *   comment says otherwise.
+ * - Bytes, addresses, offsets and lengths are in bytes; a page has QUIRE_PAGE_SIZE of them.
+ * - Each function may answer, besides the errors in its comment, QUIRE_ERR_HANDLE, QUIRE_ERR_INVALID for a NULL that is
+ *   not allowed or an unknown flag, and QUIRE_ERR_PANIC. After an error nothing was changed, unless its comment says
+ *   otherwise.
+ */
+
+#ifndef QUIRE_H
+#define QUIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include "quire_pager.h"
+
+/**
+ * Done.
+ */
+#define QUIRE_OK 0
+
+/**
+ * An argument makes no sense; nothing was changed.
+ */
+#define QUIRE_ERR_INVALID (-1)
+
+/**
+ * A handle is NULL, closed, of another kind, or no handle at all; nothing was changed.
+ */
+#define QUIRE_ERR_HANDLE (-2)
+
+/**
+ * Memory could not be had.
+ */
+#define QUIRE_ERR_NOMEM (-3)
+
+/**
+ * The range, or a part of it, is not mapped; nothing was changed.
+ */
+#define QUIRE_ERR_NOT_MAPPED (-4)
+
+/**
+ * The protection asked for is above the mapping's maximum; nothing was changed.
+ */
+#define QUIRE_ERR_ABOVE_MAXIMUM (-5)
+
+/**
+ * Something is mapped in the range already, and it was asked not to replace it.
+ */
+#define QUIRE_ERR_OCCUPIED (-6)
+
+/**
+ * No free range of that length is left in the map.
+ */
+#define QUIRE_ERR_NO_SPACE (-7)
+
+/**
+ * The pager answered an error; `quire_last_errno` has its number, if it gave one.
+ */
+#define QUIRE_ERR_PAGER (-8)
+
+/**
+ * Dirty pages could not be written. They are kept, dirty.
+ */
+#define QUIRE_ERR_WRITE_BACK (-9)
+
+/**
+ * The object takes no more requests, because its pager broke its contract.
+ */
+#define QUIRE_ERR_QUARANTINED (-10)
+
+/**
+ * What was asked to end, or to change, is still in use; nothing was changed.
+ */
+#define QUIRE_ERR_IN_USE (-11)
+
+/**
+ * This machine, pager or object cannot do that.
+ */
+#define QUIRE_ERR_UNSUPPORTED (-12)
+
+/**
+ * There is no pager plugin of that name.
+ */
+#define QUIRE_ERR_NOT_FOUND (-13)
+
+/**
+ * A bug in Quire: a panic was caught. What the call worked on should not be used further.
+ */
+#define QUIRE_ERR_PANIC (-14)
+
+/**
+ * A plugin is refused: the name can be neither a plugin's nor a path.
+ */
+#define QUIRE_ERR_LOAD_NAME (-32)
+
+/**
+ * A plugin is refused: the file cannot be read.
+ */
+#define QUIRE_ERR_LOAD_UNREADABLE (-33)
+
+/**
+ * A plugin is refused: a directory, a pipe, a device.
+ */
+#define QUIRE_ERR_LOAD_NOT_REGULAR (-34)
+
+/**
+ * A plugin is refused: not an ELF file.
+ */
+#define QUIRE_ERR_LOAD_NOT_ELF (-35)
+
+/**
+ * A plugin is refused: an ELF file, but not a shared library.
+ */
+#define QUIRE_ERR_LOAD_NOT_LIBRARY (-36)
+
+/**
+ * A plugin is refused: built for another machine.
+ */
+#define QUIRE_ERR_LOAD_MACHINE (-37)
+
+/**
+ * A plugin is refused: the file is shorter than its own headers say.
+ */
+#define QUIRE_ERR_LOAD_TRUNCATED (-38)
+
+/**
+ * A plugin is refused: its ELF headers contradict themselves.
+ */
+#define QUIRE_ERR_LOAD_DAMAGED (-39)
+
+/**
+ * A plugin is refused: a shared library without `quire_pager_entry`.
+ */
+#define QUIRE_ERR_LOAD_NO_ENTRY (-40)
+
+/**
+ * A plugin is refused: by the dynamic linker.
+ */
+#define QUIRE_ERR_LOAD_LINKER (-41)
+
+/**
+ * A plugin is refused: it refuses this host itself.
+ */
+#define QUIRE_ERR_LOAD_REFUSES_HOST (-42)
+
+/**
+ * A plugin is refused: its table does not begin as one.
+ */
+#define QUIRE_ERR_LOAD_MAGIC (-43)
+
+/**
+ * A plugin is refused: built for another version of the plugin ABI.
+ */
+#define QUIRE_ERR_LOAD_VERSION (-44)
+
+/**
+ * A plugin is refused: its table is too small.
+ */
+#define QUIRE_ERR_LOAD_SIZE (-45)
+
+/**
+ * A plugin is refused: something in its table is not as the header demands.
+ */
+#define QUIRE_ERR_LOAD_MODULE (-46)
+
+/**
+ * A plugin is refused: a Rust plugin whose types are laid out differently.
+ */
+#define QUIRE_ERR_LOAD_LAYOUT (-47)
+
+/**
+ * A plugin is refused: a mandatory operation is missing.
+ */
+#define QUIRE_ERR_LOAD_OPERATION (-48)
+
+/**
+ * A plugin is refused: its `init` answered an error.
+ */
+#define QUIRE_ERR_LOAD_INIT (-49)
+
+/**
+ * An access failed: nothing is mapped at the address. To a program: SIGSEGV with SEGV_MAPERR.
+ */
+#define QUIRE_FAULT_SEGV_MAPERR (-64)
+
+/**
+ * An access failed: the mapping does not allow it. To a program: SIGSEGV with SEGV_ACCERR.
+ */
+#define QUIRE_FAULT_SEGV_ACCERR (-65)
+
+/**
+ * An access failed: the object ends before the address. To a program: SIGBUS with BUS_OBJERR.
+ */
+#define QUIRE_FAULT_BUS_OBJERR (-66)
+
+/**
+ * An access failed: the pager could not bring the page. To a program: SIGBUS with BUS_OBJERR.
+ */
+#define QUIRE_FAULT_PAGER (-67)
+
+/**
+ * An access failed: the object takes no more faults. To a program: SIGBUS with BUS_OBJERR.
+ */
+#define QUIRE_FAULT_QUARANTINED (-68)
+
+/**
+ * An access failed: no memory, and none could be freed. To a program: SIGBUS.
+ */
+#define QUIRE_FAULT_NOMEM (-69)
+
+/**
+ * The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
+ */
+#define QUIRE_API_VERSION 1
+
+/**
+ * Bytes in a page.
+ */
+#define QUIRE_PAGE_SIZE 4096
+
+/**
+ * `quire_engine_options.machine`: what is best here. At present always the soft machine.
+ */
+#define QUIRE_MACHINE_AUTO 0
+
+/**
+ * `quire_engine_options.machine`: a software MMU in ordinary memory. Mapped memory is reached through `quire_load` and `quire_store`.
+ */
+#define QUIRE_MACHINE_SOFT 1
+
+/**
+ * `quire_engine_options.flags`: on the soft machine a frame belongs to the page it was first given to. For tests.
+ */
+#define QUIRE_SOFT_FIXED_FRAMES 1
+
+/**
+ * `quire_engine_options.flags`: the soft machine lends pagers copies of the bytes. For tests.
+ */
+#define QUIRE_SOFT_LEND_COPIES 2
+
+/**
+ * `quire_engine_options.flags`: the soft machine learns of modifications only by removing mappings. For tests.
+ */
+#define QUIRE_SOFT_MODIFIED_BY_REMOVAL 4
+
+/**
+ * Rights: none.
+ */
+#define QUIRE_PROT_NONE 0
+
+/**
+ * Rights: loads.
+ */
+#define QUIRE_PROT_READ 1
+
+/**
+ * Rights: stores.
+ */
+#define QUIRE_PROT_WRITE 2
+
+/**
+ * Rights: instruction fetches.
+ */
+#define QUIRE_PROT_EXEC 4
+
+/**
+ * `quire_map_request.flags`: to exactly `addr`; what is mapped there is replaced.
+ */
+#define QUIRE_MAP_FIXED 1
+
+/**
+ * `quire_map_request.flags`: to exactly `addr`, and only if nothing is mapped there.
+ */
+#define QUIRE_MAP_FIXED_NOREPLACE 2
+
+/**
+ * A fork of the map shares the memory.
+ */
+#define QUIRE_INHERIT_SHARE 0
+
+/**
+ * A fork of the map gets a copy.
+ */
+#define QUIRE_INHERIT_COPY 1
+
+/**
+ * A fork of the map gets nothing there.
+ */
+#define QUIRE_INHERIT_NONE 2
+
+/**
+ * A fork of the map gets zeros.
+ */
+#define QUIRE_INHERIT_ZERO 3
+
+/**
+ * Nothing is known of future accesses: a fault maps up to 3 resident pages before its own and 4 behind.
+ */
+#define QUIRE_ADVICE_NORMAL 0
+
+/**
+ * Accesses follow no pattern: a fault maps its own page alone.
+ */
+#define QUIRE_ADVICE_RANDOM 1
+
+/**
+ * Accesses ascend: a fault maps up to 8 resident pages before its own and 7 behind.
+ */
+#define QUIRE_ADVICE_SEQUENTIAL 2
+
+/**
+ * `quire_fault_info.fault_case`: the page is the object's, and is mapped as it is.
+ */
+#define QUIRE_CASE_2A 3
+
+/**
+ * `quire_engine_destroy`: gives up what is dirty instead of writing it.
+ */
+#define QUIRE_DISCARD 1
+
+/**
+ * `quire_engine_sync`, `quire_object_flush`: what was written is durable before the call returns.
+ */
+#define QUIRE_DURABLE 1
+
+/**
+ * The lowest address of a map that was created without a range.
+ */
+#define QUIRE_MAP_START 65536
+
+/**
+ * The first address behind a map that was created without a range.
+ */
+#define QUIRE_MAP_END 140737488355328
+
+/**
+ * The whole API as a table; its members are at the end of this header.
+ */
+struct quire_api_table;
+
+/**
+ * An engine: a machine with memory of its own, and everything that is opened and mapped on it. Several may live in one
+ * process. From `quire_engine_create` to `quire_engine_destroy`.
+ */
+struct quire_engine;
+
+/**
+ * An address space. From `quire_map_create` to `quire_map_destroy`.
+ */
+struct quire_map;
+
+/**
+ * One use of an object. From `quire_object_open` or `quire_object_reference` to `quire_object_release` or
+ * `quire_object_discard`.
+ */
+struct quire_object;
+
+/**
+ * A pager at work, in one engine. From `quire_pager_load` or `quire_pager_register` to `quire_pager_unload`, or to
+ * the end of its engine, which closes it.
+ */
+struct quire_pager;
+
+/**
+ * The table of a pager, which quire_pager.h defines.
+ */
+struct quire_pager_module;
+
+/**
+ * What an engine is made with. Everything 0 but `struct_size` is the default.
+ */
+struct quire_engine_options {
+    /**
+     * `sizeof(struct quire_engine_options)`.
+     */
+    uint32_t struct_size;
+    /**
+     * One of `QUIRE_MACHINE_…`.
+     */
+    uint32_t machine;
+    /**
+     * The most memory for pages, in bytes; rounded down to whole pages. 0: 256 MiB. Taken as it is used.
+     */
+    uint64_t memory;
+    /**
+     * Of that, bytes that only making room may use; rounded up to whole pages. 0: 12 pages.
+     */
+    uint64_t reserve;
+    /**
+     * A set of `QUIRE_SOFT_…`.
+     */
+    uint32_t flags;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+};
+
+/**
+ * The counters of an engine. Each is exact; all together are not a snapshot.
+ */
+struct quire_stats {
+    /**
+     * `sizeof(struct quire_stats)`. Stored by the caller; only members within it are written.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * Faults that were asked for.
+     */
+    uint64_t faults;
+    /**
+     * Faults resolved as case 2A, a page of a shared object, for a read.
+     */
+    uint64_t faults_2a_read;
+    /**
+     * Faults resolved as case 2A, a page of a shared object, for a write.
+     */
+    uint64_t faults_2a_write;
+    /**
+     * Faults that found their page resident at the first try.
+     */
+    uint64_t faults_resident;
+    /**
+     * Faults that failed.
+     */
+    uint64_t faults_failed;
+    /**
+     * Times a fault started over after it had waited.
+     */
+    uint64_t fault_restarts;
+    /**
+     * Resident neighbours mapped along.
+     */
+    uint64_t neighbours_mapped;
+    /**
+     * Calls of a pager's get.
+     */
+    uint64_t gets;
+    /**
+     * Pages brought in by get.
+     */
+    uint64_t pages_in;
+    /**
+     * Calls of a pager's put.
+     */
+    uint64_t puts;
+    /**
+     * Pages written by put.
+     */
+    uint64_t pages_out;
+    /**
+     * Calls of a pager's populate.
+     */
+    uint64_t populates;
+    /**
+     * Pages brought in by populate.
+     */
+    uint64_t pages_populated;
+    /**
+     * Waits for a busy page.
+     */
+    uint64_t busy_waits;
+    /**
+     * Waits for memory.
+     */
+    uint64_t memory_waits;
+    /**
+     * Clean pages given up to make room.
+     */
+    uint64_t pages_reclaimed;
+    /**
+     * Errors that pagers answered.
+     */
+    uint64_t pager_errors;
+    /**
+     * Promises that pagers broke.
+     */
+    uint64_t broken_promises;
+    /**
+     * Pages of memory there are.
+     */
+    uint64_t frames_total;
+    /**
+     * Pages of memory not in use.
+     */
+    uint64_t frames_free;
+    /**
+     * Pages of memory held back for making room.
+     */
+    uint64_t frames_reserved;
+    /**
+     * Objects there are.
+     */
+    uint64_t objects;
+    /**
+     * Of those, objects that nobody uses and that only stay because their last write-back failed.
+     */
+    uint64_t objects_unwritten;
+};
+
+/**
+ * What a pager is.
+ */
+struct quire_pager_info {
+    /**
+     * `sizeof(struct quire_pager_info)`. Stored by the caller; only members within it are written.
+     */
+    uint32_t struct_size;
+    /**
+     * The plugin ABI that it was built for, `major << 16 | minor`.
+     */
+    uint32_t abi_version;
+    /**
+     * A set of `QUIRE_CAP_…`, of quire_pager.h.
+     */
+    uint64_t caps;
+    /**
+     * One of `QUIRE_THREADS_…`, of quire_pager.h.
+     */
+    uint32_t thread_model;
+    /**
+     * Objects open through it, in all engines.
+     */
+    uint32_t open_objects;
+    /**
+     * Completions, and other calls of the pager with a token, that named nothing under way and were ignored.
+     */
+    uint64_t stale_calls;
+    /**
+     * Its short name. This and the other texts are valid until the pager's handle is closed.
+     */
+    const char *name;
+    /**
+     * Its own version; "" when it tells none.
+     */
+    const char *version;
+    /**
+     * One sentence about it; "" when it tells none.
+     */
+    const char *description;
+    /**
+     * The file it came from, or the name it was registered under.
+     */
+    const char *path;
+};
+
+/**
+ * A mapping to be made. Members that are 0 have their defaults.
+ */
+struct quire_map_request {
+    /**
+     * `sizeof(struct quire_map_request)`.
+     */
+    uint32_t struct_size;
+    /**
+     * A set of `QUIRE_MAP_…`. 0: anywhere, preferably at or above `addr`.
+     */
+    uint32_t flags;
+    /**
+     * Page aligned.
+     */
+    uint64_t addr;
+    /**
+     * Bytes, at least 1; rounded up to whole pages.
+     */
+    uint64_t length;
+    /**
+     * Which byte of the object comes first. Page aligned.
+     */
+    uint64_t offset;
+    /**
+     * The address is to be a multiple of it; a multiple of the page size. 0: the page size. Not with a fixed address.
+     */
+    uint64_t align;
+    /**
+     * A set of `QUIRE_PROT_…`.
+     */
+    uint32_t prot;
+    /**
+     * The most that `prot` can be raised to. 0: `prot`.
+     */
+    uint32_t max_prot;
+    /**
+     * One of `QUIRE_INHERIT_…`.
+     */
+    uint32_t inherit;
+    /**
+     * One of `QUIRE_ADVICE_…`.
+     */
+    uint32_t advice;
+};
+
+/**
+ * How a fault was resolved.
+ */
+struct quire_fault_info {
+    /**
+     * `sizeof(struct quire_fault_info)`. Stored by the caller; only members within it are written.
+     */
+    uint32_t struct_size;
+    /**
+     * One of `QUIRE_CASE_…`.
+     */
+    uint32_t fault_case;
+    /**
+     * 1: the page was resident, so that nothing was waited for. 0: it was brought in.
+     */
+    uint32_t resident;
+    /**
+     * Resident neighbours that were mapped along, in pages.
+     */
+    uint32_t neighbours;
+};
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/**
+ * The name of a status, such as "QUIRE_ERR_INVALID"; "QUIRE_?" for a number that is none. Static text; never fails.
+ */
+const char *quire_status_name(int32_t status);
+
+/**
+ * The `errno` value that a pager's status stands for: 0 for `QUIRE_PAGER_OK` and `QUIRE_PAGER_PEND` (started, and
+ * the caller owes nothing), EIO for ERROR, EAGAIN for AGAIN, EBUSY for UNLOCK, ERESTART (85) for REFAULT; a negated
+ * `errno` value is turned round. `QUIRE_PAGER_BAD` and `QUIRE_PAGER_FAIL` have none in the tables this follows and
+ * give EFAULT and ENOENT, so that no error reads as success. Quire's own: EOPNOTSUPP for UNSUPPORTED, EINVAL for
+ * INVALID, ENOMEM for NOMEM. All other numbers: EPROTO. Never fails.
+ */
+int32_t quire_pager_errno(int32_t status);
+
+/**
+ * What went wrong in the last call that failed on this thread: a sentence, or "" if none has failed. Never NULL. The
+ * text is valid until the next failing call on the same thread. Never fails.
+ */
+const char *quire_last_error(void);
+
+/**
+ * The system's `errno` value behind the last error on this thread, or 0 when there is none: for `QUIRE_ERR_PAGER`,
+ * `QUIRE_FAULT_PAGER`, `QUIRE_ERR_WRITE_BACK` and refused plugins. Never fails.
+ */
+int32_t quire_last_errno(void);
+
+/**
+ * Says where log lines go, for the whole process. `callback` gets `ctx`, a level (one of `QUIRE_LOG_…` of
+ * quire_pager.h), the pager's name and the line, both borrowed until it returns. It is called on any thread, also on
+ * those of pagers and on several at once, and must call neither Quire nor a pager. A callback that was replaced may
+ * still be running on another thread. NULL: errors and warnings go to standard error, as at the start. Never blocks.
+ * Answers `QUIRE_OK`.
+ */
+int32_t quire_set_log(void (*callback)(void *ctx, uint32_t level, const char *pager, const char *text), void *ctx);
+
+/**
+ * The version of the library as text, such as "0.1.0". Static; never fails.
+ */
+const char *quire_version(void);
+
+/**
+ * Makes an engine. `options` may be NULL: all defaults. Stores its handle in `out`, to be ended with
+ * `quire_engine_destroy`. Does not block. INVALID (an unknown machine, unknown flags, no room for one page above the
+ * reserve); NOMEM.
+ */
+int32_t quire_engine_create(const struct quire_engine_options *options, struct quire_engine **out);
+
+/**
+ * Ends an engine: writes what is dirty, closes its objects, ends its pagers and closes their handles. Its maps must
+ * have been destroyed and its objects released before. With `QUIRE_DISCARD` in `flags` dirty pages are given up and
+ * not written. May block for as long as its pagers do. IN_USE (maps or objects are open); WRITE_BACK (dirty pages
+ * could not be written, and are kept); QUARANTINED (an object with a broken pager still has pages; discard). After
+ * an error the engine goes on and can be used: mend the cause and call again.
+ */
+int32_t quire_engine_destroy(struct quire_engine *engine, uint32_t flags);
+
+/**
+ * Writes what is dirty in every object, and closes those that only stayed because their last write-back failed.
+ * `flags`: 0 or `QUIRE_DURABLE`. All objects are tried. May block for as long as their pagers do. WRITE_BACK (what
+ * could not be written is kept, dirty); QUARANTINED; PAGER (a pager could not make it durable).
+ */
+int32_t quire_engine_sync(struct quire_engine *engine, uint32_t flags);
+
+/**
+ * Stores the engine's counters in `out`, whose `struct_size` the caller has set. Does not block. INVALID.
+ */
+int32_t quire_engine_stats(struct quire_engine *engine, struct quire_stats *out);
+
+/**
+ * Loads a pager plugin, or takes one that is at work in this process already. `name` is a short name such as
+ * "vnode", which is looked for as libquire_pager_<name>.so in the folders of the environment variable
+ * QUIRE_PAGER_PATH, in the installation's, and beside the library and the executable; with a '/' in it, it is the
+ * path of a file. `config` is handed to the plugin's `init` and may be NULL; a plugin at work must have been given
+ * the same. Both texts are borrowed until return. Stores a handle in `out`, to be closed with `quire_pager_unload`.
+ * Runs code of the plugin, and may block for as long as that does and for file reads. NOT_FOUND; one of
+ * `QUIRE_ERR_LOAD_…`; IN_USE (at work with another configuration, or being unloaded).
+ */
+int32_t quire_pager_load(struct quire_engine *engine, const char *name, const char *config, struct quire_pager **out);
+
+/**
+ * Puts a pager to work that the program has itself: `table` is its `struct quire_pager_module`, which must stay
+ * valid and unchanged, with all that it points at, until `quire_pager_unload` has succeeded, or the engine has
+ * ended. It is checked as a plugin's is. Otherwise as `quire_pager_load`.
+ */
+int32_t quire_pager_register(struct quire_engine *engine,
+                             const struct quire_pager_module *table,
+                             const char *config,
+                             struct quire_pager **out);
+
+/**
+ * Stores what a pager is in `out`, whose `struct_size` the caller has set. The texts in it are valid until the
+ * handle is closed. Does not block. INVALID.
+ */
+int32_t quire_pager_info(struct quire_pager *pager, struct quire_pager_info *out);
+
+/**
+ * Closes a pager's handle. The last one in the process also ends the pager: `fini` is called, and its library is
+ * released to the dynamic linker, unless it asked to stay; whether its code leaves memory is the dynamic linker's
+ * decision. May block for as long as `fini` does. IN_USE: objects are open through it in this engine; release them
+ * first.
+ */
+int32_t quire_pager_unload(struct quire_pager *pager);
+
+/**
+ * Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
+ * when `fd`, an open file descriptor, says it all; otherwise `fd` is -1. Both stay the caller's. `flags`:
+ * `QUIRE_OPEN_READ`, with `QUIRE_OPEN_WRITE` if the object is to be written; 0 is READ. What is open already, by the
+ * pager's identity, is the same object. Stores a handle in `out`, to be closed with `quire_object_release`. May
+ * block for as long as the pager does. INVALID; PAGER (`quire_last_errno` says why); IN_USE (open for reading only,
+ * and now to be written); NOMEM.
+ */
+int32_t quire_object_open(struct quire_pager *pager,
+                          const char *name,
+                          int32_t fd,
+                          uint32_t flags,
+                          struct quire_object **out);
+
+/**
+ * Stores one more handle of the same object in `out`, to be closed on its own. Does not block. NOMEM.
+ */
+int32_t quire_object_reference(struct quire_object *object, struct quire_object **out);
+
+/**
+ * Closes an object's handle. The last use of an object, mappings included, writes its dirty pages, frees all of them
+ * and closes the object; that may block for as long as its pager does. The handle is closed also when this answers
+ * WRITE_BACK, QUARANTINED or PAGER; in the first two cases the object is kept with its pages until
+ * `quire_engine_sync` succeeds, the engine ends with `QUIRE_DISCARD`, or somebody opens it again. IN_USE: a call
+ * with this handle has not returned; it stays open.
+ */
+int32_t quire_object_release(struct quire_object *object);
+
+/**
+ * Closes an object's handle and gives the object up, with what is dirty in it: for objects that cannot be written.
+ * May block for as long as its pager does. IN_USE: there are mappings or other handles of it; this handle stays
+ * open. PAGER: its pager failed to close it; it is gone all the same.
+ */
+int32_t quire_object_discard(struct quire_object *object);
+
+/**
+ * Stores the object's size in bytes in `size`. Does not block.
+ */
+int32_t quire_object_size(struct quire_object *object, uint64_t *size);
+
+/**
+ * Stores in `pages` how many pages of the object are in memory. Does not block.
+ */
+int32_t quire_object_resident(struct quire_object *object, uint64_t *pages);
+
+/**
+ * Writes the object's name for people, such as "vnode /etc/hosts", into `text`: zero-terminated and cut to `len`
+ * bytes. Does not block.
+ */
+int32_t quire_object_describe(struct quire_object *object, char *text, size_t len);
+
+/**
+ * Writes the dirty pages that have bytes in the `length` bytes from `offset`, and waits for it; `length` 0: to the
+ * end. `flags`: 0 or `QUIRE_DURABLE`. Pages that fail do not keep others from being written. May block for as long
+ * as the pager does. WRITE_BACK (what failed is kept, dirty, and tried again by the next flush); QUARANTINED; PAGER
+ * (it could not make it durable); NOMEM.
+ */
+int32_t quire_object_flush(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags);
+
+/**
+ * Makes an empty address space for the addresses from `start` to below `end`, both page aligned; 0 and 0: from
+ * `QUIRE_MAP_START` to `QUIRE_MAP_END`. Stores its handle in `out`, to be ended with `quire_map_destroy`. Does not
+ * block. INVALID (a range that is empty, not aligned, or above what the machine has: 2^48 on the soft machine);
+ * NOMEM.
+ */
+int32_t quire_map_create(struct quire_engine *engine, uint64_t start, uint64_t end, struct quire_map **out);
+
+/**
+ * Unmaps everything and ends the address space. May block, as `quire_unmap`. IN_USE: a call with this map has not
+ * returned; it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
+ * same.
+ */
+int32_t quire_map_destroy(struct quire_map *map);
+
+/**
+ * Maps a part of an object, as `request` says, and stores the address in `addr`. The mapping is a use of the object
+ * of its own: the object's handle may be closed. Nothing is read yet. Does not block, but for what a fixed mapping
+ * replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
+ * unknown flags or protection, a protection above its maximum, object and map of different engines); OCCUPIED;
+ * NO_SPACE; UNSUPPORTED (write access to an object that cannot be written); NOMEM. WRITE_BACK: the mapping was made,
+ * though `addr` is not stored, and what it replaced could not be written.
+ */
+int32_t quire_map(struct quire_map *map,
+                  struct quire_object *object,
+                  const struct quire_map_request *request,
+                  uint64_t *addr);
+
+/**
+ * Unmaps `length` bytes from `addr`, rounded up to whole pages; parts that are not mapped are no error. The last use
+ * of an object writes its dirty pages, and may block for as long as its pager does. INVALID (length 0, not aligned,
+ * overflow, outside the map), NOMEM: nothing was changed. WRITE_BACK, QUARANTINED, PAGER: as for
+ * `quire_object_release`; the range is unmapped.
+ */
+int32_t quire_unmap(struct quire_map *map, uint64_t addr, uint64_t length);
+
+/**
+ * Gives `length` bytes from `addr` the rights `prot`, a set of `QUIRE_PROT_…`. Rights that go are taken at once.
+ * Does not block. INVALID; NOT_MAPPED (a hole in the range); ABOVE_MAXIMUM; NOMEM: nothing was changed.
+ */
+int32_t quire_protect(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t prot);
+
+/**
+ * Says what a fork of the map does with `length` bytes from `addr`: one of `QUIRE_INHERIT_…`. Does not block.
+ * INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+ */
+int32_t quire_inherit(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t inherit);
+
+/**
+ * Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. Does not block.
+ * INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+ */
+int32_t quire_advise(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t advice);
+
+/**
+ * Stores a number in `version` that every change of the map's entries raises. Does not block.
+ */
+int32_t quire_map_version(struct quire_map *map, uint64_t *version);
+
+/**
+ * Resolves a fault at `addr`: what a trap handler calls. Afterwards the access can be tried again. `access` is one
+ * of `QUIRE_ACCESS_…` of quire_pager.h. How it was resolved goes to `info`, whose `struct_size` the caller has set,
+ * and which may be NULL. May block for as long as a pager does. One of `QUIRE_FAULT_…`: nothing was mapped. INVALID.
+ */
+int32_t quire_fault(struct quire_map *map, uint64_t addr, uint32_t access, struct quire_fault_info *info);
+
+/**
+ * Copies `length` bytes from mapped memory at `addr` into `buffer`. Pages are brought in as a fault would, but
+ * nothing is mapped. `done`, which may be NULL, gets the number of bytes that were copied, also after an error. May
+ * block for as long as a pager does. One of `QUIRE_FAULT_…`; INVALID.
+ */
+int32_t quire_read(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
+
+/**
+ * Copies `length` bytes from `buffer` into mapped memory at `addr`; the pages are dirty afterwards. As `quire_read`.
+ */
+int32_t quire_write(struct quire_map *map, uint64_t addr, const void *buffer, size_t length, size_t *done);
+
+/**
+ * Loads `length` bytes at `addr` into `buffer` as a processor does: through the translations, with a fault where
+ * there is none. Only on machines with a simulated processor, which the soft machine is. As `quire_read`.
+ */
+int32_t quire_load(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
+
+/**
+ * Stores `length` bytes from `buffer` at `addr` as a processor does. As `quire_load`.
+ */
+int32_t quire_store(struct quire_map *map, uint64_t addr, const void *buffer, size_t length, size_t *done);
+
+/**
+ * The whole API as a table, for a program that opens the library while it runs: this is the one symbol that it looks
+ * up. `version` is the `QUIRE_API_VERSION` that the program was compiled with. Answers NULL when the library has
+ * another major number, or, while that is 0, another minor number; otherwise a constant table that lives as long as
+ * the library is loaded. Its members are the functions without `quire_`; a program that also runs with older
+ * libraries asks `QUIRE_HAS` for the newer ones. Never fails otherwise.
+ */
+const struct quire_api_table *quire_api(uint32_t version);
+
+/**
+ * The whole API: what `quire_api` answers. Each member is the function of the same name with `quire_` before it.
+ */
+struct quire_api_table {
+    /**
+     * The size of this struct in bytes, as the library has it. Members beyond it do not exist.
+     */
+    uint32_t struct_size;
+    /**
+     * The library's `QUIRE_API_VERSION`.
+     */
+    uint32_t api_version;
+    const char *(*version)(void);
+    const char *(*last_error)(void);
+    int32_t (*last_errno)(void);
+    const char *(*status_name)(int32_t status);
+    int32_t (*pager_errno)(int32_t status);
+    int32_t (*set_log)(void (*callback)(void *ctx, uint32_t level, const char *pager, const char *text), void *ctx);
+    int32_t (*engine_create)(const struct quire_engine_options *options, struct quire_engine **out);
+    int32_t (*engine_destroy)(struct quire_engine *engine, uint32_t flags);
+    int32_t (*engine_sync)(struct quire_engine *engine, uint32_t flags);
+    int32_t (*engine_stats)(struct quire_engine *engine, struct quire_stats *out);
+    int32_t (*pager_load)(struct quire_engine *engine, const char *name, const char *config, struct quire_pager **out);
+    int32_t (*pager_register)(struct quire_engine *engine, const struct quire_pager_module *table, const char *config,
+        struct quire_pager **out);
+    int32_t (*pager_info)(struct quire_pager *pager, struct quire_pager_info *out);
+    int32_t (*pager_unload)(struct quire_pager *pager);
+    int32_t (*object_open)(struct quire_pager *pager, const char *name, int32_t fd, uint32_t flags,
+        struct quire_object **out);
+    int32_t (*object_reference)(struct quire_object *object, struct quire_object **out);
+    int32_t (*object_release)(struct quire_object *object);
+    int32_t (*object_discard)(struct quire_object *object);
+    int32_t (*object_size)(struct quire_object *object, uint64_t *size);
+    int32_t (*object_resident)(struct quire_object *object, uint64_t *pages);
+    int32_t (*object_describe)(struct quire_object *object, char *text, size_t len);
+    int32_t (*object_flush)(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags);
+    int32_t (*map_create)(struct quire_engine *engine, uint64_t start, uint64_t end, struct quire_map **out);
+    int32_t (*map_destroy)(struct quire_map *map);
+    int32_t (*map_version)(struct quire_map *map, uint64_t *version);
+    int32_t (*map)(struct quire_map *map, struct quire_object *object, const struct quire_map_request *request,
+        uint64_t *addr);
+    int32_t (*unmap)(struct quire_map *map, uint64_t addr, uint64_t length);
+    int32_t (*protect)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t prot);
+    int32_t (*inherit)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t inherit);
+    int32_t (*advise)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t advice);
+    int32_t (*fault)(struct quire_map *map, uint64_t addr, uint32_t access, struct quire_fault_info *info);
+    int32_t (*read)(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
+    int32_t (*write)(struct quire_map *map, uint64_t addr, const void *buffer, size_t length, size_t *done);
+    int32_t (*load)(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
+    int32_t (*store)(struct quire_map *map, uint64_t addr, const void *buffer, size_t length, size_t *done);
+};
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* QUIRE_H */
