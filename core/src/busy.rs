@@ -177,6 +177,13 @@ impl BusyWord {
         }
     }
 
+    /// Wakes all sleepers, though the page stays busied: there is news for them elsewhere.
+    pub(crate) fn wake_sleepers(&self) {
+        if self.word.fetch_and(!WAITERS, Ordering::AcqRel) & WAITERS != 0 {
+            unpark_all(&self.word);
+        }
+    }
+
     /// Whether the page is busied in either mode (S244). By anyone: D12.
     #[must_use]
     pub fn is_busied(&self) -> bool {
@@ -226,12 +233,14 @@ impl BusyWord {
 
     #[inline]
     fn leave_exclusive(&self, to: u32, doing: &str) {
+        // Only its holder ends exclusive busy, so what holds here holds at the swap. A wrong caller changes nothing.
+        let word = self.word.load(Ordering::Relaxed);
+        assert!(
+            word & EXCLUSIVE != 0,
+            "{doing} of a page that is not exclusively busied: {word:#x}"
+        );
         self.forget_owner();
         let was = self.word.swap(to, Ordering::AcqRel);
-        assert!(
-            was & EXCLUSIVE != 0,
-            "{doing} of a page that is not exclusively busied: {was:#x}"
-        );
         if was & WAITERS != 0 {
             unpark_all(&self.word);
         }
@@ -277,3 +286,8 @@ fn busied_against(word: u32, mode: BusyMode) -> bool {
         BusyMode::Exclusive => word & EXCLUSIVE != 0 || word >= SHARER,
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
+mod tests;

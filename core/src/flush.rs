@@ -50,7 +50,15 @@ impl Object {
         assert_no_locks_held("flushing an object");
         let mut failure = None;
         let mut from = range.start;
-        while let Some(run) = self.next_dirty_run(from, range.end)? {
+        loop {
+            let run = match self.next_dirty_run(from, range.end) {
+                Ok(Some(run)) => run,
+                Ok(None) => break,
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    break;
+                }
+            };
             from = PageIndex(run.last().map_or(from.0, |busy| busy.page().index().0) + 1);
             if let Err(error) = self.put_dirty(run) {
                 failure.get_or_insert(error);
@@ -103,6 +111,7 @@ impl Object {
         try_reserve(&mut run, longest)?;
         loop {
             let state = self.lock();
+            state.takes_requests()?;
             let Some((first, page)) = next_unclean(&state, from, end) else {
                 return Ok(None);
             };

@@ -46,6 +46,9 @@ pub enum Answer {
     Done(Result<(), PagerError>),
     /// It was started; [`Io::complete`] follows, or has been called already.
     Pending,
+    /// A broken promise: it goes on although it may not. The bytes stay lent, and the pages are kept aside, until the
+    /// request completes, if it ever does (rule 4 of the design).
+    Stray(PagerError),
 }
 
 /// Neighbours that could come along with a page.

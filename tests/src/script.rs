@@ -38,6 +38,8 @@ pub enum Twist {
     ClaimUnfilled,
     /// Fill only the first half of each page, and say that all is done.
     FillHalf,
+    /// Leave it pending without leave; the test may complete it.
+    Stray,
     /// Complete it through the request, and then answer as well.
     CompleteFirst,
 }
@@ -249,6 +251,14 @@ impl ScriptedPager {
                 state.pending.push(io.clone());
                 self.script.0.changed.notify_all();
                 Answer::Pending
+            }
+            Twist::Stray => {
+                state.pending.push(io.clone());
+                self.script.0.changed.notify_all();
+                Answer::Stray(PagerError::new(
+                    Cause::BrokenPromise,
+                    format_args!("{call:?} pends without leave"),
+                ))
             }
             Twist::ClaimUnfilled => Answer::Done(Ok(())),
             Twist::FillHalf => {

@@ -532,3 +532,57 @@ fn a_page_that_is_there_already_is_left_out_of_populate() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn pages_that_a_pager_keeps_without_leave_are_not_reused_until_it_lets_go() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(2);
+        script.next_gets([Twist::Defer, Twist::Stray]);
+        thread::scope(|scope| {
+            let first = scope.spawn(|| rig.map.fault(va, Access::Read));
+            let proper = script.take_pending(1).remove(0);
+            let second = scope.spawn(|| rig.map.fault(page_at(va, 1), Access::Read));
+            let stray = script.take_pending(1).remove(0);
+            assert!(matches!(second.join().unwrap(), Err(FaultError::Quarantined(_))));
+            let kept = object.lookup(PageIndex(1)).unwrap();
+            assert!(kept.busy.is_exclusive(), "its bytes are still in the pager's hands");
+            assert!(
+                matches!(
+                    rig.map.fault(page_at(va, 1), Access::Read),
+                    Err(FaultError::Quarantined(_))
+                ),
+                "no hang"
+            );
+            script.finish(&proper);
+            assert!(matches!(first.join().unwrap(), Err(FaultError::Quarantined(_))));
+            rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
+            assert!(matches!(object.release(), Err(Error::InUse(_))), "closing is put off");
+            assert!(matches!(rig.engine.discard_all(), Err(Error::InUse(_))));
+            script.finish(&stray);
+        });
+        rig.engine.sync(FlushFlags::empty()).unwrap();
+        assert_eq!(script.calls().last(), Some(&Call::Close));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_waiter_for_a_page_that_is_kept_without_leave_gets_an_error() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(1);
+        rig.map.store(va, b"dirty").unwrap();
+        script.next_puts([Twist::Stray]);
+        let error = object.object().flush_all(FlushFlags::empty()).unwrap_err();
+        assert!(matches!(error, Error::WriteBack { pages: 1, .. }), "{error}");
+        assert!(object.object().flush_all(FlushFlags::empty()).is_err(), "no hang");
+        rig.map.clear().unwrap();
+        assert!(matches!(object.release(), Err(Error::InUse(_))));
+        script.finish(&script.take_pending(1)[0]);
+        assert!(
+            matches!(rig.engine.sync(FlushFlags::empty()), Err(Error::Quarantined(_))),
+            "still dirty, still kept"
+        );
+        rig.engine.discard_all().unwrap();
+        rig.assert_nothing_left();
+    });
+}

@@ -178,8 +178,8 @@ impl<O: Borrow<Object>> fmt::Debug for SharedBusy<O> {
 }
 
 impl Object {
-    /// Busies the page at `index` exclusively, sleeping while others have it; nothing if it is not in memory. After each
-    /// sleep the page is looked up anew. May block; no lock may be held.
+    /// Busies the page at `index` exclusively, sleeping while others have it; nothing if it is not in memory, or if it is busy and
+    /// the object is quarantined, since its pager may then never let go of it. After each sleep the page is looked up anew. May block; no lock may be held.
     #[must_use]
     pub fn busy_resident<O: Borrow<Self> + Clone>(object: &O, index: PageIndex) -> Option<ExclusiveBusy<O>> {
         let this: &Self = object.borrow();
@@ -189,6 +189,9 @@ impl Object {
                 let page = state.pages.get(index)?;
                 if let Some(busy) = ExclusiveBusy::try_resident(object.clone(), &state, index) {
                     return Some(busy);
+                }
+                if state.takes_requests().is_err() {
+                    return None;
                 }
                 page
             };

@@ -23,6 +23,7 @@ mod transfer;
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::engine::Engine;
@@ -36,6 +37,7 @@ use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
 
 pub use busy_guard::{ExclusiveBusy, SharedBusy};
 pub use reference::ObjectRef;
+use transfer::Stray;
 pub(crate) use transfer::Transfer;
 
 /// A memory object.
@@ -58,6 +60,8 @@ pub struct Object {
 pub(crate) struct ObjectState {
     pub(crate) pages: PageIndexTree,
     condition: Condition,
+    /// What the pager works on without leave.
+    strays: Vec<Stray>,
 }
 
 /// Where in its life the object is.
@@ -82,6 +86,7 @@ impl Object {
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
                 condition: Condition::Live,
+                strays: Vec::new(),
             }),
         }
     }

@@ -50,6 +50,9 @@ impl ObjectRef {
     pub fn discard(self) -> Result<(), (Option<Self>, Error)> {
         assert_no_locks_held("discarding an object");
         let object = self.0.clone();
+        if object.take_strays_back() > 0 {
+            return Err((Some(self), PAGES_OUT));
+        }
         {
             let mut state = object.lock();
             if object.reference_count() != 1 {
@@ -64,6 +67,9 @@ impl ObjectRef {
     }
 }
 
+const PAGES_OUT: Error = Error::InUse(
+    "the object's pager broke its promise and still has pages of it; it can be closed when that request has completed",
+);
 const STILL_REFERENCED: Error = Error::InUse("the object is still referenced; unmap it and release its handles first");
 
 impl Clone for ObjectRef {
@@ -138,6 +144,9 @@ impl Object {
     /// [`Error::InUse`] while somebody uses it; the pager's answer to close.
     pub fn discard(self: &Arc<Self>) -> Result<()> {
         assert_no_locks_held("discarding an object");
+        if self.take_strays_back() > 0 {
+            return Err(PAGES_OUT);
+        }
         {
             let mut state = self.lock();
             if self.reference_count() != 0 {
@@ -153,6 +162,7 @@ impl Object {
 
     /// Live to dying. False when somebody else is at it, or a new use came.
     fn begin_dying(&self) -> Result<bool> {
+        let out = self.take_strays_back();
         let mut state = self.lock();
         if self.reference_count() != 0 {
             return Ok(false);
@@ -163,6 +173,7 @@ impl Object {
                 Ok(true)
             }
             Condition::Dying | Condition::Dead => Ok(false),
+            Condition::Quarantined(_) if out > 0 => Err(PAGES_OUT),
             // Nothing maps it any more, so that what is not dirty has nothing to lose.
             Condition::Quarantined(reason) if state.dirty_pages() > 0 => Err(Error::Quarantined(reason.clone())),
             Condition::Quarantined(_) => {

@@ -78,7 +78,14 @@ impl Transfer {
             object.engine.machine().take_back(&self.refs, loan, &|_| false);
             return Err(Error::NoMemory);
         };
-        let answer = self.ask(&object, &io, &loan);
+        let answer = match self.ask(&object, &io, &loan) {
+            Ok(answer) => answer,
+            Err(stray) => {
+                object.note_pager_error(&stray);
+                self.set_aside(&object, io, loan);
+                return Err(stray.into());
+            }
+        };
         let moved = self.settle(&object, &io, loan);
         match answer {
             Ok(()) => Ok(moved),
@@ -89,7 +96,8 @@ impl Transfer {
         }
     }
 
-    fn ask(&self, object: &Object, io: &Arc<Io>, loan: &Loan) -> Result<(), PagerError> {
+    /// The pager's answer, checked; or, as the outer error, that it works on without leave.
+    fn ask(&self, object: &Object, io: &Arc<Io>, loan: &Loan) -> Result<Result<(), PagerError>, PagerError> {
         let stats = object.engine.stats();
         let answer = match self.plan.direction {
             Direction::Get => {
@@ -107,12 +115,23 @@ impl Transfer {
                 object.pager.put(io)
             }
         };
-        if let Answer::Done(answer) = answer {
+        match answer {
             // A completion that came first stands: the pager answered twice, and the bridge has said so.
-            io.complete(answer);
+            Answer::Done(answer) => drop(io.complete(answer)),
+            Answer::Pending => {}
+            Answer::Stray(error) => return Err(error),
         }
-        io.wait()?;
-        self.check_promise(object, io, loan)
+        Ok(io.wait().and_then(|()| self.check_promise(object, io, loan)))
+    }
+
+    /// Leaves pages and bytes to a pager that works on without leave. Whoever waits for the pages is woken, and finds the
+    /// object quarantined.
+    fn set_aside(self, object: &Object, io: Arc<Io>, loan: Loan) {
+        for page in &self.refs {
+            page.busy.wake_sleepers();
+        }
+        let Self { pages, refs, .. } = self;
+        object.keep_aside(Stray { pages, refs, io, loan });
     }
 
     /// The pager says it moved what was asked for: is it so?
@@ -169,6 +188,43 @@ impl Transfer {
         };
         object.engine.stats().add(counter, count);
         count
+    }
+}
+
+/// Pages and bytes that a pager has and should not have.
+#[derive(Debug)]
+pub(crate) struct Stray {
+    pages: Vec<ExclusiveBusy<Arc<Object>>>,
+    refs: Vec<PageRef>,
+    io: Arc<Io>,
+    loan: Loan,
+}
+
+impl Object {
+    fn keep_aside(&self, stray: Stray) {
+        let mut state = self.lock();
+        if crate::alloc_fallible::try_reserve(&mut state.strays, 1).is_ok() {
+            state.strays.push(stray);
+        } else {
+            // No room to remember them: they stay lent until the process ends, which keeps the promise as well.
+            drop(state);
+            core::mem::forget(stray);
+        }
+    }
+
+    /// Takes back what the pager has completed after all. Pages that were to be filled are freed, pages that were to be
+    /// written stay dirty. Returns how many requests are still out.
+    pub(super) fn take_strays_back(&self) -> usize {
+        loop {
+            let mut state = self.lock();
+            let Some(at) = state.strays.iter().position(|stray| stray.io.is_complete()) else {
+                return state.strays.len();
+            };
+            let Stray { pages, refs, loan, .. } = state.strays.swap_remove(at);
+            drop(state);
+            self.engine.machine().take_back(&refs, loan, &|_| false);
+            drop(pages);
+        }
     }
 }
 

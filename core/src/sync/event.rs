@@ -50,3 +50,52 @@ impl Default for Event {
         Self::new()
     }
 }
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use super::super::explore;
+    use super::*;
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::thread;
+
+    #[test]
+    fn loom_whoever_waits_wakes_and_sees_what_was_written_before() {
+        explore(|| {
+            let shared = Arc::new((Event::new(), UnsafeCell::new(0)));
+            let waiter = {
+                let shared = shared.clone();
+                thread::spawn(move || {
+                    shared.0.wait();
+                    // SAFETY: the event has happened, and nobody writes after that.
+                    shared.1.with(|n| assert_eq!(unsafe { *n }, 7));
+                })
+            };
+            // SAFETY: nobody reads before the event has happened.
+            shared.1.with_mut(|n| unsafe { *n = 7 });
+            shared.0.set();
+            shared.0.wait();
+            waiter.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn loom_everyone_who_waits_is_woken_by_whichever_setter_is_first() {
+        explore(|| {
+            let event = Arc::new(Event::new());
+            let others: Vec<_> = [Event::wait, Event::set]
+                .into_iter()
+                .map(|other| {
+                    let event = event.clone();
+                    thread::spawn(move || other(&event))
+                })
+                .collect();
+            event.wait();
+            event.set();
+            assert!(event.happened());
+            for other in others {
+                other.join().unwrap();
+            }
+        });
+    }
+}

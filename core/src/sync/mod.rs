@@ -68,3 +68,11 @@ pub fn current_thread() -> u64 {
 pub fn current_thread() -> u64 {
     park::host().map_or(1, |host| (host.current_thread)())
 }
+
+/// Runs a model in every order of its steps, with up to three preemptions: that is where such bugs show, and takes seconds.
+#[cfg(all(test, loom))]
+pub(crate) fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(model);
+}

@@ -176,6 +176,7 @@ fn spin_while(busy: impl Fn() -> bool) {
 
 #[cfg(all(test, loom))]
 mod loom_tests {
+    use super::super::explore;
     use super::*;
     use loom::cell::UnsafeCell;
     use loom::sync::Arc;
@@ -183,7 +184,7 @@ mod loom_tests {
 
     #[test]
     fn loom_mutex_excludes_and_loses_no_wake_up() {
-        loom::model(|| {
+        explore(|| {
             let shared = Arc::new((WordMutex::new(), UnsafeCell::new(0u32)));
             let add = |shared: &(WordMutex, UnsafeCell<u32>)| {
                 shared.0.lock();
@@ -204,7 +205,7 @@ mod loom_tests {
 
     #[test]
     fn loom_rwlock_excludes_writers_and_loses_no_wake_up() {
-        loom::model(|| {
+        explore(|| {
             let shared = Arc::new((WordRwLock::new(), UnsafeCell::new(0u32)));
             let writer = {
                 let shared = shared.clone();

@@ -46,6 +46,19 @@ pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), Pager
     })
 }
 
+/// A run was left pending by a pager that may not; said in the log as well.
+pub(crate) fn broke_by_pending(host: &HostState, subject: &Subject) -> PagerError {
+    let error = pended_without_leave(subject);
+    host.log(Level::Error, format_args!("broken promise: {error}"));
+    error
+}
+
+fn pended_without_leave(subject: &Subject) -> PagerError {
+    subject.broke(format_args!(
+        "answered PEND without leave: only get and put of a module with QUIRE_CAP_ASYNC may"
+    ))
+}
+
 fn judge_status(ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> {
     match meaning(ended.status) {
         Meaning::Ok => Ok(()),
@@ -54,9 +67,9 @@ fn judge_status(ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> 
             "failed inside: a panic or an exception was caught at its border"
         ))),
         Meaning::Faulted => Err(subject.broke(format_args!("failed inside: {}", ended.text))),
-        Meaning::Unknown if ended.status == abi::QUIRE_PAGER_PEND && !ended.completed => Err(subject.broke(
-            format_args!("answered PEND without leave: only get and put of a module with QUIRE_CAP_ASYNC may"),
-        )),
+        Meaning::Unknown if ended.status == abi::QUIRE_PAGER_PEND && !ended.completed => {
+            Err(pended_without_leave(subject))
+        }
         Meaning::Unknown => Err(subject.broke(format_args!("answered the unknown status {}", ended.status))),
     }
 }

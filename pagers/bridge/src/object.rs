@@ -17,7 +17,7 @@ use quire_core::sync::CallLock;
 use quire_core::types::{Access, PageIndex, Prot};
 
 use crate::host::{HostState, PAGE_SIZE};
-use crate::judge::judge;
+use crate::judge::{broke_by_pending, judge};
 use crate::module::{OpenObject, call_with, enter, log_unheard, plain_call, size_u32};
 use crate::name::Subject;
 use crate::requests::{Begun, Returned, Token, Work};
@@ -105,15 +105,16 @@ impl PluginObject {
 
     /// Hands a run to the plugin. It may answer at once, or later through `complete`.
     fn move_run(&self, operation: &'static str, function: RunOperation, io: &Arc<Io>) -> Answer {
-        match self.try_move_run(operation, function, io) {
-            Ok(true) => Answer::Pending,
-            Ok(false) => Answer::Done(Ok(())),
-            Err(error) => Answer::Done(Err(error)),
-        }
+        self.try_move_run(operation, function, io)
+            .unwrap_or_else(|error| Answer::Done(Err(error)))
     }
 
-    /// Whether the request pends.
-    fn try_move_run(&self, operation: &'static str, function: RunOperation, io: &Arc<Io>) -> Result<bool, PagerError> {
+    fn try_move_run(
+        &self,
+        operation: &'static str,
+        function: RunOperation,
+        io: &Arc<Io>,
+    ) -> Result<Answer, PagerError> {
         let requests = &self.host().requests;
         let may_pend = self.ops.contains(PagerOps::ASYNC);
         let subject = self.subject(operation);
@@ -124,9 +125,11 @@ impl PluginObject {
             Some(run) => unsafe { function(self.handle, run) },
             None => abi::QUIRE_PAGER_NOMEM,
         };
-        match requests.returned(begun.token, status, may_pend && status == abi::QUIRE_PAGER_PEND) {
-            Returned::Pending => Ok(true),
-            Returned::Ended(mut ended) => judge(self.host(), &mut ended).map(|()| false),
+        match requests.returned(begun.token, status, status == abi::QUIRE_PAGER_PEND) {
+            Returned::Pending if may_pend => Ok(Answer::Pending),
+            // It works on, with or without leave: the bytes stay lent, and its completion is still heard.
+            Returned::Pending => Ok(Answer::Stray(broke_by_pending(self.host(), &self.subject(operation)))),
+            Returned::Ended(mut ended) => Ok(Answer::Done(judge(self.host(), &mut ended))),
         }
     }
 

@@ -26,6 +26,10 @@ fn answer_of(script: Script) -> Result<(), PagerError> {
             );
             answer
         }
+        Answer::Stray(error) => {
+            assert!(script.logged().iter().any(|line| line.starts_with("broken promise: ")));
+            Err(error)
+        }
         Answer::Pending => panic!("pends"),
     }
 }

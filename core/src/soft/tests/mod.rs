@@ -41,7 +41,8 @@ fn place(index: u64) -> Placement {
 /// A page in no object, over the frame for `place`, not filled.
 fn fake_page(machine: &SoftMachine, index: u64) -> PageRef {
     let frame = machine.frame_alloc(place(index), Reserve::Ordinary).unwrap();
-    let page = page::allocate(frame).unwrap();
+    let page = page::allocate().unwrap();
+    page.set_frame(frame);
     page.enter_object(place(index).owner, place(index).index);
     page
 }
