@@ -246,14 +246,15 @@ impl BusyWord {
         }
     }
 
-    /// Applies `step` until it sticks; returns the word before, or nothing when `step` declined.
+    /// Applies `step` until it sticks; returns the word before, or nothing when `step` declined. Either way the caller sees
+    /// what was done before the word came to be so: who finds a page unbusied finds its new identity, too.
     #[inline]
     fn update(&self, step: impl Fn(u32) -> Option<u32>) -> Option<u32> {
-        let mut word = self.word.load(Ordering::Relaxed);
+        let mut word = self.word.load(Ordering::Acquire);
         loop {
             match self
                 .word
-                .compare_exchange_weak(word, step(word)?, Ordering::AcqRel, Ordering::Relaxed)
+                .compare_exchange_weak(word, step(word)?, Ordering::AcqRel, Ordering::Acquire)
             {
                 Ok(was) => return Some(was),
                 Err(now) => word = now,
