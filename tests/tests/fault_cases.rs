@@ -1,14 +1,16 @@
 //! Faults by case, on every kind of soft machine.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 
 use quire_core::error::{Cause, FaultError};
 use quire_core::fault::FaultCase;
+use quire_core::io::Io;
 use quire_core::machine::NotEntered;
 use quire_core::map::MapRequest;
 use quire_core::map_ops::Place;
 use quire_core::page::Dirtiness;
+use quire_core::pager::{Answer, Pager, PagerOps};
 use quire_core::soft::{Failure, Injection};
 use quire_core::types::{Access, Advice, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_tests::{BASE, Call, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};
@@ -607,5 +609,139 @@ fn faults_of_many_threads_on_many_pages_all_resolve() {
         }
         drop(object);
         Arc::into_inner(rig).unwrap().assert_nothing_left();
+    });
+}
+
+#[test]
+fn s102_pages_already_there_are_not_fetched_again() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(3);
+        for i in [0, 2, 1] {
+            rig.map.fault(page_at(va, i), Access::Read).unwrap();
+        }
+        assert_eq!(script.calls(), [Call::Get(0, 1), Call::Get(2, 1), Call::Get(1, 1)]);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s109_a_pager_may_come_back_into_the_engine_from_any_operation() {
+    in_all_modes(|rig| {
+        let rig = Arc::new(rig);
+        let pager = Reentrant {
+            rig: Arc::downgrade(&rig),
+            at: OnceLock::new(),
+        };
+        let at = Arc::new(pager);
+        let object = rig
+            .engine
+            .create_object(Box::new(Forward(at.clone())), 4 * PAGE_SIZE)
+            .unwrap();
+        let va = rig
+            .map
+            .map(&object, &MapRequest::read_write(4 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        at.at.set((Arc::downgrade(object.object()), va)).unwrap();
+        rig.map.store(va, &[1]).unwrap();
+        object.object().flush_all(Default::default()).unwrap();
+        drop(object);
+        Arc::into_inner(rig).unwrap().assert_nothing_left();
+    });
+}
+
+/// A pager that uses the map and the object it serves while it serves them: with any lock held, it would not come back.
+#[derive(Debug)]
+struct Reentrant {
+    rig: Weak<quire_tests::Rig>,
+    at: OnceLock<(Weak<quire_core::object::Object>, VirtAddr)>,
+}
+
+#[derive(Debug)]
+struct Forward(Arc<Reentrant>);
+
+impl Reentrant {
+    fn use_everything(&self) {
+        let (rig, (object, va)) = (self.rig.upgrade().unwrap(), self.at.get().unwrap());
+        let object = object.upgrade().unwrap();
+        assert!(object.resident() > 0 && object.lookup(PageIndex(3)).is_none());
+        rig.map.protect(page_at(*va, 3), PAGE_SIZE, Prot::READ).unwrap();
+        let (_, other, other_va) = rig.mapped(1);
+        let _ = rig.load_page(other_va);
+        rig.map.unmap(other_va, PAGE_SIZE).unwrap();
+        other.release().unwrap();
+    }
+}
+
+impl Pager for Forward {
+    fn describe(&self) -> String {
+        "a pager that comes back".to_owned()
+    }
+    fn ops(&self) -> PagerOps {
+        PagerOps::PUT
+    }
+    fn max_run(&self) -> u32 {
+        8
+    }
+    fn get(&self, io: &Arc<Io>) -> Answer {
+        self.0.use_everything();
+        (0..io.len()).for_each(|i| io.fill(i, &[]));
+        Answer::Done(Ok(()))
+    }
+    fn put(&self, io: &Arc<Io>) -> Answer {
+        self.0.use_everything();
+        (0..io.len()).for_each(|i| io.page_done(i));
+        Answer::Done(Ok(()))
+    }
+}
+
+#[test]
+fn s143_a_pages_version_changes_when_it_is_freed() {
+    in_all_modes(|rig| {
+        let (_script, object, va) = rig.mapped(1);
+        rig.map.fault(va, Access::Read).unwrap();
+        let page = object.lookup(PageIndex(0)).unwrap();
+        let version = page.version();
+        rig.map.clear().unwrap();
+        object.release().unwrap();
+        // The struct may serve another object by now, of another test; it is never what it was.
+        assert_ne!(page.version(), version);
+        rig.assert_nothing_left();
+    });
+}
+
+#[cfg(debug_assertions)]
+#[test]
+fn s144_checking_builds_record_who_has_a_page_alone() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(1);
+        script.next_gets([Twist::Defer]);
+        thread::scope(|scope| {
+            let fault = scope.spawn(|| (quire_core::sync::current_thread(), rig.map.fault(va, Access::Read)));
+            let io = script.take_pending(1).remove(0);
+            let page = object.lookup(PageIndex(0)).unwrap();
+            let owner = page.busy.owner();
+            script.finish(&io);
+            let (thread, resolved) = fault.join().unwrap();
+            resolved.unwrap();
+            assert_eq!(owner, Some(thread));
+            assert_eq!(page.busy.owner(), None);
+        });
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s205_an_unaligned_address_faults_its_page_and_is_named_as_it_was_given() {
+    in_all_modes(|rig| {
+        let (_script, object, va) = rig.mapped(2);
+        let odd = VirtAddr(page_at(va, 1).0 + 77);
+        rig.map.fault(odd, Access::Read).unwrap();
+        assert!(rig.map.pmap().extract(page_at(va, 1)).is_some());
+        assert_eq!(rig.map.fault(odd, Access::Exec), Err(FaultError::Denied(odd)));
+        drop(object);
+        rig.assert_nothing_left();
     });
 }
