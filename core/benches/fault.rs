@@ -1,0 +1,147 @@
+//! What a resident fault costs: map lookup, page lookup, busy, enter, unbusy.
+//!
+//! Translations are removed in batches between the measured parts, so that each measured fault has one to make, unless the
+//! name says `again`. All times are for one fault of one thread: with two threads, the figure of one thread means that
+//! they do not hinder each other, and twice that figure means that they take turns.
+#![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
+
+mod rig;
+
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, criterion_group, criterion_main};
+use quire_core::map::Map;
+use quire_core::types::{Access, Advice, VirtAddr};
+
+use rig::{Mapped, engine, mapped, object, short};
+
+/// Faults at each address, and says how long that took.
+fn fault_at(map: &Map, addresses: &[VirtAddr], access: Access) -> Duration {
+    let begun = Instant::now();
+    for va in addresses {
+        map.fault(*va, access).expect("a resident page");
+    }
+    begun.elapsed()
+}
+
+/// Time for `iterations` faults, each at a page that is not translated.
+fn cold_faults(mapped: &Mapped, addresses: &[VirtAddr], access: Access, iterations: u64) -> Duration {
+    let mut left = usize::try_from(iterations).expect("fits");
+    let mut spent = Duration::ZERO;
+    while left > 0 {
+        let batch = left.min(addresses.len());
+        spent += fault_at(&mapped.map, &addresses[..batch], access);
+        mapped.forget_translations();
+        left -= batch;
+    }
+    spent
+}
+
+fn one_thread(c: &mut Criterion) {
+    // 64 pages stay in the processor's first cache; 16384 pages are 64 MiB.
+    for pages in [64, 4096, 16384] {
+        let engine = engine(pages);
+        let object = object(&engine, pages);
+        let random = mapped(&object, pages, Advice::Random);
+        let addresses: Vec<_> = random.addresses().collect();
+        for (name, access) in [("read", Access::Read), ("write", Access::Write)] {
+            c.bench_function(&format!("fault/resident/{name}/{pages}_pages"), |b| {
+                b.iter_custom(|iterations| cold_faults(&random, &addresses, access, iterations));
+            });
+        }
+    }
+}
+
+/// The advice's window: 7 neighbours are mapped along, so that one fault serves eight pages.
+fn with_neighbours(c: &mut Criterion) {
+    const PAGES: u64 = 4096;
+    let engine = engine(PAGES);
+    let object = object(&engine, PAGES);
+    let normal = mapped(&object, PAGES, Advice::Normal);
+    // Every eighth page, three behind the start: windows touch and do not overlap.
+    let every_eighth: Vec<_> = normal.addresses().filter(|va| (va.0 >> 12) % 8 == 3).collect();
+    let resolved = normal
+        .map
+        .fault(every_eighth[0], Access::Read)
+        .expect("a resident page");
+    assert_eq!(resolved.neighbours, 7);
+    normal.forget_translations();
+    c.bench_function("fault/resident_and_7_neighbours/read/4096_pages", |b| {
+        b.iter_custom(|iterations| cold_faults(&normal, &every_eighth, Access::Read, iterations));
+    });
+}
+
+/// The translation is there: two threads faulted at the same page, and this is the second.
+fn again(c: &mut Criterion) {
+    const PAGES: u64 = 4096;
+    let engine = engine(PAGES);
+    let object = object(&engine, PAGES);
+    let mapped = mapped(&object, PAGES, Advice::Random);
+    let addresses: Vec<_> = mapped.addresses().collect();
+    fault_at(&mapped.map, &addresses, Access::Read);
+    c.bench_function("fault/resident_again/read/4096_pages", |b| {
+        let mut next = addresses.iter().cycle();
+        b.iter(|| mapped.map.fault(*next.next().expect("cycles"), Access::Read));
+    });
+}
+
+/// Time until each of two threads has made `iterations` faults, at pages of its own.
+fn two_threads(sides: [(&Mapped, &[VirtAddr]); 2], iterations: u64) -> Duration {
+    let start = Barrier::new(2);
+    thread::scope(|scope| {
+        let running = sides.map(|(mapped, addresses)| {
+            let start = &start;
+            scope.spawn(move || {
+                let mut left = usize::try_from(iterations).expect("fits");
+                let mut spent = Duration::ZERO;
+                while left > 0 {
+                    let batch = left.min(addresses.len());
+                    start.wait();
+                    spent += fault_at(&mapped.map, &addresses[..batch], Access::Read);
+                    // Nobody faults while anybody removes.
+                    if start.wait().is_leader() {
+                        for (mapped, _) in sides {
+                            mapped.forget_translations();
+                        }
+                    }
+                    left -= batch;
+                }
+                spent
+            })
+        });
+        let spent = running.map(|thread| thread.join().expect("does not panic"));
+        spent[0].max(spent[1])
+    })
+}
+
+fn threads(c: &mut Criterion) {
+    const PAGES: u64 = 4096;
+    let engine = engine(2 * PAGES);
+    let shared = object(&engine, PAGES);
+    let other = object(&engine, PAGES);
+    let first = mapped(&shared, PAGES, Advice::Random);
+    let second = mapped(&shared, PAGES, Advice::Random);
+    let apart = mapped(&other, PAGES, Advice::Random);
+    let of = |mapped: &Mapped, half: u64| -> Vec<VirtAddr> {
+        let middle = mapped.range.start.0 + mapped.range.len() / 2;
+        mapped
+            .addresses()
+            .filter(|va| u64::from(va.0 >= middle) == half)
+            .collect()
+    };
+    let halves = [of(&first, 0), of(&first, 1), of(&second, 1), of(&apart, 1)];
+    for (name, other, theirs) in [
+        ("one_object_one_map", &first, &halves[1]),
+        ("one_object_two_maps", &second, &halves[2]),
+        ("nothing_in_common", &apart, &halves[3]),
+    ] {
+        c.bench_function(&format!("fault/resident/two_threads/{name}"), |b| {
+            b.iter_custom(|iterations| two_threads([(&first, &halves[0]), (other, theirs)], iterations));
+        });
+    }
+}
+
+criterion_group! { name = faults; config = short(); targets = one_thread, with_neighbours, again, threads }
+criterion_main!(faults);
