@@ -19,6 +19,7 @@
 //! shared(1)    -> exclusive       try_upgrade
 //! exclusive    -> shared(1)       downgrade        never through unbusied; wakes all sleepers (S245)
 //! exclusive    -> unbusied        release_exclusive  wakes all sleepers
+//! exclusive    -> abandoned       dismiss_sleepers  wakes all sleepers; exclusive, but nobody sleeps on it any more
 //! exclusive    -> freed           free             wakes all sleepers, who find another identity or none
 //! ```
 
@@ -28,7 +29,9 @@ use crate::sync::{assert_no_locks_held, park, unpark_all};
 const SHARED: u32 = 1;
 const EXCLUSIVE: u32 = 2;
 const WAITERS: u32 = 4;
-const SHARER: u32 = 8;
+/// Nobody sleeps on the page any more, though it is exclusively busied.
+const ABANDONED: u32 = 8;
+const SHARER: u32 = 16;
 
 /// Neither mode: nobody can busy a page that is in no object and in the pool.
 const FREED: u32 = 0;
@@ -164,10 +167,11 @@ impl BusyWord {
     }
 
     /// Sleeps once if the page is busied against `mode`, and tells whether it slept (S247). The page's identity has to be
-    /// checked afterwards. May block; no lock may be held.
+    /// checked afterwards. May block; no lock may be held. Nobody sleeps on a page whose sleepers were dismissed.
     pub fn sleep(&self, mode: BusyMode) -> bool {
         assert_no_locks_held("waiting for a busy page");
-        let announced = self.update(|word| busied_against(word, mode).then_some(word | WAITERS));
+        let announced =
+            self.update(|word| (word & ABANDONED == 0 && busied_against(word, mode)).then_some(word | WAITERS));
         match announced {
             Some(word) => {
                 park(&self.word, word | WAITERS);
@@ -177,9 +181,15 @@ impl BusyWord {
         }
     }
 
-    /// Wakes all sleepers, though the page stays busied: there is news for them elsewhere.
-    pub(crate) fn wake_sleepers(&self) {
-        if self.word.fetch_and(!WAITERS, Ordering::AcqRel) & WAITERS != 0 {
+    /// Wakes all sleepers for good, though the page stays exclusively busied: whoever has it may never let go. Until it is
+    /// released nobody sleeps on it again, so that one who is about to does not miss this. Why they need not wait is to be
+    /// found elsewhere, and to be put there before.
+    pub(crate) fn dismiss_sleepers(&self) {
+        self.assert_exclusive();
+        if self
+            .update(|word| Some((word | ABANDONED) & !WAITERS))
+            .is_some_and(|was| was & WAITERS != 0)
+        {
             unpark_all(&self.word);
         }
     }

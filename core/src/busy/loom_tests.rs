@@ -269,3 +269,24 @@ fn loom_an_upgrade_keeps_the_sleepers_in_mind() {
         assert_eq!(page.read(), 2);
     });
 }
+
+#[test]
+fn loom_sleepers_who_are_dismissed_do_not_sleep_on_though_the_page_stays_busied() {
+    explore(|| {
+        let page = Page::new();
+        let sleepers = [BusyMode::Exclusive, BusyMode::Shared].map(|mode| {
+            beside(&page, move |page| {
+                // The reason for not waiting, as an object that is quarantined.
+                while page.identity.load(Ordering::Acquire) == 7 {
+                    page.busy.sleep(mode);
+                }
+            })
+        });
+        page.identity.store(0, Ordering::Release);
+        page.busy.dismiss_sleepers();
+        for sleeper in sleepers {
+            sleeper.join().unwrap();
+        }
+        assert!(page.busy.is_exclusive());
+    });
+}

@@ -206,6 +206,17 @@ fn s247_sleeping_tells_whether_it_slept() {
 }
 
 #[test]
+fn nobody_sleeps_on_a_page_whose_sleepers_were_dismissed_until_it_is_released() {
+    let word = exclusive();
+    word.dismiss_sleepers();
+    assert_eq!(state(&word), EXCLUSIVE_STATE);
+    assert!(!word.sleep(BusyMode::Exclusive) && !word.sleep(BusyMode::Shared));
+    assert!(!word.try_exclusive() && !word.try_shared());
+    word.release_exclusive();
+    assert!(word.try_shared());
+}
+
+#[test]
 fn s248_the_assertions_panic_in_checking_builds_only() {
     let asserts: [fn(&BusyWord); 3] = [
         BusyWord::assert_unbusied,

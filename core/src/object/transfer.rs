@@ -128,7 +128,7 @@ impl Transfer {
     /// object quarantined.
     fn set_aside(self, object: &Object, io: Arc<Io>, loan: Loan) {
         for page in &self.refs {
-            page.busy.wake_sleepers();
+            page.busy.dismiss_sleepers();
         }
         let Self { pages, refs, .. } = self;
         object.keep_aside(Stray { pages, refs, io, loan });
