@@ -47,7 +47,8 @@ fn busy(c: &mut Criterion) {
         });
     });
     c.bench_function("page/lookup_busy_exclusive_and_release", |b| {
-        b.iter(|| Object::busy_resident(&&**object, black_box(PageIndex(0))).expect("resident"));
+        let object: &Object = object.object();
+        b.iter(|| Object::busy_resident(&object, black_box(PageIndex(0))).expect("resident"));
     });
 }
 

@@ -1,6 +1,7 @@
 //! What the tests that cross crates share: a pager that the test drives, and an engine on a soft machine in each of its
 //! awkward modes.
 
+pub mod built;
 pub mod script;
 
 use std::sync::Arc;
