@@ -87,11 +87,7 @@ impl Map {
     /// [`Error::Invalid`] for a range that is empty or not page aligned, or which the machine cannot translate; [`Error::NoMemory`].
     pub fn new(engine: Arc<Engine>, range: AddrRange) -> Result<Self> {
         let entries = Entries::new(range)?;
-        let pmap = engine
-            .machine()
-            .clone()
-            .pmap_create(range)
-            .map_err(|_| Error::NoMemory)?;
+        let pmap = engine.machine().clone().pmap_create(range)?;
         Ok(Self {
             engine,
             pmap,

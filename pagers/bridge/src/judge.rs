@@ -39,6 +39,9 @@ pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), Pager
     outcome.map_err(|mut error| {
         if error.cause == Cause::BrokenPromise {
             host.log(Level::Error, format_args!("broken promise: {error}"));
+        } else if ended.text.is_empty() {
+            // The pager has no words of its own; say at least whose error it is.
+            error = PagerError::new(error.cause, format_args!("{subject}: {error}"));
         } else {
             error.text = core::mem::take(&mut ended.text);
         }
