@@ -2,7 +2,11 @@
 //!
 //! Each writer owns one word of every page and remembers what it stored there last. Before each store it loads the word:
 //! a page that was taken for clean though it was not comes back from the store with an older value. In the end
-//! everything is flushed, and the store must hold every last word.
+//! everything is flushed, and the store must hold every last word. Loads map writable, so that often nothing but the
+//! mapping's modified bit tells of a store.
+//!
+//! The second map moves its pages to other addresses now and then, so that a mapping which the flusher is after may show
+//! another page by the time it gets there.
 
 use std::sync::Mutex;
 use std::thread;
@@ -17,12 +21,12 @@ use crate::sync::MapLock;
 
 const PAGES: usize = 4;
 const WRITERS: usize = 2;
-const STORES: u64 = 4_000;
+const STORES: u64 = 20_000;
 
 struct World {
     machine: Arc<SoftMachine>,
-    /// One for each writer; its lock stands for the map's.
-    maps: Vec<(MapLock<()>, SoftPmap)>,
+    /// One for each writer. The lock stands for the map's, and has how far its pages are moved.
+    maps: Vec<(MapLock<usize>, SoftPmap)>,
     pages: Vec<PageRef>,
     /// What a pager would have.
     stored: Vec<Mutex<[u8; 4096]>>,
@@ -30,8 +34,20 @@ struct World {
     done: AtomicBool,
 }
 
-fn va(page: usize) -> u64 {
-    page as u64 * PAGE_SIZE
+/// The map whose pages move.
+const MOVING: usize = 1;
+
+fn va(page: usize, moved: usize) -> u64 {
+    ((page + moved) % PAGES) as u64 * PAGE_SIZE
+}
+
+/// A page that is exclusively busied until this is dropped, by a panic too: the others must not wait for ever.
+struct Busied(PageRef);
+
+impl Drop for Busied {
+    fn drop(&mut self) {
+        self.0.busy.release_exclusive();
+    }
 }
 
 impl World {
@@ -40,7 +56,7 @@ impl World {
         let pages: Vec<PageRef> = (0..PAGES).map(|index| valid_page(&machine, index as u64)).collect();
         pages.iter().for_each(|page| page.busy.release_exclusive());
         Self {
-            maps: (0..WRITERS).map(|_| (MapLock::new(()), pmap(&machine))).collect(),
+            maps: (0..WRITERS).map(|_| (MapLock::new(0), pmap(&machine))).collect(),
             pages,
             stored: (0..PAGES).map(|_| Mutex::new([0; 4096])).collect(),
             puts: AtomicU64::new(0),
@@ -56,14 +72,13 @@ impl World {
             let (lock, pmap) = &self.maps[map];
             let held = lock.read();
             if one[0].busy.try_shared() {
-                let prot = if access == Access::Write { RW } else { Prot::READ };
+                one[0].note_writable();
                 if access == Access::Write {
-                    one[0].note_writable();
                     one[0].note_modified();
                 }
                 let run = EnterRun {
                     accessed: Some((0, access)),
-                    ..run(va(page), &one, prot)
+                    ..run(va(page, *held), &one, RW)
                 };
                 assert_eq!(pmap.enter(&run), (1, None));
                 drop(held);
@@ -75,22 +90,43 @@ impl World {
         }
     }
 
+    /// Tries, and faults, until it succeeds.
+    fn access<T>(
+        &self,
+        map: usize,
+        page: usize,
+        kind: Access,
+        act: impl Fn(&SoftPmap, u64) -> Result<T, CpuStop>,
+    ) -> T {
+        let (lock, pmap) = &self.maps[map];
+        loop {
+            let held = lock.read();
+            let va = va(page, *held);
+            // Where pages stay where they are, a program can be in the middle of an access whatever happens to the map.
+            let held = (map == MOVING).then_some(held);
+            let done = act(pmap, va);
+            drop(held);
+            match done {
+                Ok(value) => return value,
+                Err(_) => self.fault(map, page, kind),
+            }
+        }
+    }
+
     fn write(&self, writer: usize) -> [u64; PAGES] {
         let word = 8 * writer as u64;
         let mut last = [0; PAGES];
         for n in 1..=STORES {
             let page = usize::try_from(n * 7 % 5).unwrap() % PAGES;
-            let pmap = &self.maps[writer].1;
-            let before = loop {
-                match load(pmap, va(page) + word) {
-                    Ok(bytes) => break u64::from_ne_bytes(bytes),
-                    Err(_) => self.fault(writer, page, Access::Read),
-                }
-            };
-            assert_eq!(before, last[page], "a store to page {page} was lost");
-            while store(pmap, va(page) + word, &n.to_ne_bytes()).is_err() {
-                self.fault(writer, page, Access::Write);
-            }
+            let before = self.access(writer, page, Access::Read, |pmap, va| load(pmap, va + word));
+            assert_eq!(
+                u64::from_ne_bytes(before),
+                last[page],
+                "a store to page {page} was lost"
+            );
+            self.access(writer, page, Access::Write, |pmap, va| {
+                store(pmap, va + word, &n.to_ne_bytes())
+            });
             last[page] = n;
         }
         last
@@ -102,6 +138,7 @@ impl World {
         while !page.busy.try_exclusive() {
             page.busy.sleep(BusyMode::Exclusive);
         }
+        let _busied = Busied(page);
         let left = if evict { Prot::empty() } else { Prot::READ };
         self.machine.page_protect(page, left).record(page);
         page.settle();
@@ -121,7 +158,6 @@ impl World {
             unsafe { core::slice::from_raw_parts_mut(loan.bytes[0].as_ptr(), 4096) }.copy_from_slice(&*stored);
             self.machine.take_back(&[page], loan, &|_| true);
         }
-        page.busy.release_exclusive();
     }
 
     fn until_done(&self, step: impl Fn(usize)) {
@@ -133,11 +169,16 @@ impl World {
     }
 
     fn unmap(&self, n: usize) {
-        let (lock, pmap) = &self.maps[n % WRITERS];
-        let range = pages(va(n % PAGES), 1);
-        let _held = lock.write();
-        match n % 3 {
+        let map = n % WRITERS;
+        let (lock, pmap) = &self.maps[map];
+        let range = pages(va(n % PAGES, 0), 1);
+        let mut moved = lock.write();
+        match n % 5 {
             0 => pmap.protect(range, Prot::READ),
+            1 | 2 if map == MOVING => {
+                pmap.remove(pages(0, PAGES as u64));
+                *moved += 1;
+            }
             _ => pmap.remove(range),
         }
     }
