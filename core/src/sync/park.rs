@@ -39,6 +39,10 @@ mod imp {
     }
 
     #[cfg(not(loom))]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "where addresses have 32 bits, half of the multiplier will do"
+    )]
     fn bucket(word: &AtomicU32) -> &'static Bucket {
         const BUCKETS: usize = 256;
         static TABLE: [Bucket; BUCKETS] = [const { Bucket::new() }; BUCKETS];
