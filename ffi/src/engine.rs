@@ -12,7 +12,7 @@ use quire_core::types::{PAGE_SIZE, pages_of};
 
 use crate::c::*;
 use crate::fail::{Fail, Result, guard};
-use crate::handle;
+use crate::handle::{self, NotEnded};
 use crate::opened::OpenedList;
 use crate::pager::{self, PagerState};
 use crate::status::QUIRE_ERR_IN_USE;
@@ -114,7 +114,7 @@ pub unsafe extern "C" fn quire_engine_destroy(engine: *mut EngineHandle, flags: 
         check_flags(flags, QUIRE_DISCARD, "flags")?;
         handle::close(engine, |state: EngineState| match end(&state.shared, flags) {
             Ok(()) => Ok(()),
-            Err(fail) => Err((Some(state), fail)),
+            Err(fail) => Err(NotEnded::Kept(Box::new(state), fail)),
         })
     })
 }

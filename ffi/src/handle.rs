@@ -159,12 +159,20 @@ pub(crate) fn get<T: Kind>(handle: *mut T::C) -> Result<Arc<T>> {
     }
 }
 
+/// How something failed to end.
+pub(crate) enum NotEnded<T> {
+    /// It cannot end, and goes on.
+    Kept(Box<T>, Fail),
+    /// It ended, and something about that went wrong.
+    Gone(Fail),
+}
+
 /// Closes a handle: `end` gets what it stands for, and gives it back if it cannot end. Other calls with this handle
 /// fail meanwhile.
 ///
 /// # Errors
 /// `QUIRE_ERR_IN_USE` while a call is under way with the handle, or what `end` says.
-pub(crate) fn close<T: Kind>(handle: *mut T::C, end: impl FnOnce(T) -> Result<(), (Option<T>, Fail)>) -> Result {
+pub(crate) fn close<T: Kind>(handle: *mut T::C, end: impl FnOnce(T) -> Result<(), NotEnded<T>>) -> Result {
     let (parts, slot) = find::<T>(handle)?;
     let state = begin_closing::<T>(parts, slot)?;
     // Whatever happens in `end`, the slot is let again or free afterwards.
@@ -175,10 +183,11 @@ pub(crate) fn close<T: Kind>(handle: *mut T::C, end: impl FnOnce(T) -> Result<()
     };
     match end(state) {
         Ok(()) => Ok(()),
-        Err((back, fail)) => {
-            closing.back = back.map(|state| T::into_tenant(Arc::new(state)));
+        Err(NotEnded::Kept(state, fail)) => {
+            closing.back = Some(T::into_tenant(Arc::from(state)));
             Err(fail)
         }
+        Err(NotEnded::Gone(fail)) => Err(fail),
     }
 }
 
@@ -292,4 +301,57 @@ fn free_slot() -> Result<usize> {
     });
     free.1 += 1;
     Ok(slot)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::c::EngineHandle;
+    use crate::engine::{EngineState, quire_engine_create, quire_engine_destroy};
+    use crate::status::QUIRE_OK;
+
+    fn engine() -> *mut EngineHandle {
+        let mut handle = ptr::null_mut();
+        // SAFETY: no options, and `handle` is writable.
+        assert_eq!(unsafe { quire_engine_create(ptr::null(), &raw mut handle) }, QUIRE_OK);
+        handle
+    }
+
+    fn end(handle: *mut EngineHandle) -> i32 {
+        // SAFETY: takes no pointer but the handle, which is never followed.
+        unsafe { quire_engine_destroy(handle, 0) }
+    }
+
+    #[test]
+    fn a_handle_that_a_call_is_using_is_not_closed() {
+        let handle = engine();
+        let call = get::<EngineState>(handle).map_err(|_| ()).unwrap();
+        assert_eq!(end(handle), QUIRE_ERR_IN_USE);
+        drop(call);
+        assert_eq!(end(handle), QUIRE_OK);
+        assert_eq!(end(handle), QUIRE_ERR_HANDLE);
+    }
+
+    #[test]
+    fn while_a_handle_is_being_closed_others_are_turned_away_and_it_can_come_back() {
+        let handle = engine();
+        let kept = close::<EngineState>(handle, |state| {
+            assert_eq!(end(handle), QUIRE_ERR_IN_USE);
+            assert!(get::<EngineState>(handle).is_err());
+            Err(NotEnded::Kept(Box::new(state), Fail::invalid("not now")))
+        });
+        assert!(kept.is_err());
+        assert!(get::<EngineState>(handle).is_ok());
+        assert_eq!(end(handle), QUIRE_OK);
+    }
+
+    #[test]
+    fn no_handle_is_used_twice() {
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..5000 {
+            let handle = engine();
+            assert!(seen.insert(handle.addr()));
+            assert_eq!(end(handle), QUIRE_OK);
+        }
+    }
 }

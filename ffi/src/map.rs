@@ -10,7 +10,7 @@ use quire_core::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, Vi
 use crate::c::*;
 use crate::engine::{EngineState, Shared};
 use crate::fail::{Fail, Result, guard};
-use crate::handle;
+use crate::handle::{self, NotEnded};
 use crate::object::ObjectState;
 use crate::status::QUIRE_ERR_UNSUPPORTED;
 
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn quire_map_create(
 pub unsafe extern "C" fn quire_map_destroy(map: *mut MapHandle) -> i32 {
     guard(|| {
         handle::close(map, |state: MapState| {
-            state.map.clear().map_err(|error| (None, error.into()))
+            state.map.clear().map_err(|error| NotEnded::Gone(error.into()))
         })
     })
 }
@@ -127,7 +127,7 @@ fn map_request(request: &MapRequestC) -> Result<MapRequest> {
             ));
         }
     };
-    if request.flags != 0 && request.align != 0 && request.addr % request.align != 0 {
+    if request.flags != 0 && request.align != 0 && !request.addr.is_multiple_of(request.align) {
         return Err(Fail::invalid("the fixed address is not a multiple of the alignment"));
     }
     let prot = prot(request.prot)?;

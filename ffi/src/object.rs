@@ -12,7 +12,7 @@ use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE};
 use crate::c::*;
 use crate::engine::flush_flags;
 use crate::fail::{Fail, guard};
-use crate::handle;
+use crate::handle::{self, NotEnded};
 use crate::pager::PagerState;
 
 /// What an object's handle stands for.
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn quire_object_reference(object: *mut ObjectHandle, out: 
 pub unsafe extern "C" fn quire_object_release(object: *mut ObjectHandle) -> i32 {
     guard(|| {
         handle::close(object, |state: ObjectState| {
-            state.object.release().map_err(|error| (None, error.into()))
+            state.object.release().map_err(|error| NotEnded::Gone(error.into()))
         })
     })
 }
@@ -102,9 +102,9 @@ pub unsafe extern "C" fn quire_object_discard(object: *mut ObjectHandle) -> i32 
     guard(|| {
         handle::close(object, |state: ObjectState| {
             let writable = state.writable;
-            state.object.discard().map_err(|(object, error)| {
-                let back = object.map(|object| ObjectState { object, writable });
-                (back, error.into())
+            state.object.discard().map_err(|(object, error)| match object {
+                Some(object) => NotEnded::Kept(Box::new(ObjectState { object, writable }), error.into()),
+                None => NotEnded::Gone(error.into()),
             })
         })
     })

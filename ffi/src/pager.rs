@@ -11,7 +11,7 @@ use quire_loader::{Loaded, SearchPath};
 use crate::c::*;
 use crate::engine::{EngineState, PagerAt, Shared};
 use crate::fail::{Fail, Result, guard};
-use crate::handle;
+use crate::handle::{self, NotEnded};
 use crate::log::{c_text, pager_log};
 use crate::status::QUIRE_ERR_IN_USE;
 
@@ -138,14 +138,14 @@ pub unsafe extern "C" fn quire_pager_unload(pager: *mut PagerHandle) -> i32 {
 }
 
 /// Ends what a pager's handle stands for.
-pub(crate) fn end(state: PagerState, at: PagerAt) -> Result<(), (Option<PagerState>, Fail)> {
+pub(crate) fn end(state: PagerState, at: PagerAt) -> Result<(), NotEnded<PagerState>> {
     let open = state.shared.opened.count(state.loaded.module());
     if open != 0 {
         let text = format!(
             "pager {} still has {open} object(s) open; release them first",
             state.loaded.plugin().name()
         );
-        return Err((Some(state), Fail::new(QUIRE_ERR_IN_USE, text)));
+        return Err(NotEnded::Kept(Box::new(state), Fail::new(QUIRE_ERR_IN_USE, text)));
     }
     let PagerState { shared, loaded, .. } = state;
     // In use by another engine, or to stay: then this handle closes, and the plugin works on.

@@ -715,6 +715,7 @@ static void plugins_that_cannot_be_loaded_are_refused_with_a_status_of_their_own
     EXPECT(QUIRE_ERR_LOAD_NOT_ELF, path, quire_pager_load(engine, path, NULL, &none));
     EXPECT(QUIRE_ERR_LOAD_NOT_REGULAR, folder, quire_pager_load(engine, folder, NULL, &none));
     snprintf(name, sizeof name, "%s/gone.so", folder);
+    unlink(name);
     EXPECT(QUIRE_ERR_LOAD_UNREADABLE, "gone.so", quire_pager_load(engine, name, NULL, &none));
     CHECK(quire_last_errno() == ENOENT);
     /* The first bytes of a shared library, and no more. */
