@@ -1,0 +1,131 @@
+//! A resident fault allocates nothing, nor does anything else that must work when memory is short.
+
+mod counting;
+
+use counting::{Counting, allocations_of};
+use quire_core::map::MapRequest;
+use quire_core::object::Object;
+use quire_core::soft::SoftConfig;
+use quire_core::types::{Access, Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use quire_tests::{Rig, page_at};
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+const PAGES: u64 = 64;
+
+/// An object mapped with this advice, all of it resident, its translations taken away. The tables that held them stay.
+fn resident(rig: &Rig, advice: Advice) -> VirtAddr {
+    let (_script, object) = rig.object(PAGES);
+    let request = MapRequest {
+        advice,
+        ..MapRequest::read_write(PAGES * PAGE_SIZE)
+    };
+    let range = rig.map.map(&object, &request).expect("a mapping");
+    for page in 0..PAGES {
+        let _bytes = rig.load_page(page_at(range.start, page));
+    }
+    assert_eq!(object.resident(), PAGES);
+    rig.map.pmap().remove(range);
+    range.start
+}
+
+#[test]
+fn the_counter_counts_and_a_missing_page_does_allocate() {
+    assert_eq!(allocations_of(|| drop(std::hint::black_box(Box::new(7)))), 1);
+    let rig = Rig::new(SoftConfig::default());
+    let (_script, _object, va) = rig.mapped(PAGES);
+    let missing = allocations_of(|| {
+        rig.map.fault(va, Access::Read).expect("the pager has it");
+    });
+    assert!(
+        missing > 0,
+        "a page struct, a loan, a request: none of them was counted"
+    );
+}
+
+#[test]
+fn a_resident_fault_allocates_nothing() {
+    for advice in [Advice::Random, Advice::Normal, Advice::Sequential] {
+        for access in [Access::Read, Access::Write] {
+            let rig = Rig::new(SoftConfig::default());
+            let start = resident(&rig, advice);
+            let mut neighbours = 0;
+            let allocations = allocations_of(|| {
+                for page in 0..PAGES {
+                    let resolved = rig.map.fault(page_at(start, page), access).expect("it is resident");
+                    assert!(resolved.resident);
+                    neighbours += resolved.neighbours;
+                }
+            });
+            assert_eq!(allocations, 0, "{advice:?} {access:?}");
+            assert_eq!(
+                neighbours > 0,
+                advice != Advice::Random,
+                "{advice:?}: windows were mapped"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_fault_at_a_page_that_is_mapped_already_allocates_nothing() {
+    let rig = Rig::new(SoftConfig::default());
+    let start = resident(&rig, Advice::Random);
+    let allocations = allocations_of(|| {
+        for _ in 0..3 {
+            rig.map.fault(start, Access::Write).expect("it is resident");
+        }
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn a_fault_that_fails_allocates_nothing() {
+    let rig = Rig::new(SoftConfig::default());
+    let start = resident(&rig, Advice::Random);
+    rig.map
+        .protect(start, PAGE_SIZE, quire_core::types::Prot::READ)
+        .expect("mapped");
+    let allocations = allocations_of(|| {
+        rig.map.fault(start, Access::Write).expect_err("read-only");
+        rig.map
+            .fault(VirtAddr(quire_tests::BASE + (1 << 40)), Access::Read)
+            .expect_err("nothing is mapped there");
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn busying_and_unbusying_allocate_nothing() {
+    let rig = Rig::new(SoftConfig::default());
+    let (_script, object, va) = rig.mapped(1);
+    let _bytes = rig.load_page(va);
+    let page = object.lookup(PageIndex(0)).expect("it is resident");
+    let allocations = allocations_of(|| {
+        assert!(page.busy.try_shared());
+        assert!(page.busy.try_upgrade());
+        page.busy.downgrade();
+        page.busy.release_shared();
+        let object: &Object = object.object();
+        let busy = Object::busy_resident(&object, PageIndex(0)).expect("it is resident");
+        drop(busy.downgrade());
+    });
+    assert_eq!(allocations, 0);
+}
+
+#[test]
+fn copies_of_resident_pages_allocate_nothing() {
+    let rig = Rig::new(SoftConfig::default());
+    let start = resident(&rig, Advice::Normal);
+    let mut bytes = vec![0; 2 * PAGE_BYTES];
+    let across = VirtAddr(start.0 + 100);
+    let allocations = allocations_of(|| {
+        rig.map.copy_out(across, &mut bytes).expect("it is resident");
+        rig.map.copy_in(across, &bytes).expect("it is resident");
+        // As a processor: the first access to each page faults.
+        rig.map.load(across, &mut bytes).expect("it is resident");
+        rig.map.store(across, &bytes).expect("it is resident");
+    });
+    assert_eq!(allocations, 0);
+}
