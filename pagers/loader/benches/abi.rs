@@ -5,7 +5,11 @@
 #![allow(missing_docs, reason = "criterion's macros make undocumented functions")]
 
 #[path = "../../../tests/src/built.rs"]
-#[allow(dead_code, unreachable_pub, reason = "a module of the tests, of which a part is used")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "a module of the tests, of which a part is used"
+)]
 mod built;
 
 use std::ffi::{CStr, c_void};

@@ -82,7 +82,8 @@ fn use_it(request: &Request, loaded: &Loaded, notes: &mut Notes) -> Result<(), R
         let range = map.map(&object, &MapRequest::read_only(PAGE_SIZE))?;
         let mut page = vec![0; PAGE_BYTES];
         map.copy_out(range.start, &mut page).map_err(|stopped| stopped.error)?;
-        told["first_page"] = beginning(&page).into();
+        let live = usize::try_from(size).unwrap_or(usize::MAX);
+        told["first_page"] = beginning(&page[..live.min(PAGE_BYTES)]).into();
         map.clear()?;
     }
     notes.write(&json!({ "opened": told }))?;
@@ -94,7 +95,7 @@ fn use_it(request: &Request, loaded: &Loaded, notes: &mut Notes) -> Result<(), R
 
 /// The first bytes, for people: enough to see whether it is the right thing.
 fn beginning(page: &[u8]) -> String {
-    format!("read; begins with \"{}\"", page[..16].escape_ascii())
+    format!("read; begins with \"{}\"", page[..page.len().min(16)].escape_ascii())
 }
 
 /// Lines of the plugin's log go to the standard error.
