@@ -109,6 +109,11 @@ pub use populate::{Access, PopulateRun, Populated};
 pub use quire_abi as abi;
 pub use run::{Direction, GetRun, Page, Pages, Pending, PendingGet, PendingPut, PutRun, Request, Run};
 
+/// The two directions of a run, for code that serves both.
+pub mod direction {
+    pub use crate::run::{Get, Put};
+}
+
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {

@@ -1,4 +1,5 @@
-//! A small host for tests: it loads a pager's table and drives it as an engine would, one call at a time.
+//! A small host for tests: it loads a pager's table and drives it as an engine would, one call at a time or, with
+//! [`TestObject::start_get`] and [`TestObject::start_put`], many requests at once.
 //!
 //! No engine and no pages of memory: what a pager answers is there to look at, with the text it gave and what it logged.
 
@@ -72,12 +73,25 @@ struct Ledger {
 struct Told {
     log: Vec<String>,
     error: String,
-    /// Requests under way, and the status of those that have completed.
-    requests: BTreeMap<u64, Option<i32>>,
+    /// Requests under way, and what became of those that have completed.
+    requests: BTreeMap<u64, Progress>,
+    /// Requests that completed, so far.
+    completions: u64,
     /// Pages inserted by the populate that runs: their bytes, and whether they are ready.
     inserted: BTreeMap<u64, (Box<[u8]>, bool)>,
     /// Pages that somebody else has.
     taken: Vec<u64>,
+}
+
+/// What the ledger knows of one request.
+#[derive(Default)]
+struct Progress {
+    /// The status that it completed with.
+    status: Option<i32>,
+    /// How many requests completed before it.
+    order: u64,
+    /// What was said of it.
+    text: String,
 }
 
 impl Ledger {
@@ -303,19 +317,33 @@ impl TestObject<'_> {
         }
     }
 
-    fn run(&self, operation: unsafe extern "C" fn(*mut c_void, *mut Io) -> i32, mut transfer: Transfer) -> Answer {
-        let mut pages: Vec<IoPage> = transfer
-            .pages
+    fn run(&self, operation: RunOperation, transfer: Transfer) -> Answer {
+        self.start(operation, transfer).wait()
+    }
+
+    /// Begins a get; [`Started::wait`] takes the answer.
+    pub fn start_get(&self, transfer: Transfer) -> Started<'_> {
+        self.start(self.host.module.get.expect("get is mandatory"), transfer)
+    }
+
+    /// Begins a put; [`Started::wait`] takes the answer.
+    pub fn start_put(&self, transfer: Transfer) -> Started<'_> {
+        self.start(self.host.module.put.expect("the pager has put"), transfer)
+    }
+
+    fn start(&self, operation: RunOperation, transfer: Transfer) -> Started<'_> {
+        let mut frames: Box<[Frame]> = transfer.pages.iter().map(|page| Frame::holding(page)).collect();
+        let mut pages: Box<[IoPage]> = frames
             .iter_mut()
-            .map(|page| IoPage {
-                bytes: page.as_mut_ptr().cast(),
+            .map(|frame| IoPage {
+                bytes: frame.0.as_mut_ptr().cast(),
                 status: QUIRE_PAGER_UNTOUCHED,
                 reserved: 0,
             })
             .collect();
         let ledger = &self.host.ledger;
         let token = ledger.token();
-        let mut io = Io {
+        let mut io = Box::new(Io {
             struct_size: abi_size::<Io>(),
             flags: transfer.flags,
             token,
@@ -326,28 +354,18 @@ impl TestObject<'_> {
             reserved: 0,
             object_size: transfer.object_size,
             pages: pages.as_mut_ptr(),
-        };
-        ledger.told().requests.insert(token, None);
-        // SAFETY: the handle is open; request, pages and bytes live until this function has seen the completion.
-        let answered = unsafe { operation(self.opened.object, &mut io) };
-        let pended = answered == QUIRE_PAGER_PEND;
-        let mut told = ledger.told();
-        while pended && matches!(told.requests.get(&token), Some(None)) {
-            told = ledger.completed.wait(told).unwrap_or_else(PoisonError::into_inner);
-        }
-        let completed = told.requests.remove(&token).flatten();
-        let text = std::mem::take(&mut told.error);
-        drop(told);
-        let statuses = pages.iter().map(|page| page.status);
-        let pages = statuses
-            .zip(transfer.pages)
-            .map(|(status, bytes)| PageAnswer { status, bytes })
-            .collect();
-        Answer {
-            status: completed.unwrap_or(answered),
-            pended,
-            text,
+        });
+        ledger.told().requests.insert(token, Progress::default());
+        // SAFETY: the handle is open; request, pages and bytes live until `Started` has seen the completion.
+        let answered = unsafe { operation(self.opened.object, &mut *io) };
+        Started {
+            ledger,
+            token,
+            answered,
+            taken: false,
             pages,
+            frames,
+            _io: io,
         }
     }
 
@@ -424,7 +442,7 @@ impl TestObject<'_> {
             reserved: 0,
         };
         ledger.told().taken = taken.to_vec();
-        ledger.told().requests.insert(request.token, None);
+        ledger.told().requests.insert(request.token, Progress::default());
         // SAFETY: the handle is open, the request is as the ABI says.
         let status = unsafe { populate(self.opened.object, &mut request) };
         let mut told = ledger.told();
@@ -437,6 +455,90 @@ impl TestObject<'_> {
             .filter(|(_, (_, ready))| *ready)
             .map(|(i, (bytes, _))| (i, bytes));
         Ok((request.first..=request.last, ready.collect()))
+    }
+}
+
+type RunOperation = unsafe extern "C" fn(*mut c_void, *mut Io) -> i32;
+
+/// The bytes of a page, aligned as an engine's are.
+#[repr(align(4096))]
+struct Frame([u8; PAGE_SIZE]);
+
+impl Frame {
+    fn holding(bytes: &[u8]) -> Self {
+        Self(bytes.try_into().expect("a page of a transfer is PAGE_SIZE bytes long"))
+    }
+}
+
+/// A request under way. Dropping it waits for its completion.
+pub struct Started<'a> {
+    ledger: &'a Ledger,
+    token: u64,
+    answered: i32,
+    taken: bool,
+    // Invariant: lent to the pager until the request completes.
+    pages: Box<[IoPage]>,
+    frames: Box<[Frame]>,
+    _io: Box<Io>,
+}
+
+impl fmt::Debug for Started<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Started")
+            .field("token", &self.token)
+            .field("answered", &self.answered)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Started<'_> {
+    /// Whether the operation pended.
+    pub fn pended(&self) -> bool {
+        self.answered == QUIRE_PAGER_PEND
+    }
+
+    /// Waits for the answer.
+    pub fn wait(self) -> Answer {
+        self.wait_in_order().0
+    }
+
+    /// Waits for the answer; the number says how many requests of this host completed by `complete` before it (0 for one
+    /// that did not pend).
+    pub fn wait_in_order(mut self) -> (Answer, u64) {
+        let progress = self.finish();
+        let pages = self.pages.iter().zip(&self.frames);
+        let pages = pages.map(|(page, frame)| PageAnswer {
+            status: page.status,
+            bytes: frame.0.to_vec(),
+        });
+        let answer = Answer {
+            status: progress.status.unwrap_or(self.answered),
+            pended: self.pended(),
+            text: progress.text,
+            pages: pages.collect(),
+        };
+        (answer, progress.order)
+    }
+
+    fn finish(&mut self) -> Progress {
+        self.taken = true;
+        let mut told = self.ledger.told();
+        while self.pended() && told.requests.get(&self.token).is_some_and(|own| own.status.is_none()) {
+            told = self.ledger.completed.wait(told).unwrap_or_else(PoisonError::into_inner);
+        }
+        let mut progress = told.requests.remove(&self.token).unwrap_or_default();
+        if progress.text.is_empty() {
+            progress.text = std::mem::take(&mut told.error);
+        }
+        progress
+    }
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.finish();
+        }
     }
 }
 
@@ -463,22 +565,31 @@ unsafe extern "C" fn log(host: *mut Host, _level: u32, text: *const c_char) {
     ledger.told().log.push(text.to_string_lossy().into_owned());
 }
 
-unsafe extern "C" fn set_error(host: *mut Host, _token: u64, text: *const c_char) {
+unsafe extern "C" fn set_error(host: *mut Host, token: u64, text: *const c_char) {
     // SAFETY: as in `log`.
     let (ledger, text) = unsafe { (ledger(host), CStr::from_ptr(text)) };
-    ledger.told().error = text.to_string_lossy().into_owned();
+    let text = text.to_string_lossy().into_owned();
+    let mut told = ledger.told();
+    match told.requests.get_mut(&token) {
+        Some(progress) => progress.text = text,
+        None => told.error = text,
+    }
 }
 
 unsafe extern "C" fn complete(host: *mut Host, token: u64, status: i32) -> i32 {
     // SAFETY: as in `log`.
     let ledger = unsafe { ledger(host) };
-    let answer = match ledger.told().requests.get_mut(&token) {
-        Some(outcome @ None) => {
-            *outcome = Some(status);
+    let mut told = ledger.told();
+    let order = told.completions;
+    let answer = match told.requests.get_mut(&token) {
+        Some(progress) if progress.status.is_none() => {
+            (progress.status, progress.order) = (Some(status), order);
+            told.completions += 1;
             QUIRE_PAGER_OK
         }
         _ => QUIRE_PAGER_STALE,
     };
+    drop(told);
     ledger.completed.notify_all();
     answer
 }
