@@ -11,76 +11,177 @@
 //! - Reads and writes that are interrupted or come back short are continued. A read that gets nothing where the file has
 //!   bytes, and a write that takes nothing, are errors (S120, D10).
 //!
-//! Operations run in parallel; the pager holds no lock and no memory beyond the descriptor and the name.
+//! # Requests that complete later
 //!
-//! Layers: `open` decides what may be paged, `transfer` moves runs, this file puts them into the ABI.
+//! Operations run in parallel. A get or a put that the host allows to complete later is handed to the module's engine, one
+//! of three, and completes from there, in any order:
+//!
+//! - **uring**: one io_uring and one thread that submits to it and reaps it;
+//! - **threads**: a pool of threads, where the kernel refuses io_uring;
+//! - **sync**: none; no thread is started, and every request is done on the thread that asks.
+//!
+//! Before a get is handed over, the page cache is asked for what it has without waiting: pages that are there cost a system
+//! call and no change of threads. A request is also done at once when too many are in flight. Size, resize and sync are
+//! always done at once.
+//!
+//! # Configuration
+//!
+//! `name=value` pairs, separated by commas or white space; anything else refuses the load with a sentence.
+//!
+//! | name | value | default |
+//! |---|---|---|
+//! | `io` | `auto` (uring, else threads), `uring` (or refuse the load), `threads`, `sync` | `auto` |
+//! | `direct` | `1`: move past the page cache (`O_DIRECT`) what is aligned as the file system wants it; the rest, such as the tail of a file, goes through the page cache by a second descriptor. A file that cannot be opened so is served through the page cache, and the log says so | `0` |
+//! | `depth` | the most requests in flight, 1 to 4096; each takes some 4 KiB of memory, all of it at load | `128` |
+//! | `threads` | threads of the pool, 1 to 256 | `16` |
+//!
+//! # Statistics
+//!
+//! The engine is logged at load. The extension [`STATS_ID`], `quire.stats/1`, is a [`StatsTable`], whose `read` writes
+//! [`StatsCounters`]: the engine, requests, bytes, how many are in flight, short transfers.
+//!
+//! # Threads, fork and unloading
+//!
+//! The threads block every signal, and no request is submitted from a thread of the program: the kernel would interrupt
+//! that thread's system calls, and cancel requests when it ends. `close` waits for the object's requests, `fini` joins the
+//! threads; afterwards nothing of the library runs, and it can be unloaded. After a fork the child has neither the threads
+//! nor the ring's memory (it is not inherited), so the pager is not fork-safe: the child calls no operation of it, not even
+//! close, as the ABI says.
+//!
+//! Layers: `open` decides what may be paged, `transfer` moves runs step by step, `engine` takes the steps elsewhere, this
+//! file puts them into the ABI.
 
+mod backing;
+mod config;
+mod engine;
 mod open;
+mod stats;
 mod transfer;
 
-use std::ffi::CStr;
-use std::os::fd::OwnedFd;
+use std::ffi::{CStr, c_void};
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
 
 use quire_pager::abi::Module;
 use quire_pager::{
-    Durable, Error, Extent, GetRun, HasPage, Host, Object, OpenRequest, Opened, Pager, Put, PutRun, Resize, Result,
-    Size, version,
+    Caps, Durable, Error, Extensions, Extent, GetRun, HasPage, Host, Object, OpenRequest, Opened, Pager, Put, PutRun,
+    Resize, Result, Size, version,
 };
 use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
 
-/// The pager. Files need nothing in common.
+use backing::{Backing, Kind};
+use config::Config;
+use engine::{Engine, Work};
+pub use stats::{ENGINE_SYNC, ENGINE_THREADS, ENGINE_URING, STATS_ID, StatsCounters, StatsTable};
+use stats::{Stats, add};
+use transfer::Cursor;
+
+/// The pager: what its files have in common.
 #[derive(Debug)]
-pub struct Vnode;
+pub struct Vnode {
+    host: Host,
+    config: Config,
+    engine: Arc<Engine>,
+    stats: Arc<Stats>,
+    table: OnceLock<&'static StatsTable>,
+}
 
 /// An open file.
 #[derive(Debug)]
 pub struct File {
-    fd: OwnedFd,
-    kind: Kind,
-    writable: bool,
-    page_size: u64,
-}
-
-/// What can be paged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Regular,
-    BlockDevice,
+    backing: Arc<Backing>,
+    engine: Arc<Engine>,
 }
 
 impl Pager for Vnode {
     const NAME: &'static CStr = c"vnode";
     const VERSION: &'static CStr = version!();
     const DESCRIPTION: &'static CStr = c"Regular files and block devices, by path or by file descriptor";
+    const CAPS: Caps = Caps::ASYNC;
     type Object = File;
 
-    fn init(_host: Host, _config: Option<&str>) -> Result<Self> {
-        Ok(Self)
+    fn init(host: Host, config: Option<&str>) -> Result<Self> {
+        let config = Config::parse(config)?;
+        let stats = Arc::<Stats>::default();
+        let engine = Arc::new(Engine::start(&host, &config, &stats)?);
+        Ok(Self {
+            host,
+            config,
+            engine,
+            stats,
+            table: OnceLock::new(),
+        })
     }
 
     fn open(&self, request: &OpenRequest<'_>) -> Result<Opened<File>> {
-        open::open(request)
+        open::open(self, request)
+    }
+
+    fn fini(self) {
+        self.engine.stop();
+    }
+}
+
+impl Extensions for Vnode {
+    fn extension(&self, id: &CStr) -> Option<NonNull<c_void>> {
+        let table = (id == STATS_ID).then(|| *self.table.get_or_init(|| self.stats.table()))?;
+        Some(NonNull::from(table).cast())
     }
 }
 
 impl Object for File {
     fn get(&self, run: &mut GetRun<'_>) -> Result<()> {
-        transfer::read(self, run)
+        add(&self.backing.stats.requests, 1);
+        let mut cursor = Cursor::default();
+        if self.engine.pends() {
+            transfer::from_cache(&self.backing, run, &mut cursor);
+        }
+        if !cursor.at_end(run)
+            && let Some(place) = self.engine.place(&self.backing.stats)
+        {
+            match run.pend() {
+                Some(pending) => {
+                    place.start(&self.backing, Work::Get(pending), cursor);
+                    return Ok(());
+                }
+                None => place.give_back(),
+            }
+        }
+        transfer::now(&self.backing, run, &mut cursor);
+        Ok(())
+    }
+
+    /// Waits for the requests that are under way; the host says that there is none.
+    fn close(self) -> Result<()> {
+        self.backing.under_way.drain();
+        Ok(())
     }
 }
 
 impl Put for File {
     fn put(&self, run: &mut PutRun<'_>) -> Result<()> {
-        self.check_writable()?;
-        transfer::write(self, run)
+        self.backing.check_writable()?;
+        add(&self.backing.stats.requests, 1);
+        let mut cursor = Cursor::default();
+        if let Some(place) = self.engine.place(&self.backing.stats) {
+            match run.pend() {
+                Some(pending) => {
+                    place.start(&self.backing, Work::Put(pending), cursor);
+                    return Ok(());
+                }
+                None => place.give_back(),
+            }
+        }
+        transfer::now(&self.backing, run, &mut cursor);
+        Ok(())
     }
 }
 
 impl HasPage for File {
     /// Every page below the file's present end is there; holes are pages of zeros.
     fn has_page(&self, index: u64) -> Result<Option<Extent>> {
-        let pages = self.length()?.div_ceil(self.page_size);
+        let pages = self.backing.length()?.div_ceil(self.backing.page_size);
         if index >= pages {
             return Ok(None);
         }
@@ -94,35 +195,30 @@ impl HasPage for File {
 
 impl Size for File {
     fn size(&self) -> Result<u64> {
-        self.length()
+        self.backing.length()
     }
 }
 
 impl Resize for File {
     fn resize(&self, size: u64) -> Result<()> {
-        self.check_writable()?;
-        if self.kind == Kind::BlockDevice {
+        self.backing.check_writable()?;
+        if self.backing.kind == Kind::BlockDevice {
             return Err(Error::unsupported("a block device's size is fixed"));
         }
-        retry_on_intr(|| fs::ftruncate(&self.fd, size)).map_err(system("ftruncate"))
+        retry_on_intr(|| fs::ftruncate(&self.backing.fd, size)).map_err(system("ftruncate"))
     }
 }
 
 impl Durable for File {
     fn sync(&self) -> Result<()> {
-        if !self.writable {
+        if !self.backing.writable {
             return Ok(());
         }
-        retry_on_intr(|| fs::fdatasync(&self.fd)).map_err(system("fdatasync"))
+        retry_on_intr(|| fs::fdatasync(&self.backing.fd)).map_err(system("fdatasync"))
     }
 }
 
-impl File {
-    /// The size in bytes as it is now.
-    fn length(&self) -> Result<u64> {
-        open::length(&self.fd, self.kind)
-    }
-
+impl Backing {
     fn check_writable(&self) -> Result<()> {
         if self.writable {
             return Ok(());

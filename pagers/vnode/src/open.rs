@@ -1,17 +1,20 @@
 //! What may be paged, and how it is opened.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
-use quire_pager::{Error, OpenRequest, Opened, Result};
-use rustix::fs::{self, FileType, Mode, OFlags, Stat};
+use quire_pager::{Error, Level, OpenRequest, Opened, Result};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, StatxFlags};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, retry_on_intr};
 use rustix::ioctl::{Getter, ioctl, opcode};
 
-use crate::{File, Kind, system};
+use crate::backing::{Backing, Direct, Kind};
+use crate::{File, Vnode, system};
 
 /// Opens what the request names: its descriptor if it has one, else its path.
-pub(crate) fn open(request: &OpenRequest<'_>) -> Result<Opened<File>> {
+pub(crate) fn open(vnode: &Vnode, request: &OpenRequest<'_>) -> Result<Opened<File>> {
     let fd = match (request.fd(), request.path()) {
         (Some(fd), _) => adopt(fd, request.write())?,
         (None, Some(path)) => open_path(path, request.write())?,
@@ -29,17 +32,66 @@ pub(crate) fn open(request: &OpenRequest<'_>) -> Result<Opened<File>> {
         Kind::Regular => [stat.st_dev, stat.st_ino],
         Kind::BlockDevice => [stat.st_rdev, 0],
     };
-    let page_size = request.page_size() as u64;
-    let file = File {
+    let name = name(request, &fd);
+    let backing = Backing {
+        direct: direct(vnode, &fd, request.write(), &name),
         fd,
         kind,
         writable: request.write(),
-        page_size,
+        page_size: request.page_size() as u64,
+        peeks: AtomicBool::new(true),
+        stats: vnode.stats.clone(),
+        under_way: Arc::default(),
     };
-    let name = name(request, &file.fd);
+    let file = File {
+        backing: Arc::new(backing),
+        engine: vnode.engine.clone(),
+    };
     let opened = Opened::new(file, size).identity(identity).named(name);
     let opened = opened.granule(u32::try_from(stat.st_blksize).unwrap_or(0));
     Ok(if request.write() { opened } else { opened.read_only() })
+}
+
+/// The second descriptor, which goes past the page cache, if that is configured. A file that cannot have one is served
+/// through the page cache, and the log says so.
+fn direct(vnode: &Vnode, fd: &OwnedFd, write: bool, name: &str) -> Option<Direct> {
+    if !vnode.config.direct {
+        return None;
+    }
+    let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
+    // The same file, whatever has become of its name.
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::DIRECT;
+    match retry_on_intr(|| fs::open(&path, flags, Mode::empty())) {
+        Ok(direct) => {
+            let (memory, offset) = alignment(&direct);
+            Some(Direct {
+                fd: direct,
+                memory,
+                offset,
+            })
+        }
+        Err(errno) => {
+            let why = system("open with O_DIRECT")(errno);
+            let text = format!("vnode: {name} goes through the page cache in spite of direct=1: {why}");
+            vnode.host.log(Level::Warn, text);
+            None
+        }
+    }
+}
+
+/// What a descriptor with `O_DIRECT` wants addresses, and offsets and lengths, to be multiples of.
+fn alignment(fd: &OwnedFd) -> (usize, u64) {
+    // The largest block that devices have; whoever takes less says so, from Linux 6.1 on.
+    const CAUTIOUS: u32 = 4096;
+    let asked = fs::statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN);
+    let (memory, offset) = match asked {
+        Ok(told) if told.stx_dio_mem_align > 0 && told.stx_dio_offset_align > 0 => {
+            (told.stx_dio_mem_align, told.stx_dio_offset_align)
+        }
+        _ => (CAUTIOUS, CAUTIOUS),
+    };
+    (memory as usize, offset.into())
 }
 
 /// Opens a path, after a look at what it is: opening some things has effects, or blocks.
@@ -48,7 +100,10 @@ fn open_path(path: &Path, write: bool) -> Result<OwnedFd> {
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
     // NONBLOCK: should the path have become a fifo meanwhile, this does not wait for its other end.
     let flags = access | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
-    retry_on_intr(|| fs::open(path, flags, Mode::empty())).map_err(system("open"))
+    let fd = retry_on_intr(|| fs::open(path, flags, Mode::empty())).map_err(system("open"))?;
+    // A ring would not wait for such a descriptor's device.
+    fs::fcntl_setfl(&fd, OFlags::empty()).map_err(system("fcntl"))?;
+    Ok(fd)
 }
 
 /// Duplicates the caller's descriptor, if it can do what is asked for.
@@ -117,7 +172,6 @@ fn block_device_size(fd: BorrowedFd<'_>) -> rustix::io::Result<u64> {
 
 /// A name for people: the path, or what the system knows the descriptor by.
 fn name(request: &OpenRequest<'_>, fd: &OwnedFd) -> String {
-    use std::os::fd::AsRawFd;
     let link = || std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).ok();
     match request.path().map(Path::to_path_buf).or_else(link) {
         Some(path) => path.to_string_lossy().into_owned(),

@@ -1,63 +1,93 @@
-//! Moving runs between pages and the file, many pages a system call.
+//! Moving a run between its pages and the file, one system call after the other.
+//!
+//! A [`Cursor`] knows how far a run has come. [`Cursor::step`] says what to ask the system next, and [`Cursor::advance`]
+//! takes the system's answer; who asks, and on which thread, is the engines' business. [`now`] asks here and at once.
 //!
 //! A page that fails costs only itself: the run goes on behind it.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::ops::Deref;
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::Ordering::Relaxed;
 
-use quire_pager::{Error, GetRun, PutRun, Request, Result};
-use rustix::io::{Errno, preadv, pwritev, retry_on_intr};
+use quire_pager::direction::{Get, Put};
+use quire_pager::{Direction, Error, Page, Pages, Pending, Request, Run};
+use rustix::io::Errno;
 
-use crate::{File, system};
+use crate::backing::Backing;
+use crate::stats::{Stats, add};
+use crate::system;
 
-/// Pages a system call: 256 KiB of 4 KiB pages, on the stack, and far below the system's limit (IOV_MAX, 1024).
-const CHUNK: usize = 64;
+/// Pieces of memory a system call: 1 MiB of scattered 4 KiB pages, and below the system's limit (IOV_MAX, 1024).
+const PIECES: usize = 256;
+/// Bytes a system call. The system's own limit is just below 2 GiB.
+const MAX_BYTES: usize = 1 << 30;
 
-/// Why a chunk was not moved whole.
-enum Stopped {
-    /// A call moved nothing.
-    Nothing,
-    /// A call failed.
-    Failed(Errno),
+/// Whoever holds the pages of a request now: the operation, or the pending request.
+pub(crate) trait Holder<D>: Deref<Target = Request> {
+    fn pages(&mut self) -> Pages<'_, D>;
 }
 
-/// Fills the pages of a run from the file.
-pub(crate) fn read(file: &File, run: &mut GetRun<'_>) -> Result<()> {
-    let mut next = 0;
-    while next < run.count() {
-        let start = next;
-        let (got, stopped) = read_chunk(file, run, start);
-        let end = offset_of(run, start) + got;
-        for mut page in run.pages().skip(start) {
-            if page.offset() + page.data().len() as u64 > end {
-                break;
-            }
-            page.filled();
-            next += 1;
-        }
-        let error = match stopped {
-            None => continue,
-            Some(Stopped::Failed(errno)) => system("preadv")(errno),
-            Some(Stopped::Nothing) => match file.length() {
-                Ok(length) if length <= end => {
-                    fill_to_the_end(run, next, end);
-                    break;
-                }
-                // The file has bytes, and none came (S120).
-                Ok(_) => system("preadv read nothing")(Errno::IO),
-                Err(error) => error,
-            },
-        };
-        if let Some(page) = run.pages().nth(next) {
-            page.fail(error);
-        }
-        next += 1;
+impl<D: Direction> Holder<D> for Run<'_, D> {
+    fn pages(&mut self) -> Pages<'_, D> {
+        self.pages()
     }
-    Ok(())
 }
 
-/// The file ends at `end`, in or before the page at `next`: its page is filled up with zeros, and pages beyond are bad.
-fn fill_to_the_end(run: &mut GetRun<'_>, next: usize, end: u64) {
-    for page in run.pages().skip(next) {
+impl<D: Direction> Holder<D> for Pending<D> {
+    fn pages(&mut self) -> Pages<'_, D> {
+        self.pages()
+    }
+}
+
+/// What differs between reading and writing.
+pub(crate) trait Way: Direction + Sized {
+    /// The system call, for messages.
+    const CALL: &'static str;
+    const READS: bool;
+
+    /// Where the page's data lies; its length is the part of the page below the object's size.
+    fn place(page: Page<'_, Self>) -> *mut u8;
+    /// The page's data has been moved, whole.
+    fn moved(page: Page<'_, Self>);
+    /// The system moved nothing at the cursor: what becomes of the page there.
+    fn nothing(cursor: &mut Cursor, backing: &Backing, run: &mut impl Holder<Self>);
+    /// Counts bytes.
+    fn count(stats: &Stats, bytes: u64);
+}
+
+impl Way for Get {
+    const CALL: &'static str = "preadv";
+    const READS: bool = true;
+
+    fn place(page: Page<'_, Self>) -> *mut u8 {
+        page.into_data().as_mut_ptr()
+    }
+
+    fn moved(page: Page<'_, Self>) {
+        page.filled();
+    }
+
+    fn nothing(cursor: &mut Cursor, backing: &Backing, run: &mut impl Holder<Self>) {
+        let end = offset_of(run, cursor.page) + cursor.within as u64;
+        match backing.length() {
+            Ok(length) if length <= end => {
+                fill_to_the_end(run, cursor, end);
+                cursor.page = run.count();
+            }
+            // The file has bytes, and none came (S120).
+            Ok(_) => cursor.fail(run, system("preadv read nothing")(Errno::IO)),
+            Err(error) => cursor.fail(run, error),
+        }
+    }
+
+    fn count(stats: &Stats, bytes: u64) {
+        add(&stats.bytes_read, bytes);
+    }
+}
+
+/// The file ends at `end`, in or before the cursor's page: it is filled up with zeros, and pages beyond are bad.
+fn fill_to_the_end(run: &mut impl Holder<Get>, cursor: &Cursor, end: u64) {
+    for page in run.pages().skip(cursor.page) {
         // Below a page's size where it matters.
         match usize::try_from(end.saturating_sub(page.offset())).unwrap_or(usize::MAX) {
             0 => page.fail(Error::bad(format!(
@@ -68,81 +98,262 @@ fn fill_to_the_end(run: &mut GetRun<'_>, next: usize, end: u64) {
     }
 }
 
-/// Reads up to [`CHUNK`] pages from position `start`. Answers the bytes that came, and why not all did.
-fn read_chunk(file: &File, run: &mut GetRun<'_>, start: usize) -> (u64, Option<Stopped>) {
-    let offset = offset_of(run, start);
-    let len = CHUNK.min(run.count() - start);
-    let mut slices: [IoSliceMut<'_>; CHUNK] = std::array::from_fn(|_| IoSliceMut::new(&mut []));
-    for (slice, page) in slices.iter_mut().zip(run.pages().skip(start)) {
-        *slice = IoSliceMut::new(page.into_data());
+impl Way for Put {
+    const CALL: &'static str = "pwritev";
+    const READS: bool = false;
+
+    fn place(page: Page<'_, Self>) -> *mut u8 {
+        page.data().as_ptr().cast_mut()
     }
-    let mut left = &mut slices[..len];
-    let mut got = 0;
-    while !left.is_empty() {
-        match retry_on_intr(|| preadv(&file.fd, left, offset + got)) {
-            Ok(0) => return (got, Some(Stopped::Nothing)),
-            Ok(n) => {
-                got += n as u64;
-                IoSliceMut::advance_slices(&mut left, n);
-            }
-            Err(errno) => return (got, Some(Stopped::Failed(errno))),
-        }
+
+    fn moved(page: Page<'_, Self>) {
+        page.written();
     }
-    (got, None)
+
+    fn nothing(cursor: &mut Cursor, _backing: &Backing, run: &mut impl Holder<Self>) {
+        // Trying again would be for ever; taking it for a success would lose the bytes (D10).
+        cursor.fail(run, system("pwritev wrote nothing")(Errno::IO));
+    }
+
+    fn count(stats: &Stats, bytes: u64) {
+        add(&stats.bytes_written, bytes);
+    }
 }
 
-/// Writes the pages of a run to the file.
-pub(crate) fn write(file: &File, run: &mut PutRun<'_>) -> Result<()> {
-    let mut next = 0;
-    while next < run.count() {
-        let start = next;
-        let (put, stopped) = write_chunk(file, run, start);
-        let end = offset_of(run, start) + put;
-        for page in run.pages().skip(start) {
-            if page.offset() + page.data().len() as u64 > end {
+/// The pieces of memory that one system call moves.
+pub(crate) struct Pieces {
+    list: [libc::iovec; PIECES],
+    len: usize,
+    bytes: usize,
+}
+
+// SAFETY: plain addresses and lengths; who may touch what they name is settled by the request that they were taken from.
+unsafe impl Send for Pieces {}
+
+impl Pieces {
+    pub(crate) fn new() -> Self {
+        let none = libc::iovec {
+            iov_base: std::ptr::null_mut(),
+            iov_len: 0,
+        };
+        Self {
+            list: [none; PIECES],
+            len: 0,
+            bytes: 0,
+        }
+    }
+
+    pub(crate) fn list(&self) -> &[libc::iovec] {
+        &self.list[..self.len]
+    }
+
+    fn clear(&mut self) {
+        (self.len, self.bytes) = (0, 0);
+    }
+
+    /// Adds memory, to the last piece if it lies directly behind it. Whether all of it found room.
+    fn push(&mut self, place: *mut u8, len: usize) -> bool {
+        let fits = len.min(MAX_BYTES - self.bytes);
+        if let Some(last) = self.list[..self.len].last_mut()
+            && last.iov_base.addr() + last.iov_len == place.addr()
+        {
+            last.iov_len += fits;
+        } else if let Some(free) = self.list.get_mut(self.len) {
+            *free = libc::iovec {
+                iov_base: place.cast(),
+                iov_len: fits,
+            };
+            self.len += 1;
+        } else {
+            return false;
+        }
+        self.bytes += fits;
+        fits == len
+    }
+}
+
+/// What to ask the system next, beside the pieces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Step {
+    pub(crate) fd: RawFd,
+    pub(crate) offset: u64,
+    bytes: usize,
+    /// Past the page cache.
+    direct: bool,
+}
+
+/// How far a run has come.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    /// Position of the first page that is not settled.
+    page: usize,
+    /// Bytes of it that have been moved.
+    within: usize,
+    /// The file refused to go past the page cache.
+    buffered: bool,
+}
+
+impl Cursor {
+    /// Every page is settled.
+    pub(crate) fn at_end(&self, run: &Request) -> bool {
+        self.page >= run.count()
+    }
+
+    /// The next system call, with its memory in `pieces`; `None` when every page is settled.
+    pub(crate) fn step<D: Way>(
+        &self,
+        backing: &Backing,
+        run: &mut impl Holder<D>,
+        pieces: &mut Pieces,
+    ) -> Option<Step> {
+        pieces.clear();
+        if self.at_end(run) {
+            return None;
+        }
+        let offset = offset_of(run, self.page) + self.within as u64;
+        let request = **run;
+        let mut direct = None;
+        let (mut at, mut within) = (offset, self.within);
+        for (position, page) in run.pages().enumerate().skip(self.page) {
+            let len = len_of(&request, position) - within;
+            let place = D::place(page).wrapping_add(within);
+            let aligned = !self.buffered && backing.takes_direct(at, place.addr(), len);
+            // What goes past the page cache and what goes through it are different calls.
+            if *direct.get_or_insert(aligned) != aligned || !pieces.push(place, len) {
                 break;
             }
-            page.written();
-            next += 1;
+            at += len as u64;
+            within = 0;
         }
-        let error = match stopped {
-            None => continue,
-            Some(Stopped::Failed(errno)) => system("pwritev")(errno),
-            // Trying again would be for ever; taking it for a success would lose the bytes (D10).
-            Some(Stopped::Nothing) => system("pwritev wrote nothing")(Errno::IO),
-        };
-        if let Some(page) = run.pages().nth(next) {
+        let direct = direct.unwrap_or(false);
+        Some(Step {
+            fd: backing.descriptor(direct).as_raw_fd(),
+            offset,
+            bytes: pieces.bytes,
+            direct,
+        })
+    }
+
+    /// Takes the system's answer to `step`: the bytes that were moved, or an error.
+    pub(crate) fn advance<D: Way>(
+        &mut self,
+        backing: &Backing,
+        run: &mut impl Holder<D>,
+        step: Step,
+        answer: Result<usize, Errno>,
+    ) {
+        match answer {
+            Ok(0) => D::nothing(self, backing, run),
+            Ok(moved) => {
+                D::count(&backing.stats, moved as u64);
+                if step.direct {
+                    add(&backing.stats.bytes_direct, moved as u64);
+                }
+                if moved < step.bytes {
+                    add(&backing.stats.short_transfers, 1);
+                }
+                self.take(run, moved);
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::INVAL) if step.direct => self.buffered = true,
+            Err(errno) => self.fail(run, system(D::CALL)(errno)),
+        }
+    }
+
+    /// Marks the pages that `moved` more bytes complete.
+    fn take<D: Way>(&mut self, run: &mut impl Holder<D>, moved: usize) {
+        self.within += moved;
+        let request = **run;
+        for page in run.pages().skip(self.page) {
+            let len = len_of(&request, self.page);
+            if self.within < len {
+                break;
+            }
+            self.within -= len;
+            D::moved(page);
+            self.page += 1;
+        }
+    }
+
+    /// The page at the cursor fails, alone.
+    fn fail<D: Way>(&mut self, run: &mut impl Holder<D>, error: Error) {
+        if let Some(page) = run.pages().nth(self.page) {
             page.fail(error);
         }
-        next += 1;
+        self.page += 1;
+        self.within = 0;
     }
-    Ok(())
-}
-
-/// Writes up to [`CHUNK`] pages from position `start`. Answers the bytes that were taken, and why not all were.
-fn write_chunk(file: &File, run: &mut PutRun<'_>, start: usize) -> (u64, Option<Stopped>) {
-    let offset = offset_of(run, start);
-    let len = CHUNK.min(run.count() - start);
-    let mut slices = [IoSlice::new(&[]); CHUNK];
-    for (slice, page) in slices.iter_mut().zip(run.pages().skip(start)) {
-        *slice = IoSlice::new(page.data());
-    }
-    let mut left = &mut slices[..len];
-    let mut put = 0;
-    while !left.is_empty() {
-        match retry_on_intr(|| pwritev(&file.fd, left, offset + put)) {
-            Ok(0) => return (put, Some(Stopped::Nothing)),
-            Ok(n) => {
-                put += n as u64;
-                IoSlice::advance_slices(&mut left, n);
-            }
-            Err(errno) => return (put, Some(Stopped::Failed(errno))),
-        }
-    }
-    (put, None)
 }
 
 /// Byte offset, in the file, of the page at `position` in the run.
 fn offset_of(run: &Request, position: usize) -> u64 {
     run.offset() + (position * run.page_size()) as u64
+}
+
+/// Bytes of the page at `position` that lie below the object's size.
+fn len_of(run: &Request, position: usize) -> usize {
+    let left = run.object_size() - offset_of(run, position);
+    usize::try_from(left).unwrap_or(usize::MAX).min(run.page_size())
+}
+
+/// Moves the rest of a run, on this thread.
+pub(crate) fn now<D: Way>(backing: &Backing, run: &mut impl Holder<D>, cursor: &mut Cursor) {
+    let mut pieces = Pieces::new();
+    while let Some(step) = cursor.step::<D>(backing, run, &mut pieces) {
+        // SAFETY: the pieces are pages of `run`, which holds them for this direction until the call has returned.
+        let answer = unsafe { call::<D>(step, &pieces, 0) };
+        cursor.advance::<D>(backing, run, step, answer);
+    }
+}
+
+/// Fills what the page cache has, without waiting for a device.
+pub(crate) fn from_cache(backing: &Backing, run: &mut impl Holder<Get>, cursor: &mut Cursor) {
+    let mut pieces = Pieces::new();
+    while backing.peeks.load(Relaxed) {
+        let step = match cursor.step::<Get>(backing, run, &mut pieces) {
+            Some(step) if !step.direct => step,
+            _ => return,
+        };
+        // SAFETY: as in `now`.
+        match unsafe { call::<Get>(step, &pieces, libc::RWF_NOWAIT) } {
+            // Nothing, or an error: whoever asks without this flag finds out what it means.
+            Ok(0) | Err(Errno::AGAIN) => return,
+            Ok(moved) => {
+                let short = moved < step.bytes;
+                // Not short for the statistics: more was not to be had without waiting.
+                let step = Step { bytes: moved, ..step };
+                cursor.advance::<Get>(backing, run, step, Ok(moved));
+                if short {
+                    return;
+                }
+            }
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => backing.peeks.store(false, Relaxed),
+            Err(_) => return,
+        }
+    }
+}
+
+/// One system call, with `flags` of `preadv2`.
+///
+/// # Safety
+/// The pieces name memory that nobody else uses until this returns: to be written when `D` reads.
+pub(crate) unsafe fn call<D: Way>(step: Step, pieces: &Pieces, flags: libc::c_int) -> Result<usize, Errno> {
+    let list = pieces.list();
+    // PIECES is far below.
+    let count = libc::c_int::try_from(list.len()).map_err(|_| Errno::INVAL)?;
+    let offset = libc::off_t::try_from(step.offset).map_err(|_| Errno::INVAL)?;
+    // SAFETY: the caller's promise; the list is valid for `count` pieces.
+    let answer = unsafe {
+        match (D::READS, flags) {
+            (true, 0) => libc::preadv(step.fd, list.as_ptr(), count, offset),
+            (true, _) => libc::preadv2(step.fd, list.as_ptr(), count, offset, flags),
+            (false, _) => libc::pwritev(step.fd, list.as_ptr(), count, offset),
+        }
+    };
+    usize::try_from(answer).map_err(|_| last_error())
+}
+
+fn last_error() -> Errno {
+    let number = std::io::Error::last_os_error().raw_os_error();
+    Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
 }

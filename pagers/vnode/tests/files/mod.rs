@@ -1,4 +1,5 @@
-//! The vnode pager through its exported table, on real files.
+//! The vnode pager through its exported table, on real files. Every test program has these tests, with its own
+//! configuration.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -15,7 +16,7 @@ use tempfile::{NamedTempFile, TempDir};
 const PAGE: u64 = PAGE_SIZE as u64;
 
 fn host() -> TestHost {
-    TestHost::load(quire_pager_vnode::module(), None).expect("the vnode pager loads")
+    TestHost::load(quire_pager_vnode::module(), Some(crate::CONFIG)).expect("the vnode pager loads")
 }
 
 /// A file of `len` bytes, none of them zero, that differ from page to page.

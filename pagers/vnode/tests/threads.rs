@@ -1,0 +1,6 @@
+//! Requests done by a pool of threads.
+
+mod files;
+mod many;
+
+const CONFIG: &str = "io=threads,threads=4";

@@ -1,0 +1,6 @@
+//! Requests done by io_uring, where the kernel allows it.
+
+mod files;
+mod many;
+
+const CONFIG: &str = "io=auto";
