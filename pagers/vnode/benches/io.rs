@@ -1,8 +1,8 @@
-//! Reads past the page cache through the three engines, one at a time and sixteen at a time, and of cached pages.
+//! Gets and puts through the three engines, one at a time and sixteen at a time, past the page cache and through it.
 //!
 //! `cargo bench -p quire-pager-vnode`; `QUIRE_BENCH_DIR` names a folder on the device to measure (default: the one for
-//! temporary files), `QUIRE_BENCH_MIB` the size of the file. It prints a table: reads a second, MiB a second, and the
-//! microseconds that one read took, median and 99th of a hundred. The requests are those that an engine makes, through the
+//! temporary files), `QUIRE_BENCH_MIB` the size of the file. It prints a table: requests a second, MiB a second, and
+//! the microseconds that one took, median and 99th of a hundred. The requests are those that an engine makes, through the
 //! pager's table; their pages are copied once more by the test host.
 
 use std::collections::VecDeque;
@@ -16,33 +16,52 @@ struct Case {
     name: &'static str,
     direct: bool,
     random: bool,
+    write: bool,
     /// Pages a request.
     run: u64,
 }
 
-const CASES: [Case; 4] = [
+const CASES: [Case; 6] = [
     Case {
         name: "O_DIRECT random 4 KiB",
         direct: true,
         random: true,
+        write: false,
         run: 1,
     },
     Case {
         name: "O_DIRECT sequential 64 KiB",
         direct: true,
         random: false,
+        write: false,
         run: 16,
     },
     Case {
         name: "O_DIRECT sequential 1 MiB",
         direct: true,
         random: false,
+        write: false,
         run: 256,
     },
     Case {
         name: "cached random 4 KiB",
         direct: false,
         random: true,
+        write: false,
+        run: 1,
+    },
+    Case {
+        name: "cached sequential put 1 MiB",
+        direct: false,
+        random: false,
+        write: true,
+        run: 256,
+    },
+    Case {
+        name: "O_DIRECT random put 4 KiB",
+        direct: true,
+        random: true,
+        write: true,
         run: 1,
     },
 ];
@@ -66,9 +85,14 @@ fn main() {
 
     println!(
         "{:<28}{:<10}{:>6}{:>12}{:>10}{:>10}{:>10}",
-        "", "engine", "depth", "reads/s", "MiB/s", "p50 us", "p99 us"
+        "", "engine", "depth", "requests/s", "MiB/s", "p50 us", "p99 us"
     );
-    for case in &CASES {
+    // A word after `--` chooses the cases that have it in their names.
+    let wanted = std::env::args()
+        .skip(1)
+        .find(|argument| !argument.starts_with('-'))
+        .unwrap_or_default();
+    for case in CASES.iter().filter(|case| case.name.contains(&wanted)) {
         for depth in DEPTHS {
             for engine in ENGINES {
                 measure(case, engine, depth, path, mib * 256);
@@ -94,7 +118,7 @@ fn measure(case: &Case, engine: &str, depth: usize, path: &str, pages: u64) {
     let mut under_way: VecDeque<(Instant, Started<'_>)> = VecDeque::new();
     while begin.elapsed() < LENGTH {
         while under_way.len() < depth {
-            under_way.push_back((Instant::now(), start(&object, places.next(), case.run)));
+            under_way.push_back((Instant::now(), start(&object, places.next(), case)));
         }
         times.extend(under_way.pop_front().map(finish));
     }
@@ -114,9 +138,14 @@ fn measure(case: &Case, engine: &str, depth: usize, path: &str, pages: u64) {
     );
 }
 
-fn start<'a>(object: &'a TestObject<'_>, first: u64, run: u64) -> Started<'a> {
-    let count = usize::try_from(run).expect("a short run");
-    object.start_get(object.transfer(first, vec![vec![0; PAGE_SIZE]; count]))
+fn start<'a>(object: &'a TestObject<'_>, first: u64, case: &Case) -> Started<'a> {
+    let count = usize::try_from(case.run).expect("a short run");
+    let transfer = object.transfer(first, vec![vec![0; PAGE_SIZE]; count]);
+    if case.write {
+        object.start_put(transfer)
+    } else {
+        object.start_get(transfer)
+    }
 }
 
 fn finish((begun, request): (Instant, Started<'_>)) -> Duration {

@@ -87,6 +87,33 @@ fn many_puts_and_gets_in_flight_all_complete_with_their_own_bytes() {
     assert_eq!(all, crate::CONFIG.contains("direct=1"), "{counters:?}");
 }
 
+/// The page cache has one page of the run, the device the rest.
+#[test]
+fn a_run_that_is_cached_in_part_is_whole() {
+    use rustix::fs::{Advice, fadvise};
+    const PAGES: u64 = 64;
+    let (host, file) = (host(), empty(PAGES));
+    let bytes: Vec<u8> = (0..PAGES * PAGE)
+        .map(|i| u8::try_from(i / 9 % 251).expect("a byte"))
+        .collect();
+    file.as_file().write_all_at(&bytes, 0).expect("is written");
+    file.as_file().sync_all().expect("is written");
+    let object = open(&host, &file);
+    for cached in [0, 1, 20, PAGES - 1] {
+        fadvise(file.as_file(), 0, None, Advice::DontNeed).expect("is advised");
+        fadvise(file.as_file(), 0, None, Advice::Random).expect("is advised");
+        let mut page = vec![0; PAGE_SIZE];
+        file.as_file().read_exact_at(&mut page, cached * PAGE).expect("reads");
+        let answer = object.get(0, 64);
+        assert_eq!(answer.status, QUIRE_PAGER_OK, "{}", answer.text);
+        assert!(answer.pages.iter().flat_map(|page| &page.bytes).eq(&bytes));
+    }
+    let counters = counters(&host);
+    // A file system in memory keeps its pages whatever it is advised, and then nothing need pend.
+    println!("{} of 4 gets pended", counters.pended);
+    assert_eq!(counters.bytes_read, 4 * PAGES * PAGE);
+}
+
 /// Of `/proc/self/mem`, pages that cannot be read cost a system call each: such a run is overtaken by a short one.
 #[test]
 fn a_short_request_overtakes_a_long_one() {
