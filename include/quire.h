@@ -340,6 +340,11 @@
 #define QUIRE_DURABLE 1
 
 /**
+ * `quire_engine_options`: objects that nobody uses are closed at once.
+ */
+#define QUIRE_KEEP_NONE UINT32_MAX
+
+/**
  * The lowest address of a map that was created without a range.
  */
 #define QUIRE_MAP_START 65536
@@ -407,9 +412,10 @@ struct quire_engine_options {
      */
     uint32_t flags;
     /**
-     * 0.
+     * How many objects that nobody uses are kept with their pages, for the next to open them; each may hold a file
+     * open. 0: 128. `QUIRE_KEEP_NONE`: none.
      */
-    uint32_t reserved;
+    uint32_t kept_objects;
 };
 
 /**
@@ -734,8 +740,8 @@ int32_t quire_pager_info(struct quire_pager *pager, struct quire_pager_info *out
 /**
  * Closes a pager's handle. The last one in the process also ends the pager: `fini` is called, and its library is
  * released to the dynamic linker, unless it asked to stay; whether its code leaves memory is the dynamic linker's
- * decision. May block for as long as `fini` does. IN_USE: objects are open through it in this engine; release them
- * first.
+ * decision. Objects that are only kept are closed before. May block for as long as the pager does. IN_USE: objects
+ * are open through it in this engine; release them first. WRITE_BACK, PAGER: a kept object could not be closed.
  */
 int32_t quire_pager_unload(struct quire_pager *pager);
 
@@ -743,9 +749,10 @@ int32_t quire_pager_unload(struct quire_pager *pager);
  * Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
  * when `fd`, an open file descriptor, says it all; otherwise `fd` is -1. Both stay the caller's. `flags`:
  * `QUIRE_OPEN_READ`, with `QUIRE_OPEN_WRITE` if the object is to be written; 0 is READ. What is open already, by the
- * pager's identity, is the same object. Stores a handle in `out`, to be closed with `quire_object_release`. May
- * block for as long as the pager does. INVALID; PAGER (`quire_last_errno` says why); IN_USE (open for reading only,
- * and now to be written); NOMEM.
+ * pager's identity, is the same object, also when it is only kept with its pages; opening it for writing makes it
+ * writable if it was not. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
+ * as the pager does, and until the same thing has been closed if that is under way. INVALID; PAGER
+ * (`quire_last_errno` says why); NOMEM.
  */
 int32_t quire_object_open(struct quire_pager *pager,
                           const char *name,
@@ -759,8 +766,9 @@ int32_t quire_object_open(struct quire_pager *pager,
 int32_t quire_object_reference(struct quire_object *object, struct quire_object **out);
 
 /**
- * Closes an object's handle. The last use of an object, mappings included, writes its dirty pages, frees all of them
- * and closes the object; that may block for as long as its pager does. The handle is closed also when this answers
+ * Closes an object's handle. The last use of an object, mappings included, writes its dirty pages. Then an object
+ * whose pager tells its identity is kept with its pages, for the next to open it, and closed when too many are kept
+ * (`quire_engine_options`); any other one is closed. That may block for as long as its pager does. The handle is closed also when this answers
  * WRITE_BACK, QUARANTINED or PAGER; in the first two cases the object is kept with its pages until
  * `quire_engine_sync` succeeds, the engine ends with `QUIRE_DISCARD`, or somebody opens it again. IN_USE: a call
  * with this handle has not returned; it stays open.
@@ -797,6 +805,35 @@ int32_t quire_object_describe(struct quire_object *object, char *text, size_t le
  * (it could not make it durable); NOMEM.
  */
 int32_t quire_object_flush(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags);
+
+/**
+ * Makes an object `size` bytes long, at its pager and in memory. Pages behind the new end are given up, with what is
+ * dirty in them, and accesses there get BUS_OBJERR. The handle must have been opened with `QUIRE_OPEN_WRITE`. May block
+ * for as long as the pager does. INVALID; UNSUPPORTED (the pager cannot do that); PAGER; QUARANTINED. After an
+ * error the size is as it was.
+ */
+int32_t quire_object_resize(struct quire_object *object, uint64_t size);
+
+/**
+ * Asks the pager for an object's size as it is now, follows it as `quire_object_resize` does, and stores it in `size`,
+ * which may be NULL. May block for as long as the pager does. UNSUPPORTED (the pager cannot tell); PAGER; WRITE_BACK;
+ * QUARANTINED. After an error the size is as it was.
+ */
+int32_t quire_object_refresh(struct quire_object *object, uint64_t *size);
+
+/**
+ * The object is not kept when its last use goes, but closed. Does not block.
+ */
+int32_t quire_object_uncache(struct quire_object *object);
+
+/**
+ * Takes an object from all who use it: writes its dirty pages, or with `QUIRE_DISCARD` in `flags` gives them up,
+ * removes its mappings, frees its pages and closes it at its pager. Accesses get BUS_OBJERR from then on, and handles
+ * can only be closed; opening the same thing again gives a fresh object. May block for as long as the pager does.
+ * WRITE_BACK, QUARANTINED: what is dirty cannot be written, and the object goes on. PAGER: its pager failed to close
+ * it; it is gone all the same. IN_USE: its pager keeps pages it has no right to.
+ */
+int32_t quire_object_terminate(struct quire_object *object, uint32_t flags);
 
 /**
  * Makes an empty address space for the addresses from `start` to below `end`, both page aligned; 0 and 0: from
@@ -946,6 +983,10 @@ struct quire_api_table {
     int32_t (*write)(struct quire_map *map, uint64_t addr, const void *buffer, size_t length, size_t *done);
     int32_t (*load)(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
     int32_t (*store)(struct quire_map *map, uint64_t addr, const void *buffer, size_t length, size_t *done);
+    int32_t (*object_resize)(struct quire_object *object, uint64_t size);
+    int32_t (*object_refresh)(struct quire_object *object, uint64_t *size);
+    int32_t (*object_uncache)(struct quire_object *object);
+    int32_t (*object_terminate)(struct quire_object *object, uint32_t flags);
 };
 
 #ifdef __cplusplus

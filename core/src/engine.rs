@@ -5,17 +5,15 @@
 
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 
-use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
 use crate::flush::FlushFlags;
 use crate::machine::Machine;
-use crate::object::{Object, ObjectRef};
+use crate::object::{Object, ObjectRef, Opening, Registry};
 use crate::pagedaemon::Sweep;
 use crate::pager::Pager;
 use crate::stats::Stats;
-use crate::sync::{QueueLock, RegistryLock};
+use crate::sync::{CallLock, QueueLock, RegistryGuard, RegistryLock};
 use crate::types::ObjectId;
 
 /// An engine.
@@ -23,8 +21,9 @@ use crate::types::ObjectId;
 pub struct Engine {
     machine: Arc<dyn Machine>,
     stats: Stats,
-    /// In ascending order of id.
-    objects: RegistryLock<Vec<Arc<Object>>>,
+    registry: RegistryLock<Registry>,
+    /// One sync at a time (S133).
+    syncing: CallLock,
     pub(crate) sweep: QueueLock<Sweep>,
 }
 
@@ -35,7 +34,8 @@ impl Engine {
         Arc::new(Self {
             machine,
             stats: Stats::new(),
-            objects: RegistryLock::new(Vec::new()),
+            registry: RegistryLock::new(Registry::new()),
+            syncing: CallLock::new(),
             sweep: QueueLock::new(Sweep::default()),
         })
     }
@@ -52,47 +52,55 @@ impl Engine {
         &self.stats
     }
 
-    /// A new object of `size` bytes over `pager`, and its first use.
+    /// A new object of `size` bytes over `pager`, without a name, and its first use.
     ///
     /// # Errors
-    /// [`Error::NoMemory`]; the pager is dropped then, and not closed.
+    /// [`Error::NoMemory`]; the pager has been closed then.
     pub fn create_object(self: &Arc<Self>, pager: Box<dyn Pager>, size: u64) -> Result<ObjectRef> {
-        let object = Arc::new(Object::new(self.clone(), pager, size));
-        let mut objects = self.objects.lock();
-        try_reserve(&mut objects, 1)?;
-        let at = objects.partition_point(|other| other.id() < object.id());
-        objects.insert(at, object.clone());
-        drop(objects);
-        Ok(ObjectRef::new(object))
+        self.attach(Opening {
+            pager,
+            source: 0,
+            identity: None,
+            size,
+        })
     }
 
-    /// Writes what is dirty in every object, and closes those that only stayed because their last writing failed. All
-    /// objects are tried. May block.
+    /// Writes what is dirty in every object that can be written, one object after the other, and tries those again that
+    /// only stayed because they could not be closed. Objects that are being closed by somebody else are left to them
+    /// (S135). All others are tried. One sync runs at a time; a second caller waits for the first (S133). May block.
     ///
     /// # Errors
-    /// The first failure; what could not be written is kept, dirty.
+    /// The first failure; what could not be written is kept, dirty. [`Error::InUse`] when called by a pager from inside a sync.
     pub fn sync(&self, flags: FlushFlags) -> Result<()> {
+        let Some(_one) = self.syncing.enter() else {
+            return Err(Error::InUse(
+                "a pager called for a sync from inside a sync; it has to return first",
+            ));
+        };
         let mut failure = None;
         self.for_each_object(|object| {
-            let written = match object.reference_count() {
-                0 => object.detach(),
-                _ => object.flush_all(flags),
-            };
-            if let Err(error) = written {
+            if let Err(error) = sync_object(object, flags) {
                 failure.get_or_insert(error);
             }
         });
         failure.map_or(Ok(()), Err)
     }
 
-    /// Ends the engine's work: writes everything and closes every object. May block.
+    /// Ends the engine's work: writes everything and closes every object, kept ones as well. May block.
     ///
     /// # Errors
     /// [`Error::InUse`] while a map or a handle refers to an object; nothing is changed. [`Error::WriteBack`] when dirty pages could not be
     /// written: the engine goes on, with those pages, so that the cause can be mended and the call repeated; or see [`Engine::discard_all`].
     pub fn shut_down(&self) -> Result<()> {
         self.check_unused()?;
-        self.sync(FlushFlags::empty())
+        self.sync(FlushFlags::empty())?;
+        let mut failure = None;
+        self.for_each_object(|object| {
+            if let Err(error) = object.end_unused(FlushFlags::empty()) {
+                failure.get_or_insert(error);
+            }
+        });
+        failure.map_or(Ok(()), Err)
     }
 
     /// Closes every object, with what is dirty in them.
@@ -110,19 +118,31 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
+    /// How many objects without users are kept with their pages, for whoever attaches them next. 0 keeps none. What is too
+    /// many is closed at once, oldest first; that may block. Without this call it is 128.
+    pub fn set_cache_limit(&self, objects: usize) {
+        self.registry().set_limit(objects);
+        self.trim_cache();
+    }
+
+    /// How many objects without users are kept.
+    #[must_use]
+    pub fn kept_count(&self) -> usize {
+        self.registry().kept_count()
+    }
+
     /// How many objects are on the list, and how many of them stay only because their last writing failed.
     #[must_use]
     pub fn object_counts(&self) -> (usize, usize) {
-        let objects = self.objects.lock();
-        (
-            objects.len(),
-            objects.iter().filter(|object| object.reference_count() == 0).count(),
-        )
+        let registry = self.registry();
+        let objects = registry.objects();
+        let waiting = objects.iter().filter(|object| object.waits_for_its_end()).count();
+        (objects.len(), waiting)
     }
 
     fn check_unused(&self) -> Result<()> {
-        let objects = self.objects.lock();
-        if objects.iter().any(|object| object.reference_count() != 0) {
+        let registry = self.registry();
+        if registry.objects().iter().any(|object| object.reference_count() != 0) {
             return Err(Error::InUse(
                 "the engine still has mapped or open objects; unmap and release them first",
             ));
@@ -141,18 +161,64 @@ impl Engine {
 
     /// The oldest object younger than `id`.
     pub(crate) fn object_after(&self, id: ObjectId) -> Option<Arc<Object>> {
-        let objects = self.objects.lock();
-        objects
-            .get(objects.partition_point(|object| object.id() <= id))
-            .cloned()
+        self.registry().after(id).cloned()
     }
 
-    /// Takes a closed object off the list.
+    pub(crate) fn registry(&self) -> RegistryGuard<'_, Registry> {
+        self.registry.lock()
+    }
+
+    /// Keeps an object that nobody uses, or closes it when that cannot be.
+    pub(crate) fn keep(object: &Arc<Object>) {
+        let engine = object.engine();
+        if !engine.registry().keep(object) {
+            end_quietly(object);
+        }
+        engine.trim_cache();
+    }
+
+    fn trim_cache(&self) {
+        loop {
+            let oldest = self.registry().one_too_many();
+            match oldest {
+                Some(object) => end_quietly(&object),
+                None => return,
+            }
+        }
+    }
+
+    /// A dead object is not to be found by its name.
+    pub(crate) fn forget_name(object: &Arc<Object>) {
+        object.engine().registry().remove_name(object);
+    }
+
+    /// Takes a dead object off the list.
     pub(crate) fn forget(object: &Arc<Object>) {
-        let mut objects = object.engine().objects.lock();
-        let at = objects.partition_point(|other| other.id() < object.id());
-        if objects.get(at).is_some_and(|found| Arc::ptr_eq(found, object)) {
-            objects.remove(at);
+        object.engine().registry().remove(object);
+    }
+}
+
+/// Closes an object whose user has gone and does not wait for the answer. If it cannot be written, it stays listed; the
+/// next sync tells.
+fn end_quietly(object: &Arc<Object>) {
+    let _ = object.end_unused(FlushFlags::empty());
+}
+
+fn sync_object(object: &Arc<Object>, flags: FlushFlags) -> Result<()> {
+    if object.waits_for_its_end() {
+        return object.detach(flags);
+    }
+    // Nothing in it can be dirty (S134), or whoever closes it writes it.
+    let Some(used) = object.is_writable().then(|| object.try_use()).flatten() else {
+        return Ok(());
+    };
+    match object.flush_all(flags) {
+        Ok(()) => used.release(),
+        Err(_) if !object.is_live() => used.release(),
+        Err(error) => {
+            // Not `release`: as the last use it would try the same once more.
+            used.give_back();
+            Err(error)
         }
     }
 }

@@ -13,7 +13,7 @@
 //! | [`fault`], [`access`] | resolving faults; reading and writing through a map |
 //! | [`pagedaemon`], [`engine`] | making room; everything together |
 //!
-//! Under `--cfg loom` only what loom models is compiled: [`busy`] and [`sync`].
+//! Under `--cfg loom` only what loom models is compiled: [`busy`], [`sync`] and the life of an object.
 #![cfg_attr(not(any(feature = "std", loom)), no_std)]
 
 extern crate alloc;
@@ -55,6 +55,9 @@ pub mod map_ops;
 pub mod map_tree;
 #[cfg(not(loom))]
 pub mod object;
+#[cfg(loom)]
+#[path = "object/life.rs"]
+pub mod object_life;
 #[cfg(not(loom))]
 pub mod page;
 #[cfg(not(loom))]

@@ -62,6 +62,10 @@ api_table! {
     quire_write,
     quire_load,
     quire_store,
+    quire_object_resize,
+    quire_object_refresh,
+    quire_object_uncache,
+    quire_object_terminate,
 }
 
 /// The whole API as a table; its members are at the end of this header.

@@ -83,8 +83,9 @@ pub struct EngineOptions {
     pub reserve: u64,
     /// A set of `QUIRE_SOFT_…`.
     pub flags: u32,
-    /// 0.
-    pub reserved: u32,
+    /// How many objects that nobody uses are kept with their pages, for the next to open them; each may hold a file
+    /// open. 0: 128. `QUIRE_KEEP_NONE`: none.
+    pub kept_objects: u32,
 }
 
 /// The counters of an engine. Each is exact; all together are not a snapshot.

@@ -13,7 +13,6 @@ use quire_core::types::{PAGE_SIZE, pages_of};
 use crate::c::*;
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
-use crate::opened::OpenedList;
 use crate::pager::{self, PagerState};
 use crate::status::QUIRE_ERR_IN_USE;
 
@@ -21,6 +20,9 @@ use crate::status::QUIRE_ERR_IN_USE;
 pub const QUIRE_DISCARD: u32 = 1;
 /// `quire_engine_sync`, `quire_object_flush`: what was written is durable before the call returns.
 pub const QUIRE_DURABLE: u32 = 1;
+
+/// `quire_engine_options`: objects that nobody uses are closed at once.
+pub const QUIRE_KEEP_NONE: u32 = u32::MAX;
 
 /// What an engine's handle stands for.
 pub(crate) struct EngineState {
@@ -30,7 +32,6 @@ pub(crate) struct EngineState {
 /// An engine and what belongs to it, shared by all handles made in it.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
-    pub(crate) opened: OpenedList,
     /// Open handles of maps.
     pub(crate) maps: AtomicUsize,
     /// Open handles of pagers.
@@ -54,18 +55,24 @@ pub extern "C" fn quire_version() -> *const c_char {
 pub unsafe extern "C" fn quire_engine_create(options: *const EngineOptions, out: *mut *mut EngineHandle) -> i32 {
     guard(|| {
         check_out(out, "out")?;
-        let config = if options.is_null() {
-            SoftConfig::default()
+        let (config, kept) = if options.is_null() {
+            (SoftConfig::default(), 0)
         } else {
             // SAFETY: the caller's struct, with its size in it.
-            soft_config(&unsafe { read_sized(options) }?)?
+            let options = unsafe { read_sized(options) }?;
+            (soft_config(&options)?, options.kept_objects)
         };
         let shared = Arc::new(Shared {
             engine: Engine::new(SoftMachine::new(config)?),
-            opened: OpenedList::default(),
             maps: AtomicUsize::new(0),
             pagers: Mutex::new(Vec::new()),
         });
+        match kept {
+            0 => {}
+            QUIRE_KEEP_NONE => shared.engine.set_cache_limit(0),
+            // At most u32::MAX, which fits.
+            kept => shared.engine.set_cache_limit(kept as usize),
+        }
         let handle = handle::open(EngineState { shared })?;
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(out, handle) };

@@ -11,7 +11,6 @@
 //! | `handle` | handles, and how a wrong one is caught |
 //! | `c` | the structs, and how pointers from C are read and written |
 //! | `engine`, `pager`, `object`, `map`, `access` | the functions |
-//! | `opened` | one object for one thing, however often it is opened |
 //! | `log` | where log lines go |
 //! | `api` | all functions as one table |
 #![allow(
@@ -28,6 +27,5 @@ mod handle;
 pub mod log;
 pub mod map;
 pub mod object;
-mod opened;
 pub mod pager;
 pub mod status;

@@ -4,13 +4,13 @@ use std::ffi::c_char;
 use std::sync::Arc;
 
 use quire_bridge::Open;
-use quire_core::object::ObjectRef;
+use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::types::{ByteOff, MAX_OBJECT_SIZE, PageIndex, pages_of};
 
 use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE};
 
 use crate::c::*;
-use crate::engine::flush_flags;
+use crate::engine::{QUIRE_DISCARD, flush_flags};
 use crate::fail::{Fail, guard};
 use crate::handle::{self, NotEnded};
 use crate::pager::PagerState;
@@ -25,9 +25,10 @@ pub(crate) struct ObjectState {
 /// Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
 /// when `fd`, an open file descriptor, says it all; otherwise `fd` is -1. Both stay the caller's. `flags`:
 /// `QUIRE_OPEN_READ`, with `QUIRE_OPEN_WRITE` if the object is to be written; 0 is READ. What is open already, by the
-/// pager's identity, is the same object. Stores a handle in `out`, to be closed with `quire_object_release`. May
-/// block for as long as the pager does. INVALID; PAGER (`quire_last_errno` says why); IN_USE (open for reading only,
-/// and now to be written); NOMEM.
+/// pager's identity, is the same object, also when it is only kept with its pages; opening it for writing makes it
+/// writable if it was not. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
+/// as the pager does, and until the same thing has been closed if that is under way. INVALID; PAGER
+/// (`quire_last_errno` says why); NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_object_open(
     pager: *mut PagerHandle,
@@ -52,8 +53,13 @@ pub unsafe extern "C" fn quire_object_open(
             fd: (fd >= 0).then_some(fd),
             write: flags & QUIRE_OPEN_WRITE != 0,
         };
-        let shared = &state.shared;
-        let object = shared.opened.open(&shared.engine, state.loaded.module(), &what)?;
+        let opened = state.loaded.module().open(&what)?;
+        let object = state.shared.engine.attach(Opening {
+            pager: opened.pager,
+            source: state.source(),
+            identity: opened.identity,
+            size: opened.size,
+        })?;
         let handle = handle::open(ObjectState {
             object,
             writable: what.write,
@@ -80,8 +86,9 @@ pub unsafe extern "C" fn quire_object_reference(object: *mut ObjectHandle, out: 
     })
 }
 
-/// Closes an object's handle. The last use of an object, mappings included, writes its dirty pages, frees all of them
-/// and closes the object; that may block for as long as its pager does. The handle is closed also when this answers
+/// Closes an object's handle. The last use of an object, mappings included, writes its dirty pages. Then an object
+/// whose pager tells its identity is kept with its pages, for the next to open it, and closed when too many are kept
+/// (`quire_engine_options`); any other one is closed. That may block for as long as its pager does. The handle is closed also when this answers
 /// WRITE_BACK, QUARANTINED or PAGER; in the first two cases the object is kept with its pages until
 /// `quire_engine_sync` succeeds, the engine ends with `QUIRE_DISCARD`, or somebody opens it again. IN_USE: a call
 /// with this handle has not returned; it stays open.
@@ -152,6 +159,66 @@ pub unsafe extern "C" fn quire_object_flush(object: *mut ObjectHandle, offset: u
         };
         let range = ByteOff(offset).page()..PageIndex(pages_of(end));
         Ok(state.object.object().flush(range, flush_flags(flags)?)?)
+    })
+}
+
+/// Makes an object `size` bytes long, at its pager and in memory. Pages behind the new end are given up, with what is
+/// dirty in them, and accesses there get BUS_OBJERR. The handle must have been opened with `QUIRE_OPEN_WRITE`. May block
+/// for as long as the pager does. INVALID; UNSUPPORTED (the pager cannot do that); PAGER; QUARANTINED. After an
+/// error the size is as it was.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_resize(object: *mut ObjectHandle, size: u64) -> i32 {
+    guard(|| {
+        let state = handle::get::<ObjectState>(object)?;
+        if !state.writable {
+            return Err(Fail::invalid(
+                "the object was opened for reading only; open it with QUIRE_OPEN_WRITE to change its size",
+            ));
+        }
+        Ok(state.object.object().resize(size)?)
+    })
+}
+
+/// Asks the pager for an object's size as it is now, follows it as `quire_object_resize` does, and stores it in `size`,
+/// which may be NULL. May block for as long as the pager does. UNSUPPORTED (the pager cannot tell); PAGER; WRITE_BACK;
+/// QUARANTINED. After an error the size is as it was.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_refresh(object: *mut ObjectHandle, size: *mut u64) -> i32 {
+    guard(|| {
+        let now = handle::get::<ObjectState>(object)?.object.object().refresh_size()?;
+        if !size.is_null() {
+            // SAFETY: not NULL, and writable by contract.
+            unsafe { store(size, now) };
+        }
+        Ok(())
+    })
+}
+
+/// The object is not kept when its last use goes, but closed. Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_uncache(object: *mut ObjectHandle) -> i32 {
+    guard(|| {
+        // The handle is a use, so that nothing is closed here.
+        let _in_use = handle::get::<ObjectState>(object)?.object.object().uncache()?;
+        Ok(())
+    })
+}
+
+/// Takes an object from all who use it: writes its dirty pages, or with `QUIRE_DISCARD` in `flags` gives them up,
+/// removes its mappings, frees its pages and closes it at its pager. Accesses get BUS_OBJERR from then on, and handles
+/// can only be closed; opening the same thing again gives a fresh object. May block for as long as the pager does.
+/// WRITE_BACK, QUARANTINED: what is dirty cannot be written, and the object goes on. PAGER: its pager failed to close
+/// it; it is gone all the same. IN_USE: its pager keeps pages it has no right to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_terminate(object: *mut ObjectHandle, flags: u32) -> i32 {
+    guard(|| {
+        check_flags(flags, QUIRE_DISCARD, "flags")?;
+        let dirty = if flags & QUIRE_DISCARD == 0 {
+            Dirty::Write
+        } else {
+            Dirty::Discard
+        };
+        Ok(handle::get::<ObjectState>(object)?.object.object().terminate(dirty)?)
     })
 }
 

@@ -130,16 +130,26 @@ pub unsafe extern "C" fn quire_pager_info(pager: *mut PagerHandle, out: *mut Pag
 
 /// Closes a pager's handle. The last one in the process also ends the pager: `fini` is called, and its library is
 /// released to the dynamic linker, unless it asked to stay; whether its code leaves memory is the dynamic linker's
-/// decision. May block for as long as `fini` does. IN_USE: objects are open through it in this engine; release them
-/// first.
+/// decision. Objects that are only kept are closed before. May block for as long as the pager does. IN_USE: objects
+/// are open through it in this engine; release them first. WRITE_BACK, PAGER: a kept object could not be closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_pager_unload(pager: *mut PagerHandle) -> i32 {
     guard(|| handle::close(pager, |state| end(state, PagerAt(pager.addr()))))
 }
 
+impl PagerState {
+    /// The pager as the engine knows it: by the address of its module.
+    pub(crate) fn source(&self) -> u64 {
+        Arc::as_ptr(self.loaded.module()).addr() as u64
+    }
+}
+
 /// Ends what a pager's handle stands for.
 pub(crate) fn end(state: PagerState, at: PagerAt) -> Result<(), NotEnded<PagerState>> {
-    let open = state.shared.opened.count(state.loaded.module());
+    let open = match state.shared.engine.uncache_all_from(state.source()) {
+        Ok(open) => open,
+        Err(error) => return Err(NotEnded::Kept(Box::new(state), error.into())),
+    };
     if open != 0 {
         let text = format!(
             "pager {} still has {open} object(s) open; release them first",

@@ -21,6 +21,10 @@ pub enum Call {
     Populate(u64),
     /// A sync.
     Sync,
+    /// A question for the size.
+    Size,
+    /// A change of the size.
+    Resize(u64),
     /// The close.
     Close,
 }
@@ -44,6 +48,7 @@ pub enum Twist {
     CompleteFirst,
 }
 
+type Hook = Box<dyn FnMut(Call) + Send>;
 type PopulateScript = Box<dyn FnMut(&Arc<Populate>) -> Populated + Send>;
 
 #[derive(Default)]
@@ -55,6 +60,9 @@ struct State {
     always_get: Option<Twist>,
     always_put: Option<Twist>,
     sync_fails: Option<Cause>,
+    resize_fails: Option<Cause>,
+    size: u64,
+    hook: Option<Hook>,
     pending: Vec<Arc<Io>>,
     populate: Option<PopulateScript>,
 }
@@ -97,6 +105,16 @@ impl Script {
         (script.clone(), Box::new(ScriptedPager { script, ops, max_run }))
     }
 
+    /// Another opening of the same bytes, with these operations; calls of all openings are recorded together.
+    #[must_use]
+    pub fn again(&self, ops: PagerOps) -> Box<ScriptedPager> {
+        Box::new(ScriptedPager {
+            script: self.clone(),
+            ops,
+            max_run: 256,
+        })
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().expect("no test panics with the script locked")
     }
@@ -124,6 +142,21 @@ impl Script {
     /// Whether sync fails.
     pub fn sync_fails(&self, cause: Option<Cause>) {
         self.state().sync_fails = cause;
+    }
+
+    /// Whether resize fails.
+    pub fn resize_fails(&self, cause: Option<Cause>) {
+        self.state().resize_fails = cause;
+    }
+
+    /// What the pager answers when it is asked for the size.
+    pub fn set_size(&self, size: u64) {
+        self.state().size = size;
+    }
+
+    /// What to do, on the engine's thread and in the pager, before each sync and resize is carried out.
+    pub fn on_call(&self, hook: impl FnMut(Call) + Send + 'static) {
+        self.state().hook = Some(Box::new(hook));
     }
 
     /// What populate does.
@@ -225,6 +258,21 @@ fn move_pages(state: &mut State, io: &Io) {
 }
 
 impl ScriptedPager {
+    /// Records a call and runs the hook, with nothing of the script locked.
+    fn called(&self, call: Call) -> MutexGuard<'_, State> {
+        let mut hook = {
+            let mut state = self.script.state();
+            state.calls.push(call);
+            state.hook.take()
+        };
+        if let Some(hook) = &mut hook {
+            hook(call);
+        }
+        let mut state = self.script.state();
+        state.hook = state.hook.take().or(hook);
+        state
+    }
+
     fn run(&self, io: &Arc<Io>) -> Answer {
         let mut state = self.script.state();
         let (call, twist) = match io.direction() {
@@ -315,9 +363,22 @@ impl Pager for ScriptedPager {
     }
 
     fn sync(&self) -> Result<(), PagerError> {
-        let mut state = self.script.state();
-        state.calls.push(Call::Sync);
+        let state = self.called(Call::Sync);
         state.sync_fails.map_or(Ok(()), |cause| Err(PagerError::bare(cause)))
+    }
+
+    fn size(&self) -> Result<u64, PagerError> {
+        Ok(self.called(Call::Size).size)
+    }
+
+    fn resize(&self, size: u64) -> Result<(), PagerError> {
+        let mut state = self.called(Call::Resize(size));
+        if let Some(cause) = state.resize_fails {
+            return Err(PagerError::bare(cause));
+        }
+        state.size = size;
+        state.pages.retain(|index, _| index * PAGE_SIZE < size);
+        Ok(())
     }
 
     fn close(&self) -> Result<(), PagerError> {

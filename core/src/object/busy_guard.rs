@@ -38,7 +38,7 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     /// A new page, fake and clean, in the object at `index`, where there is none (S103, S139).
     ///
     /// # Errors
-    /// [`Error::NoMemory`]; [`Error::InUse`] when somebody else was quicker.
+    /// [`Error::NoMemory`]; [`Error::InUse`] when somebody else was quicker, or the object ends before the page by now, or is being closed: look again.
     pub(crate) fn insert_new(object: O, index: PageIndex, reserve: Reserve) -> Result<Self> {
         let this = object.borrow();
         let page = page::allocate().ok_or(Error::NoMemory)?;
@@ -46,6 +46,8 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
             let mut state = this.lock();
             if state.pages.get(index).is_some() {
                 Err(Error::InUse("the page is resident already"))
+            } else if !state.takes_pages() || !this.has_index(index) {
+                Err(Error::InUse("the object ends before the page, or is being closed"))
             } else {
                 state
                     .pages

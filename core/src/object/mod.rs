@@ -7,36 +7,53 @@
 //!
 //! # Life
 //!
-//! 1. *live*: opened; faults, flushes and references come and go.
-//! 2. *dying*: the last reference went. New requests are refused; those under way end; dirty pages are written.
-//! 3. *dead*: no pages, pager closed, off the engine's list. If the writing failed, it is *live* again instead, without
-//!    references and on the list, until a sync succeeds or it is discarded (rule 5 of the design).
+//! 1. *live*: opened; faults, flushes and references come and go. With a name and without users it is *kept*: its pages
+//!    stay for whoever attaches it next, until it is the oldest of too many ([`Engine::set_cache_limit`]).
+//! 2. *dying*: somebody ends it: the last user of an object without a name, the cache, terminate, discard. It takes no
+//!    faults and no new pages; what is dirty is written; whoever attaches it waits.
+//! 3. *dead*: no pages, pager closed. Users that are left, of a terminated object, get errors; the last one takes it off the
+//!    engine's list. If the writing failed, it is *live* again instead, on the list, until a sync succeeds or it is
+//!    discarded (rule 5 of the design).
+//!
+//! Who may end it and who may still use it is decided by `life`, in one word; what it still accepts stands in
+//! [`ObjectState`] under the object's lock, set by whoever ends it.
 //!
 //! A *quarantined* object (its pager broke a promise) takes no new requests; its pages stay. It can only be discarded.
 
+mod attach;
 mod busy_guard;
+mod end;
+mod life;
+mod openings;
 mod page_in;
 mod reference;
+mod registry;
 mod rehome;
+mod size;
 mod transfer;
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::engine::Engine;
 use crate::error::{Cause, PagerError, words_or_nothing};
-use crate::page::{Dirtiness, PageRef};
+use crate::page::PageRef;
 use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
 use crate::stats::Counter;
-use crate::sync::{Gauge, ObjectGuard, ObjectLock};
+use crate::sync::{CallLock, Gauge, ObjectGuard, ObjectLock};
 use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
 
+pub use attach::{Identity, Opening};
 pub use busy_guard::{ExclusiveBusy, SharedBusy};
+pub use end::Dirty;
+use life::Life;
+use openings::Openings;
 pub use reference::ObjectRef;
+pub(crate) use registry::Registry;
 use transfer::Stray;
 pub(crate) use transfer::Transfer;
 
@@ -45,47 +62,77 @@ pub(crate) use transfer::Transfer;
 pub struct Object {
     id: ObjectId,
     engine: Arc<Engine>,
-    pager: Box<dyn Pager>,
+    pager: Openings,
+    name: Name,
     /// Bytes. Changed under the lock, read at any time.
     size: AtomicU64,
-    /// Handles and map entries.
-    references: AtomicU32,
+    life: Life,
+    /// It stays when its last user goes (S11). Cleared for good by uncache.
+    persists: AtomicBool,
+    /// When it was last let go of, by the registry's clock; 0 while it is not kept. Changed under the registry's lock.
+    kept_since: AtomicU64,
     /// Requests to the pager that are under way: stands in for the lock while the pager works (S218, S241).
     paging: Gauge,
+    /// One while somebody has it quiet: see [`Object::quiesce`].
+    quieted: Gauge,
+    /// One size change at a time.
+    sizing: CallLock,
     state: ObjectLock<ObjectState>,
+}
+
+/// Where an object came from.
+#[derive(Clone, Copy, Debug)]
+struct Name {
+    /// Which pager, as the caller counts them.
+    source: u64,
+    identity: Option<Identity>,
 }
 
 /// What the object's lock guards.
 #[derive(Debug)]
 pub(crate) struct ObjectState {
     pub(crate) pages: PageIndexTree,
-    condition: Condition,
+    accepts: Accepts,
+    /// The promise that its pager broke.
+    broken: Option<String>,
+    /// New requests wait.
+    quiet: bool,
     /// What the pager works on without leave.
     strays: Vec<Stray>,
 }
 
-/// Where in its life the object is.
-#[derive(Debug)]
-enum Condition {
-    Live,
-    Dying,
-    Dead,
-    Quarantined(String),
+/// What the object is still to be had for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Accepts {
+    /// Live.
+    Everything,
+    /// Dying: no faults and no new pages.
+    Writes,
+    /// Its pager is closed, or about to be.
+    Nothing,
 }
 
 impl Object {
-    pub(crate) fn new(engine: Arc<Engine>, pager: Box<dyn Pager>, size: u64) -> Self {
+    /// A live object with one use, which the caller adopts.
+    fn new(engine: Arc<Engine>, pager: Box<dyn Pager>, name: Name, size: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         Self {
             id: ObjectId(NEXT.fetch_add(1, Ordering::Relaxed)),
             engine,
-            pager,
+            pager: Openings::new(pager),
+            name,
             size: AtomicU64::new(size.min(MAX_OBJECT_SIZE)),
-            references: AtomicU32::new(0),
+            life: Life::new(),
+            persists: AtomicBool::new(name.identity.is_some()),
+            kept_since: AtomicU64::new(0),
             paging: Gauge::new(),
+            quieted: Gauge::new(),
+            sizing: CallLock::new(),
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
-                condition: Condition::Live,
+                accepts: Accepts::Everything,
+                broken: None,
+                quiet: false,
                 strays: Vec::new(),
             }),
         }
@@ -106,7 +153,7 @@ impl Object {
     /// Its pager. To be called with no lock held.
     #[must_use]
     pub fn pager(&self) -> &dyn Pager {
-        &*self.pager
+        &self.pager
     }
 
     /// Its name for people, as its pager says it.
@@ -149,7 +196,7 @@ impl Object {
     /// Whether the object takes no more requests because its pager broke a promise.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
-        matches!(self.lock().condition, Condition::Quarantined(_))
+        self.lock().broken.is_some()
     }
 
     pub(crate) fn lock(&self) -> ObjectGuard<'_, ObjectState> {
@@ -157,12 +204,40 @@ impl Object {
     }
 
     /// A request begins, if the object still takes any. The count keeps the object from dying until the guard is dropped.
+    /// May block while the object is quiet. Whoever has a request must not wait for a busy page: whoever has that page
+    /// may be waiting here.
     pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, PagerError> {
-        let state = self.lock();
-        state.takes_requests()?;
-        self.paging.rise();
-        drop(state);
+        loop {
+            {
+                let state = self.lock();
+                state.takes_requests()?;
+                if !state.quiet {
+                    self.paging.rise();
+                    break;
+                }
+            }
+            self.quieted.wait_for_none();
+        }
         Ok(Paging(self.clone()))
+    }
+
+    /// Waits until no request is under way, and keeps new ones waiting (S20, S21, S90). May block for as long as the
+    /// pager's requests do; no lock may be held.
+    fn quiesce(&self) -> Quiet<'_> {
+        loop {
+            {
+                let mut state = self.lock();
+                if !state.quiet {
+                    state.quiet = true;
+                    self.quieted.rise();
+                    break;
+                }
+            }
+            self.quieted.wait_for_none();
+        }
+        let quiet = Quiet(self);
+        self.paging.wait_for_none();
+        quiet
     }
 
     /// Notes an error that the pager answered; one that tells of a broken promise quarantines the object (rule 4).
@@ -173,10 +248,7 @@ impl Object {
         }
         self.engine.stats().count(Counter::BrokenPromises);
         let reason = words_or_nothing(format_args!("{error}"));
-        let mut state = self.lock();
-        if matches!(state.condition, Condition::Live | Condition::Dying) {
-            state.condition = Condition::Quarantined(reason);
-        }
+        self.lock().broken.get_or_insert(reason);
     }
 }
 
@@ -186,7 +258,7 @@ impl ObjectState {
         let mut from = PageIndex(0);
         let mut dirty = 0;
         while let Some((index, page)) = self.pages.next(from) {
-            dirty += u64::from(page.dirtiness() == Dirtiness::Dirty);
+            dirty += u64::from(page.dirtiness() == crate::page::Dirtiness::Dirty);
             from = PageIndex(index.0 + 1);
         }
         dirty
@@ -195,24 +267,45 @@ impl ObjectState {
     /// Whether new requests are welcome; the error says why not.
     #[inline]
     pub(crate) fn takes_requests(&self) -> Result<(), PagerError> {
-        match &self.condition {
-            Condition::Live | Condition::Dying => Ok(()),
-            Condition::Dead => Err(PagerError::new(
-                Cause::Invalid,
-                format_args!("the object has been closed"),
-            )),
-            Condition::Quarantined(reason) => Err(PagerError::new(Cause::BrokenPromise, format_args!("{reason}"))),
+        if let Some(reason) = &self.broken {
+            return Err(PagerError::new(Cause::BrokenPromise, format_args!("{reason}")));
         }
+        match self.accepts {
+            Accepts::Everything | Accepts::Writes => Ok(()),
+            Accepts::Nothing => Err(PagerError::new(
+                Cause::Invalid,
+                format_args!("the object has been closed or terminated"),
+            )),
+        }
+    }
+
+    /// Whether a page may come into it.
+    fn takes_pages(&self) -> bool {
+        self.accepts == Accepts::Everything
     }
 
     /// Why a fault gets no page from this object, if that is so.
     #[inline]
     pub(crate) fn refuses_faults(&self) -> Option<String> {
-        match &self.condition {
-            Condition::Live => None,
-            Condition::Dying | Condition::Dead => Some(words_or_nothing(format_args!("it is being closed"))),
-            Condition::Quarantined(reason) => Some(words_or_nothing(format_args!("{reason}"))),
+        if let Some(reason) = &self.broken {
+            return Some(words_or_nothing(format_args!("{reason}")));
         }
+        match self.accepts {
+            Accepts::Everything => None,
+            Accepts::Writes => Some(words_or_nothing(format_args!("it is being closed"))),
+            Accepts::Nothing => Some(words_or_nothing(format_args!("it has been closed or terminated"))),
+        }
+    }
+}
+
+/// No request is under way, and none begins as long as this lives.
+#[derive(Debug)]
+struct Quiet<'a>(&'a Object);
+
+impl Drop for Quiet<'_> {
+    fn drop(&mut self) {
+        self.0.lock().quiet = false;
+        self.0.quieted.fall();
     }
 }
 

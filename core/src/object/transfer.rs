@@ -105,14 +105,14 @@ impl Transfer {
                     mark_unfilled(*bytes);
                 }
                 stats.count(Counter::Gets);
-                object.pager.get(io)
+                object.pager().get(io)
             }
             Direction::Put => {
                 for page in &self.refs {
                     page.put_begins();
                 }
                 stats.count(Counter::Puts);
-                object.pager.put(io)
+                object.pager().put(io)
             }
         };
         match answer {

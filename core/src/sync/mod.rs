@@ -47,7 +47,7 @@ pub use rank::assert_no_locks_held;
 #[cfg(not(loom))]
 pub use ranked::{
     FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
-    RankedMutex, RegistryLock,
+    RankedMutex, RegistryGuard, RegistryLock,
 };
 
 /// The calling thread as a number that is not 0. Recorded as the owner of an exclusively busy page in checking builds (S144).

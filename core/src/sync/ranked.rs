@@ -138,6 +138,8 @@ pub type RankedMutex<T, const RANK: u8> = lock_api::Mutex<RawRanked<RANK>, T>;
 
 /// Rank 1: the engine's list of objects.
 pub type RegistryLock<T> = RankedMutex<T, { Rank::Registry as u8 }>;
+/// Rank 1, held.
+pub type RegistryGuard<'a, T> = lock_api::MutexGuard<'a, RawRanked<{ Rank::Registry as u8 }>, T>;
 /// Rank 2: the entries of one map.
 pub type MapLock<T> = lock_api::RwLock<RawRankedRw<{ Rank::Map as u8 }>, T>;
 /// Rank 2, held shared.

@@ -1,0 +1,137 @@
+//! The pager's openings of one thing: the first, and one that came later and can write.
+//!
+//! Whoever opens a thing for writing that is open for reading finds the same object (S28, S30). The opening that can
+//! write is kept beside the first one until both are closed, because requests may be under way in either. From then on
+//! whatever changes the thing goes to it; what only reads stays with the first.
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, Ordering};
+
+use crate::alloc_fallible::try_box;
+use crate::error::{PagerError, Result};
+use crate::io::Io;
+use crate::pager::{Answer, Extent, Pager, PagerOps, Populated};
+use crate::populate::Populate;
+use crate::types::PageIndex;
+
+/// What takes an opening that can write.
+const CHANGES: PagerOps = PagerOps::PUT.union(PagerOps::RESIZE).union(PagerOps::SYNC);
+
+/// One or two openings, as one pager.
+///
+/// Invariant: `writer` is null, or came from `Box::into_raw`; once set it is neither changed nor freed before the drop.
+#[derive(Debug)]
+pub(super) struct Openings {
+    first: Box<dyn Pager>,
+    writer: AtomicPtr<Option<Box<dyn Pager>>>,
+}
+
+/// An opening that was not kept, to be closed by whoever has it, and why.
+pub(super) type NotKept = (Box<dyn Pager>, Result<()>);
+
+impl Openings {
+    pub(super) fn new(first: Box<dyn Pager>) -> Self {
+        Self {
+            first,
+            writer: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Keeps an opening that can write beside the first one. Gives it back when there is one already, and when memory is short.
+    pub(super) fn add_writer(&self, opening: Box<dyn Pager>) -> Result<(), NotKept> {
+        // The place first, so that the opening is still there if it cannot be had.
+        let mut place = match try_box(None) {
+            Ok(place) => place,
+            Err(error) => return Err((opening, Err(error))),
+        };
+        *place = Some(opening);
+        let place = Box::into_raw(place);
+        match self
+            .writer
+            .compare_exchange(ptr::null_mut(), place, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => Ok(()),
+            Err(_) => {
+                // SAFETY: came from `into_raw` just above, and was not stored.
+                let mut place = unsafe { Box::from_raw(place) };
+                place.take().map_or(Ok(()), |opening| Err((opening, Ok(()))))
+            }
+        }
+    }
+
+    fn writer(&self) -> Option<&dyn Pager> {
+        let writer = self.writer.load(Ordering::Acquire);
+        // SAFETY: null, or a box that lives as long as `self` by the invariant.
+        unsafe { writer.as_ref() }?.as_deref()
+    }
+
+    fn for_changes(&self) -> &dyn Pager {
+        self.writer().unwrap_or(&*self.first)
+    }
+}
+
+impl Drop for Openings {
+    fn drop(&mut self) {
+        let writer = *self.writer.get_mut();
+        if !writer.is_null() {
+            // SAFETY: from `into_raw` by the invariant, and nobody borrows it any more.
+            drop(unsafe { Box::from_raw(writer) });
+        }
+    }
+}
+
+impl Pager for Openings {
+    fn describe(&self) -> String {
+        self.first.describe()
+    }
+
+    fn ops(&self) -> PagerOps {
+        let more = self
+            .writer()
+            .map_or(PagerOps::empty(), |writer| writer.ops().intersection(CHANGES));
+        self.first.ops() | more
+    }
+
+    fn max_run(&self) -> u32 {
+        let first = self.first.max_run();
+        self.writer().map_or(first, |writer| first.min(writer.max_run()))
+    }
+
+    fn get(&self, io: &Arc<Io>) -> Answer {
+        self.first.get(io)
+    }
+
+    fn put(&self, io: &Arc<Io>) -> Answer {
+        self.for_changes().put(io)
+    }
+
+    fn has_page(&self, index: PageIndex) -> Result<Option<Extent>, PagerError> {
+        self.first.has_page(index)
+    }
+
+    fn populate(&self, request: &Arc<Populate>) -> Populated {
+        self.first.populate(request)
+    }
+
+    fn size(&self) -> Result<u64, PagerError> {
+        self.first.size()
+    }
+
+    fn resize(&self, size: u64) -> Result<(), PagerError> {
+        self.for_changes().resize(size)
+    }
+
+    fn sync(&self) -> Result<(), PagerError> {
+        self.for_changes().sync()
+    }
+
+    /// Closes both, also when one fails (D7).
+    fn close(&self) -> Result<(), PagerError> {
+        let written = self.writer().map_or(Ok(()), |writer| writer.close());
+        let first = self.first.close();
+        written.and(first)
+    }
+}
