@@ -42,7 +42,7 @@
 //!
 //! # Threads, fork and unloading
 //!
-//! The threads block every signal, and no request is submitted from a thread of the program: the kernel would interrupt
+//! No signal for the process is delivered to the threads, and no request is submitted from a thread of the program: the kernel would interrupt
 //! that thread's system calls, and cancel requests when it ends. `close` waits for the object's requests, `fini` joins the
 //! threads; afterwards nothing of the library runs, and it can be unloaded. After a fork the child has neither the threads
 //! nor the ring's memory (it is not inherited), so the pager is not fork-safe: the child calls no operation of it, not even

@@ -357,3 +357,106 @@ fn last_error() -> Errno {
     let number = std::io::Error::last_os_error().raw_os_error();
     Errno::from_raw_os_error(number.unwrap_or(libc::EIO))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+    use std::io::Write as _;
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
+
+    use quire_pager::testing::{PAGE_SIZE, TestHost};
+    use quire_pager::{GetRun, Host, Object, OpenRequest, Opened, Pager, PutRun, Result};
+
+    use super::*;
+    use crate::backing::Kind;
+
+    /// A pager whose system moves a few bytes a call, never the same number, and is interrupted in between.
+    struct Stutter;
+
+    struct File {
+        backing: Backing,
+        calls: AtomicUsize,
+    }
+
+    impl Pager for Stutter {
+        const NAME: &'static CStr = c"stutter";
+        type Object = File;
+
+        fn init(_host: Host, _config: Option<&str>) -> Result<Self> {
+            Ok(Self)
+        }
+
+        fn open(&self, request: &OpenRequest<'_>) -> Result<Opened<File>> {
+            let file = std::fs::OpenOptions::new()
+                .read(true)
+                .write(true)
+                .open(request.text()?)?;
+            let size = file.metadata()?.len();
+            let backing = Backing {
+                fd: OwnedFd::from(file),
+                direct: None,
+                kind: Kind::Regular,
+                writable: true,
+                page_size: request.page_size() as u64,
+                peeks: AtomicBool::new(true),
+                stats: Arc::default(),
+                under_way: Arc::default(),
+            };
+            let calls = AtomicUsize::new(0);
+            Ok(Opened::new(File { backing, calls }, size))
+        }
+    }
+
+    impl File {
+        fn stutter<D: Way>(&self, run: &mut impl Holder<D>) {
+            let (mut cursor, mut pieces) = (Cursor::default(), Pieces::new());
+            while let Some(step) = cursor.step::<D>(&self.backing, run, &mut pieces) {
+                let call = self.calls.fetch_add(1, Relaxed);
+                // Pieces of one page each are joined where they touch; the first is enough to be cut.
+                pieces.len = 1;
+                let first = &mut pieces.list[0];
+                first.iov_len = first.iov_len.min(1 + call * 997 % 6000);
+                let answer = match call % 5 {
+                    3 => Err(Errno::INTR),
+                    // SAFETY: the piece is a part of pages of `run`, which holds them for this direction.
+                    _ => unsafe { super::call::<D>(step, &pieces, 0) },
+                };
+                cursor.advance::<D>(&self.backing, run, step, answer);
+            }
+        }
+    }
+
+    impl Object for File {
+        fn get(&self, run: &mut GetRun<'_>) -> Result<()> {
+            self.stutter(run);
+            Ok(())
+        }
+    }
+
+    impl quire_pager::Put for File {
+        fn put(&self, run: &mut PutRun<'_>) -> Result<()> {
+            self.stutter(run);
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_transfer_that_stops_anywhere_is_continued_where_it_stopped() {
+        let bytes: Vec<u8> = (0..20 * PAGE_SIZE + 77)
+            .map(|i| u8::try_from(i / 3 % 253).expect("a byte"))
+            .collect();
+        let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+        file.write_all(&bytes).expect("is written");
+        let host = TestHost::load(quire_pager::module!(Stutter), None).expect("loads");
+        let object = host.open(file.path().to_str().expect("UTF-8")).expect("opens");
+        let answer = object.get(0, 21);
+        assert_eq!(answer.status, 0, "{}", answer.text);
+        let got: Vec<u8> = answer.pages.iter().flat_map(|page| page.bytes.clone()).collect();
+        assert!(got[..bytes.len()] == bytes && got[bytes.len()..].iter().all(|&byte| byte == 0));
+        let other: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
+        assert_eq!(object.put(0, &other).status, 0);
+        assert!(std::fs::read(file.path()).expect("reads") == other);
+    }
+}

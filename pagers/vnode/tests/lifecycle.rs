@@ -26,6 +26,16 @@ fn pager_threads_become(count: usize) {
     }
 }
 
+/// Whether a thread, given by its folder in /proc, has a signal blocked.
+fn blocks(thread: &str, signal: i32) -> bool {
+    let status = fs::read_to_string(format!("{thread}/status")).expect("the thread is there");
+    let mask = status
+        .lines()
+        .find_map(|line| line.strip_prefix("SigBlk:"))
+        .expect("a mask");
+    u64::from_str_radix(mask.trim(), 16).expect("a number") & (1 << (signal - 1)) != 0
+}
+
 /// Makes the system refuse `call`, with `errno`, to this thread and those it starts.
 fn refuse(call: libc::c_long, errno: i32) {
     let statement = |code: u16, k: u32| libc::sock_filter { code, jt: 0, jf: 0, k };
@@ -116,6 +126,10 @@ fn threads_live_from_init_to_fini_and_the_log_says_which_engine_the_kernel_allow
         assert_eq!(lines[1], "vnode: I/O is 16 threads, up to 128 requests in flight");
     }
     pager_threads_become(if ring { 1 } else { 16 });
+    for thread in pager_threads() {
+        assert!(blocks(&thread, libc::SIGUSR1) && blocks(&thread, libc::SIGALRM));
+        assert!(!blocks(&thread, libc::SIGBUS));
+    }
     drop(host);
     pager_threads_become(0);
 

@@ -147,14 +147,26 @@ impl Place<'_> {
     }
 }
 
-/// Starts a thread that no signal of the program is delivered to: a handler of the program's must not run on it.
+/// Starts a thread that no signal for the process is delivered to: a handler of the program's must not run on it. Signals
+/// that a thread causes itself stay as they are.
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    const OWN: [libc::c_int; 6] = [
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGSYS,
+    ];
     let mut before = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: both are places for a set; `sigfillset` fills in the one that is read.
+    let mut mask = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both are places for a set; `sigfillset` fills in the one that is changed and read.
     unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+        libc::sigfillset(mask.as_mut_ptr());
+        for signal in OWN {
+            libc::sigdelset(mask.as_mut_ptr(), signal);
+        }
+        libc::pthread_sigmask(libc::SIG_BLOCK, mask.as_ptr(), before.as_mut_ptr());
     }
     // A new thread has its maker's mask.
     let thread = std::thread::Builder::new().name(name.to_owned()).spawn(body);

@@ -114,6 +114,25 @@ fn a_run_that_is_cached_in_part_is_whole() {
     assert_eq!(counters.bytes_read, 4 * PAGES * PAGE);
 }
 
+#[test]
+fn the_unaligned_tail_goes_through_the_page_cache_and_nothing_else_does() {
+    let host = host();
+    let file = empty(2);
+    file.as_file().set_len(2 * PAGE + 101).expect("grows");
+    let object = open(&host, &file);
+    assert_eq!(object.put(0, &[3; 3 * PAGE_SIZE]).status, QUIRE_PAGER_OK);
+    assert_eq!(object.get(0, 3).status, QUIRE_PAGER_OK);
+    let counters = counters(&host);
+    let direct = if crate::CONFIG.contains("direct=1") {
+        4 * PAGE
+    } else {
+        0
+    };
+    assert_eq!(counters.bytes_direct, direct);
+    assert_eq!(counters.bytes_read, 2 * PAGE + 101);
+    assert_eq!(counters.bytes_written, 2 * PAGE + 101);
+}
+
 /// Of `/proc/self/mem`, pages that cannot be read cost a system call each: such a run is overtaken by a short one.
 #[test]
 fn a_short_request_overtakes_a_long_one() {
