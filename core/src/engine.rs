@@ -10,10 +10,10 @@ use crate::error::{Error, Result};
 use crate::flush::FlushFlags;
 use crate::machine::Machine;
 use crate::object::{Object, ObjectRef, Opening, Registry};
-use crate::pagedaemon::Sweep;
+use crate::pagedaemon::{EngineOptions, Memory};
 use crate::pager::Pager;
 use crate::stats::Stats;
-use crate::sync::{CallLock, QueueLock, RegistryGuard, RegistryLock};
+use crate::sync::{CallLock, RegistryGuard, RegistryLock};
 use crate::types::ObjectId;
 
 /// An engine.
@@ -24,19 +24,36 @@ pub struct Engine {
     registry: RegistryLock<Registry>,
     /// One sync at a time (S133).
     syncing: CallLock,
-    pub(crate) sweep: QueueLock<Sweep>,
+    /// Which pages can be taken, and who waits for memory.
+    pub(crate) memory: Memory,
 }
 
 impl Engine {
-    /// An engine on `machine`, with no objects.
+    /// An engine on `machine`, with no objects, and without a thread.
     #[must_use]
     pub fn new(machine: Arc<dyn Machine>) -> Arc<Self> {
+        Self::make(machine, &EngineOptions::default())
+    }
+
+    /// An engine on `machine`, with no objects.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] when the page daemon's thread cannot be had; [`Error::Unsupported`] when there are no threads here.
+    pub fn with_options(machine: Arc<dyn Machine>, options: &EngineOptions) -> Result<Arc<Self>> {
+        let engine = Self::make(machine, options);
+        if options.daemon_thread {
+            engine.start_daemon()?;
+        }
+        Ok(engine)
+    }
+
+    fn make(machine: Arc<dyn Machine>, options: &EngineOptions) -> Arc<Self> {
         Arc::new(Self {
+            memory: Memory::new(machine.frame_counts(), options),
             machine,
             stats: Stats::new(),
             registry: RegistryLock::new(Registry::new()),
             syncing: CallLock::new(),
-            sweep: QueueLock::new(Sweep::default()),
         })
     }
 
@@ -86,7 +103,8 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Ends the engine's work: writes everything and closes every object, kept ones as well. May block.
+    /// Ends the engine's work: writes everything, closes every object, kept ones as well, and ends the page daemon's thread.
+    /// May block.
     ///
     /// # Errors
     /// [`Error::InUse`] while a map or a handle refers to an object; nothing is changed. [`Error::WriteBack`] when dirty pages could not be
@@ -100,6 +118,9 @@ impl Engine {
                 failure.get_or_insert(error);
             }
         });
+        if failure.is_none() {
+            self.memory.stop_daemon();
+        }
         failure.map_or(Ok(()), Err)
     }
 

@@ -143,7 +143,7 @@ impl Object {
     }
 
     /// Write-protects a run, finds out which of its pages are dirty, and puts those.
-    fn put_dirty(self: &Arc<Self>, run: Vec<ExclusiveBusy<Arc<Self>>>) -> Result<()> {
+    pub(crate) fn put_dirty(self: &Arc<Self>, run: Vec<ExclusiveBusy<Arc<Self>>>) -> Result<()> {
         for busy in &run {
             settle(self, busy.page());
         }

@@ -11,6 +11,7 @@
 //! | [`object`], [`flush`] | pages by index; writing them back |
 //! | [`map_entry`], [`map_tree`], [`map_ops`], [`map`] | address spaces |
 //! | [`fault`], [`access`] | resolving faults; reading and writing through a map |
+//! | [`page_queues`], [`policy`] | pages that can be taken, and which goes first |
 //! | [`pagedaemon`], [`engine`] | making room; everything together |
 //!
 //! Under `--cfg loom` only what loom models is compiled: [`busy`], [`sync`] and the life of an object.
@@ -65,10 +66,16 @@ pub mod page;
 mod page_index;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
+pub mod page_queues;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
 pub mod pagedaemon;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod pager;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod policy;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod populate;

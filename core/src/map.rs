@@ -9,6 +9,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::fault::entry_is_gone;
 use crate::machine::Pmap;
 use crate::map_entry::{Attributes, Backing, MapEntry};
 use crate::map_ops::{Entries, NewEntry, Place};
@@ -126,6 +127,10 @@ impl Map {
         self.entries.read().lookup(va).map(|entry| entry.attr)
     }
 
+    pub(crate) fn write(&self) -> MapWriteGuard<'_, Entries<ObjectRef>> {
+        self.entries.write()
+    }
+
     pub(crate) fn read(&self) -> MapReadGuard<'_, Entries<ObjectRef>> {
         self.entries.read()
     }
@@ -231,6 +236,7 @@ impl Map {
             let mut entries = self.entries.write();
             let Some(entry) = entries.pop_first() else { break };
             self.pmap.remove(entry.range);
+            entry_is_gone(&entry);
             self.changed(entries);
             if let Err(error) = entry.backing.release() {
                 failure.get_or_insert(error);
@@ -242,11 +248,12 @@ impl Map {
     fn remove_translations(&self, removed: &[MapEntry<ObjectRef>]) {
         for entry in removed {
             self.pmap.remove(entry.range);
+            entry_is_gone(entry);
         }
     }
 
     /// Ends a change: the version rises before anyone else sees the entries.
-    fn changed(&self, entries: MapWriteGuard<'_, Entries<ObjectRef>>) {
+    pub(crate) fn changed(&self, entries: MapWriteGuard<'_, Entries<ObjectRef>>) {
         self.version.fetch_add(1, Ordering::AcqRel);
         drop(entries);
     }

@@ -12,6 +12,7 @@
 //! - `(b)` whoever has the page exclusively busied
 //! - `(o)` the same, and holding the object's lock
 //! - `(s)` whoever has it busied in either mode
+//! - `(q)` whoever holds the lock of the engine's page queues; of a page in the pool, whoever holds the pool's lock
 //! - `(m)` the machine
 //!
 //! # States of the contents
@@ -33,7 +34,7 @@
 //! A failed put changes nothing: the page stays dirty (rule 5 of the design, D4).
 
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use crate::busy::BusyWord;
 use crate::sync::FrameLock;
@@ -59,8 +60,45 @@ const DIRTY: u32 = 4;
 /// Modified after the put that is under way began.
 const MODIFIED_SINCE: u32 = 8;
 const REFERENCED: u32 = 16;
+/// The replacement policy has looked at it on the queue it is on (q).
+const LOOKED_AT: u32 = 1 << 29;
+/// Which queue the page is on, in the highest two bits (q); 0 for none.
+const QUEUE_SHIFT: u32 = 30;
 
-/// A page struct. 56 bytes without debug assertions.
+/// A list that the replacement policy and the page daemon look for pages on (rows S181 to S188).
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[repr(u8)]
+pub enum Queue {
+    /// Pages that have proved useful.
+    Active = 1,
+    /// Pages that are the next to go, unless they are used. They may be mapped (S181).
+    Inactive = 2,
+    /// Pages that would go, but have to be written first.
+    Laundry = 3,
+}
+
+/// A page or none, as one atomic.
+#[derive(Debug)]
+struct Link(AtomicPtr<Page>);
+
+impl Link {
+    const fn new() -> Self {
+        Self(AtomicPtr::new(core::ptr::null_mut()))
+    }
+
+    fn get(&self) -> Option<PageRef> {
+        // SAFETY: null, or made by `set` from a reference that is good for as long as the process lives; only shared
+        // references to a page exist.
+        unsafe { self.0.load(Ordering::Relaxed).as_ref() }
+    }
+
+    fn set(&self, page: Option<PageRef>) {
+        let page = page.map_or(core::ptr::null_mut(), |page| core::ptr::from_ref(page).cast_mut());
+        self.0.store(page, Ordering::Relaxed);
+    }
+}
+
+/// A page struct. 72 bytes without debug assertions.
 #[derive(Debug)]
 pub struct Page {
     /// The busy word.
@@ -69,9 +107,11 @@ pub struct Page {
     object: AtomicU64,       // (o)
     index: AtomicU64,        // (o)
     frame: AtomicU64,        // (b)
-    wired: AtomicU32,        // (s)
+    wired: AtomicU32,        // (q)
     version: AtomicU32,      // (b), raised when the page is freed
     machine: [AtomicU64; 2], // (m)
+    older: Link,             // (q)
+    younger: Link,           // (q); in the pool, the next free page
 }
 
 impl Page {
@@ -85,6 +125,8 @@ impl Page {
             wired: AtomicU32::new(0),
             version: AtomicU32::new(0),
             machine: [const { AtomicU64::new(0) }; 2],
+            older: Link::new(),
+            younger: Link::new(),
         }
     }
 
@@ -203,24 +245,60 @@ impl Page {
         self.state.fetch_and(!REFERENCED, Ordering::Relaxed) & REFERENCED != 0
     }
 
-    /// How often the page is wired; a wired page is not taken away (S211).
+    /// How often the page is wired; a wired page is on no queue and is not taken away (S92, S188, S211).
     #[must_use]
     pub fn wire_count(&self) -> u32 {
         self.wired.load(Ordering::Acquire)
     }
 
-    /// Wires once more. Busied in either mode.
-    pub fn wire(&self) {
-        self.wired.fetch_add(1, Ordering::AcqRel);
+    /// The queues locked, which also take the page off or put it back.
+    pub(crate) fn set_wire_count(&self, count: u32) {
+        self.wired.store(count, Ordering::Release);
     }
 
-    /// Takes one wiring back.
-    ///
-    /// # Panics
-    /// If the page is not wired.
-    pub fn unwire(&self) {
-        let was = self.wired.fetch_sub(1, Ordering::AcqRel);
-        assert!(was > 0, "unwired a page that was not wired");
+    /// The queue that the page is on; none while it is wired, being filled or being taken.
+    #[must_use]
+    pub fn queue(&self) -> Option<Queue> {
+        match self.state.load(Ordering::Acquire) >> QUEUE_SHIFT {
+            1 => Some(Queue::Active),
+            2 => Some(Queue::Inactive),
+            3 => Some(Queue::Laundry),
+            _ => None,
+        }
+    }
+
+    /// The queues locked. The policy has not looked at it there.
+    pub(crate) fn set_queue(&self, queue: Option<Queue>) {
+        let to = queue.map_or(0, |queue| (queue as u32) << QUEUE_SHIFT);
+        let all = 3 << QUEUE_SHIFT | LOOKED_AT;
+        let _ = self
+            .state
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| Some(state & !all | to));
+    }
+
+    /// Whether the policy has looked at it since it came on its queue. The queues locked.
+    pub(crate) fn was_looked_at(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & LOOKED_AT != 0
+    }
+
+    /// The policy has looked at it, and left it on its queue. The queues locked.
+    pub(crate) fn note_looked_at(&self) {
+        self.state.fetch_or(LOOKED_AT, Ordering::Relaxed);
+    }
+
+    /// Its neighbours on its queue: the one that came before it, and the one that came after. The queues locked.
+    pub(crate) fn neighbours(&self) -> (Option<PageRef>, Option<PageRef>) {
+        (self.older.get(), self.younger.get())
+    }
+
+    /// The queues locked.
+    pub(crate) fn set_older(&self, page: Option<PageRef>) {
+        self.older.set(page);
+    }
+
+    /// The queues locked.
+    pub(crate) fn set_younger(&self, page: Option<PageRef>) {
+        self.younger.set(page);
     }
 
     /// Gives the page its identity. Exclusively busied, object locked.
@@ -246,8 +324,8 @@ impl Page {
 /// Pages given out at once by the system's allocator.
 const SLAB: usize = 64;
 
-/// Page structs that no object uses, of all engines: memory of pages stays memory of pages.
-static POOL: FrameLock<Vec<PageRef>> = FrameLock::new(Vec::new());
+/// Page structs that no object uses, of all engines, as a chain through `younger`: memory of pages stays memory of pages.
+static POOL: FrameLock<Option<PageRef>> = FrameLock::new(None);
 
 /// Takes a page struct from the pool: exclusively busied, fake, clean (S139), without a frame. Nothing when memory is short.
 pub(crate) fn allocate() -> Option<PageRef> {
@@ -264,32 +342,30 @@ pub(crate) fn allocate() -> Option<PageRef> {
 /// Gives a page struct back. Exclusively busied by the caller, in no object, not mapped; whoever sleeps on it wakes and looks again.
 pub(crate) fn free(page: PageRef) {
     debug_assert!(page.object().is_none(), "freed a page that is in an object");
-    debug_assert!(page.wire_count() == 0, "freed a wired page");
+    debug_assert!(
+        page.wire_count() == 0 && page.queue().is_none(),
+        "freed a page that is wired or on a queue"
+    );
     page.version.fetch_add(1, Ordering::AcqRel);
     page.busy.free();
-    // Capacity for every page there is was reserved when its slab was made.
-    POOL.lock().push(page);
+    let mut pool = POOL.lock();
+    page.younger.set(pool.replace(page));
 }
 
 fn take_from_pool() -> Option<PageRef> {
-    if let Some(page) = POOL.lock().pop() {
-        return Some(page);
-    }
-    let mut slab = Vec::new();
-    slab.try_reserve_exact(SLAB).ok()?;
-    slab.resize_with(SLAB, Page::new);
     let mut pool = POOL.lock();
-    reserve_for_all(&mut pool)?;
-    pool.extend(slab.leak().iter());
-    pool.pop()
-}
-
-/// Makes room in the pool for every page struct that exists, one more slab included, so that freeing never allocates.
-fn reserve_for_all(pool: &mut Vec<PageRef>) -> Option<()> {
-    static PAGES: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
-    let all = PAGES.load(Ordering::Relaxed) + SLAB;
-    pool.try_reserve(all - pool.len()).ok()?;
-    // Under the pool's lock: no other thread counts at the same time.
-    PAGES.store(all, Ordering::Relaxed);
-    Some(())
+    if pool.is_none() {
+        drop(pool);
+        let mut slab = Vec::new();
+        slab.try_reserve_exact(SLAB).ok()?;
+        slab.resize_with(SLAB, Page::new);
+        pool = POOL.lock();
+        for page in slab.leak() {
+            page.younger.set(pool.replace(page));
+        }
+    }
+    let page = pool.take()?;
+    *pool = page.younger.get();
+    page.younger.set(None);
+    Some(page)
 }

@@ -17,6 +17,8 @@ pub(crate) enum Goal {
     Enter,
     /// To be kept, shared busied, for a copy.
     Hold,
+    /// To be mapped, and to stay.
+    Wire,
 }
 
 /// One fault.

@@ -6,7 +6,7 @@
 
 use super::check::Window;
 use super::verify::Found;
-use super::{Fault, FaultCase, Need, Outcome, Resolved, Stop};
+use super::{Fault, FaultCase, Goal, Need, Outcome, Resolved, Stop};
 use crate::error::FaultError;
 use crate::machine::{EnterRun, NotEntered};
 use crate::object::{ObjectState, SharedBusy};
@@ -28,6 +28,13 @@ impl Drop for Gathered {
         for page in self.pages.iter().flatten() {
             page.busy.release_shared();
         }
+    }
+}
+
+impl Gathered {
+    /// The page at the address that was asked for.
+    pub(super) fn faulting(&self) -> Option<PageRef> {
+        self.pages[self.window.centre]
     }
 }
 
@@ -191,7 +198,7 @@ fn enter_run(
         pages: &list[..run.len()],
         prot: found.prot,
         accessed: centre.map(|centre| (centre - run.start, fault.access)),
-        wired: false,
+        wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
         can_fail: true,
     };
     let (entered, stopped) = fault.map.pmap().enter(&enter);

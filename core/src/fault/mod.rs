@@ -24,10 +24,12 @@ mod check;
 mod ctx;
 mod lower;
 mod verify;
+mod wire;
 
 use alloc::sync::Arc;
 
 pub(crate) use ctx::{Fault, Goal, Need, Outcome, Stop};
+pub(crate) use wire::entry_is_gone;
 
 use crate::busy::BusyMode;
 use crate::error::{Cause, Error, FaultError, PagerError};
@@ -116,7 +118,7 @@ impl Fault<'_> {
         let found = verify::find_entry(self, &entries)?;
         match self.goal {
             Goal::Hold => lower::hold(self, &found),
-            Goal::Enter => {
+            Goal::Enter | Goal::Wire => {
                 let window = check::window(&found);
                 let pages = lower::gather(self, &found, window)?;
                 lower::enter(self, &found, &pages)

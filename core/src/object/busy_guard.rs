@@ -13,8 +13,8 @@ use crate::types::PageIndex;
 
 /// A page of an object, exclusively busied by whoever has this.
 ///
-/// Dropping it unbusies the page and wakes its waiters; a page that has not been filled is freed instead, as nobody may
-/// see it (S107, S142). No lock may be held then.
+/// Dropping it unbusies the page and wakes its waiters, and a page that has just been filled comes on a queue; a page that
+/// has not been filled is freed instead, as nobody may see it (S107, S142). No lock may be held then.
 pub struct ExclusiveBusy<O: Borrow<Object>> {
     page: PageRef,
     object: O,
@@ -33,6 +33,12 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         let page = state.pages.get(index)?;
         // Lazily: a guard made and dropped would unbusy a page that somebody else has.
         page.busy.try_exclusive().then(|| Self { page, object })
+    }
+
+    /// Takes over a page of the object that the caller has just busied exclusively.
+    pub(crate) fn adopt(page: PageRef, object: O) -> Self {
+        page.busy.assert_exclusive();
+        Self { page, object }
     }
 
     /// A new page, fake and clean, in the object at `index`, where there is none (S103, S139).
@@ -60,15 +66,18 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
             return Err(error);
         }
         // Only now the frame: whoever has the page busied is alone in asking for the frame of this place.
-        let Some(frame) = this
-            .engine
+        let place = Placement { owner: this.id, index };
+        let engine = &this.engine;
+        let Some(frame) = engine
             .machine()
-            .frame_alloc(Placement { owner: this.id, index }, reserve)
+            .frame_alloc(place, reserve)
+            .or_else(|| engine.rescue(place))
         else {
             unlink(this, page);
             return Err(Error::NoMemory);
         };
         page.set_frame(frame);
+        engine.frame_was_taken();
         Ok(Self { page, object })
     }
 
@@ -89,6 +98,7 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     pub fn downgrade(self) -> SharedBusy<O> {
         debug_assert!(self.page.is_valid(), "an unfilled page is not shared");
         let (page, object) = self.take_apart();
+        object.borrow().engine.memory.page_is_filled(page);
         page.busy.downgrade();
         SharedBusy { page, object }
     }
@@ -123,12 +133,14 @@ fn unlink(object: &Object, page: PageRef) {
         );
         page.leave_object();
     }
+    object.engine.memory.page_is_gone(page);
     page::free(page);
 }
 
 impl<O: Borrow<Object>> Drop for ExclusiveBusy<O> {
     fn drop(&mut self) {
         if self.page.is_valid() {
+            self.object.borrow().engine.memory.page_is_filled(self.page);
             self.page.busy.release_exclusive();
         } else {
             free_page(self.object.borrow(), self.page);

@@ -28,6 +28,7 @@ mod event;
 mod gauge;
 mod park;
 mod rank;
+mod turn;
 mod word_lock;
 
 #[cfg(not(loom))]
@@ -49,6 +50,8 @@ pub use ranked::{
     FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
     RankedMutex, RegistryGuard, RegistryLock,
 };
+#[cfg_attr(loom, allow(unused_imports, reason = "modelled there"))]
+pub(crate) use turn::{Tally, Turns};
 
 /// The calling thread as a number that is not 0. Recorded as the owner of an exclusively busy page in checking builds (S144).
 #[cfg(all(feature = "std", not(loom)))]

@@ -1,0 +1,189 @@
+//! The laundry: writing dirty pages so that they can go (F19).
+//!
+//! One run at a time: the oldest page of the laundry, with the dirty neighbours that nobody has busied. Nothing is waited
+//! for but the write itself, so that one pager's slowness keeps nobody from writing to another.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering;
+
+use super::{AtWork, Count, Memory};
+use crate::alloc_fallible::try_reserve;
+use crate::engine::Engine;
+use crate::error::Result;
+use crate::machine::{Placement, Reserve};
+use crate::object::{ExclusiveBusy, Object};
+use crate::page::{Dirtiness, PageRef, Queue};
+use crate::page_queues::name_of;
+use crate::types::{Frame, ObjectId, PageIndex};
+
+/// One way through the laundry: each page comes up once, and an object whose write failed is left alone for the rest of it.
+#[derive(Debug)]
+pub(super) struct Pass {
+    left: u64,
+    failed: u64,
+    refused: [Option<ObjectId>; 8],
+}
+
+impl Pass {
+    /// Over a laundry of so many pages.
+    pub(super) fn new(pages: u64) -> Self {
+        Self {
+            left: pages,
+            failed: 0,
+            refused: [None; 8],
+        }
+    }
+
+    /// Runs that could not be written.
+    pub(super) fn failed(&self) -> u64 {
+        self.failed
+    }
+
+    fn refuses(&self, object: ObjectId) -> bool {
+        self.refused.contains(&Some(object))
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "a remainder of 8")]
+    fn note_failure(&mut self, object: ObjectId) {
+        self.refused[(self.failed % 8) as usize] = Some(object);
+        self.failed += 1;
+    }
+}
+
+/// The most pages on either side of the oldest one.
+const MOST_AROUND: usize = 255;
+
+impl Engine {
+    /// Writes the next run of the laundry that can be written. Returns how many pages can be freed for it; nothing when
+    /// the pass is through. Calls a pager; no lock may be held.
+    pub(super) fn wash_next(&self, pass: &mut Pass) -> Option<u64> {
+        while pass.left > 0 {
+            pass.left -= 1;
+            let (id, index) = {
+                let mut queues = self.memory.queues.lock();
+                let page = queues.next_to_wash()?;
+                if page.dirtiness() != Dirtiness::Dirty {
+                    // A flush was quicker.
+                    queues.put_first(page, Queue::Inactive);
+                    return Some(1);
+                }
+                match name_of(page) {
+                    Some(name) => name,
+                    None => continue,
+                }
+            };
+            if pass.refuses(id) {
+                continue;
+            }
+            let Some(object) = self.object(id) else { continue };
+            match self.wash_around(&object, index) {
+                Ok(0) => {}
+                Ok(written) => return Some(written),
+                Err(_) => {
+                    // The pages stay dirty and in the laundry; the object's own counts and the next flush tell the error.
+                    pass.note_failure(id);
+                    self.memory.count(Count::WashFailures, 1);
+                }
+            }
+        }
+        None
+    }
+
+    /// Writes page `index` and its dirty neighbours. Returns how many of them are clean now.
+    fn wash_around(&self, object: &Arc<Object>, index: PageIndex) -> Result<u64> {
+        let mut work = AtWork::begin(&self.memory);
+        let clean = dirty_run_around(object, index).and_then(|run| self.wash_run(object, run))?;
+        if clean > 0 {
+            work.progressed();
+        }
+        Ok(clean)
+    }
+
+    fn wash_run(&self, object: &Arc<Object>, run: Vec<ExclusiveBusy<Arc<Object>>>) -> Result<u64> {
+        if run.is_empty() {
+            return Ok(0);
+        }
+        let memory = &self.memory;
+        let mut pages = Vec::new();
+        try_reserve(&mut pages, run.len())?;
+        pages.extend(run.iter().map(|busy| (busy.page().index(), busy.page())));
+        memory.washing.fetch_add(pages.len() as u64, Ordering::AcqRel);
+        let written = {
+            let _rescuing = memory.rescuers.enter();
+            object.put_dirty(run)
+        };
+        memory.washing.fetch_sub(pages.len() as u64, Ordering::AcqRel);
+        let clean = memory.sort_washed(object.id(), &pages);
+        memory.count(Count::Washed, clean);
+        // A part may have been written all the same.
+        if clean > 0 { Ok(clean) } else { written.map(|()| 0) }
+    }
+
+    /// A frame for somebody who found none: only for a thread that is writing pages so that there will be more (S190).
+    pub(crate) fn rescue(&self, place: Placement) -> Option<Frame> {
+        if !self.memory.rescuers.contains_me() {
+            return None;
+        }
+        let frame = self.machine().frame_alloc(place, Reserve::Daemon)?;
+        self.memory.rescuers.count_rescue();
+        Some(frame)
+    }
+}
+
+impl Memory {
+    /// Puts those pages of the laundry that are clean now where they are looked at next. They may have become other pages meanwhile.
+    fn sort_washed(&self, object: ObjectId, pages: &[(PageIndex, PageRef)]) -> u64 {
+        let mut queues = self.queues.lock();
+        let mut clean = 0;
+        for (index, page) in pages {
+            // With the lock held, a page of this name that is on a queue is on ours.
+            if name_of(page) == Some((object, *index)) && page.dirtiness() != Dirtiness::Dirty {
+                clean += 1;
+                if page.queue() == Some(Queue::Laundry) {
+                    queues.put_first(page, Queue::Inactive);
+                }
+            }
+        }
+        clean
+    }
+}
+
+/// Busies page `index` and the unbroken run around it of pages that may be dirty, as far as nobody else has them, and as many as the
+/// pager takes at once. Nothing if the page itself is busy or gone.
+fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<ExclusiveBusy<Arc<Object>>>> {
+    let longest = usize::try_from(object.pager().max_run())
+        .unwrap_or(usize::MAX)
+        .clamp(1, 1 + MOST_AROUND);
+    let mut run = Vec::new();
+    try_reserve(&mut run, longest)?;
+    let state = object.lock();
+    let busy_one = |index: Option<u64>| {
+        let index = PageIndex(index?);
+        let page = state.pages.get(index)?;
+        if page.dirtiness() == Dirtiness::Clean {
+            return None;
+        }
+        ExclusiveBusy::try_resident(object.clone(), &state, index)
+    };
+    let Some(first) = busy_one(Some(index.0)) else {
+        return Ok(run);
+    };
+    run.push(first);
+    let mut at = index.0;
+    while run.len() < longest
+        && let Some(busy) = busy_one(at.checked_sub(1))
+    {
+        run.push(busy);
+        at -= 1;
+    }
+    run.reverse();
+    let mut at = index.0;
+    while run.len() < longest
+        && let Some(busy) = busy_one(at.checked_add(1))
+    {
+        run.push(busy);
+        at += 1;
+    }
+    Ok(run)
+}

@@ -1,0 +1,428 @@
+//! The page daemon: keeping frames free, and making room for those who found none.
+//!
+//! It owns the page queues of an engine and takes pages off them, the oldest first, as the replacement policy has it
+//! ([`policy`](crate::policy)). It leaves writing to [`flush`](crate::flush), which it asks for runs of the laundry's pages.
+//!
+//! Three ways lead here, and all run the same code:
+//! - a thread, on hosted machines, that is woken when free frames get few ([`EngineOptions::daemon_thread`]);
+//! - [`Engine::daemon_step`], for embedders and tests;
+//! - a fault that finds no memory calls [`Engine::make_room`] from its waiting place. So nobody depends on the thread, which may be
+//!   waiting for a slow pager.
+//!
+//! # A page's way out
+//!
+//! ```text
+//! chosen     -> laundry    known to be dirty: the machine is not asked anything (S186)
+//! chosen     -> unmapped   first the mappings go, and only then the modified bit is read (S184, S187)
+//! unmapped   -> active     it was used after all (S183): on some machines only unmapping tells
+//! unmapped   -> laundry    it was modified
+//! unmapped   -> freed      clean
+//! laundry    -> inactive   written, with its dirty neighbours; at the old end, to be looked at next
+//! laundry    -> laundry    could not be written: at the young end, tried again when memory is short the next time
+//! ```
+//! All but the laundry happens with the page exclusively busied. Nobody waits for a busy page here: it is passed over.
+//!
+//! # Waiting
+//!
+//! Whoever makes room takes turns, first come first served, and in a turn no pager is called. Who comes to its turn and
+//! finds that those before it made room goes on at once. Writing is done outside the turns, each thread another run. Out of
+//! memory is the answer when nothing could be freed, nothing written, nobody else is at it, and no page was passed over because
+//! it is busy: whoever finds one waits for it, as it may be the one that can go.
+
+mod laundry;
+mod rescue;
+mod targets;
+#[cfg_attr(not(feature = "std"), path = "no_thread.rs")]
+mod thread;
+
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::busy::BusyMode;
+use crate::engine::Engine;
+use crate::error::FaultError;
+use crate::machine::FrameCounts;
+use crate::object::{ExclusiveBusy, Object};
+use crate::page::{Dirtiness, PageRef, Queue};
+use crate::page_queues::{Found, PageQueues, QueueLengths, name_of};
+use crate::policy::PolicyKind;
+use crate::stats::Counter;
+use crate::sync::{FrameLock, QueueLock, Tally, Turns, assert_no_locks_held};
+use crate::types::{ObjectId, Prot};
+use laundry::Pass;
+use rescue::Rescuers;
+use targets::usable;
+
+pub use targets::Targets;
+
+/// How an engine is made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EngineOptions {
+    /// Which pages go first.
+    pub policy: PolicyKind,
+    /// When the page daemon works; those of [`Targets::of`] if nothing is said.
+    pub targets: Option<Targets>,
+    /// Whether a thread keeps frames free. Without one, whoever finds none makes room itself, and
+    /// [`Engine::daemon_step`] can be called at any time.
+    pub daemon_thread: bool,
+}
+
+/// An engine's memory: what of it can be taken, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    queues: QueueLock<PageQueues>,
+    targets: FrameLock<Targets>,
+    turns: Turns,
+    /// Pages were freed, or written so that they can be.
+    progress: Tally,
+    /// Somebody who was at work ended it, whether that came to anything or not.
+    ended: Tally,
+    /// Pages that are being written so that they can be freed.
+    washing: AtomicU64,
+    /// Threads that have pages in hand, to free or to write them. See [`AtWork`].
+    at_work: AtomicU64,
+    rescuers: Rescuers,
+    tallies: [AtomicU64; 4],
+    bell: Arc<Bell>,
+    thread: thread::Handle,
+}
+
+/// Wakes the daemon's thread.
+#[derive(Debug)]
+struct Bell {
+    rung: Tally,
+    /// There is a thread to wake.
+    heard: AtomicBool,
+}
+
+/// What is counted here, by place in `tallies`.
+#[derive(Clone, Copy)]
+enum Count {
+    Steps,
+    Reactivated,
+    Washed,
+    WashFailures,
+}
+
+/// What the page daemon did since the engine was made. Each number is exact, all together are not a snapshot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct DaemonCounts {
+    /// Steps that had something to do.
+    pub steps: u64,
+    /// Pages that were to go, and turned out to be in use.
+    pub reactivated: u64,
+    /// Pages written so that they could be freed.
+    pub washed: u64,
+    /// Runs of pages that could not be written.
+    pub wash_failures: u64,
+    /// Frames taken from the reserve so that pages could be written.
+    pub rescues: u64,
+}
+
+/// What one step did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Step {
+    /// Pages freed.
+    pub freed: u64,
+    /// Pages written.
+    pub written: u64,
+    /// Runs that could not be written; their pages stay dirty.
+    pub failed: u64,
+}
+
+/// Pages looked at under one hold of the queues' lock.
+const LOOKS_AT_ONCE: u64 = 64;
+/// Looks at each page, at most, in one search: it may be found used on probation, once more there, and on the main queue.
+const LOOKS_A_PAGE: u64 = 4;
+
+impl Memory {
+    pub(crate) fn new(frames: FrameCounts, options: &EngineOptions) -> Self {
+        Self {
+            queues: QueueLock::new(PageQueues::new(options.policy.make(frames.total))),
+            targets: FrameLock::new(options.targets.unwrap_or_else(|| Targets::of(frames))),
+            turns: Turns::new(),
+            progress: Tally::new(),
+            ended: Tally::new(),
+            washing: AtomicU64::new(0),
+            at_work: AtomicU64::new(0),
+            rescuers: Rescuers::new(),
+            tallies: [const { AtomicU64::new(0) }; 4],
+            bell: Arc::new(Bell {
+                rung: Tally::new(),
+                heard: AtomicBool::new(false),
+            }),
+            thread: thread::Handle::default(),
+        }
+    }
+
+    /// A page was filled, and its busy guard is being let go of.
+    #[inline]
+    pub(crate) fn page_is_filled(&self, page: PageRef) {
+        if page.queue().is_none() && page.wire_count() == 0 {
+            self.queues.lock().admit(page);
+        }
+    }
+
+    /// A page has left its object. Exclusively busied.
+    pub(crate) fn page_is_gone(&self, page: PageRef) {
+        if page.queue().is_some() || page.wire_count() > 0 {
+            self.queues.lock().forget(page);
+        }
+    }
+
+    /// Wires a page once more. Busied in either mode.
+    pub(crate) fn wire(&self, page: PageRef) {
+        self.queues.lock().wire(page);
+    }
+
+    /// Takes one wiring of a page back. Its object is locked.
+    pub(crate) fn unwire(&self, page: PageRef) {
+        self.queues.lock().unwire(page);
+    }
+
+    fn count(&self, what: Count, n: u64) {
+        self.tallies[what as usize].fetch_add(n, Ordering::Relaxed);
+    }
+
+    fn ring(&self) {
+        if self.bell.heard.load(Ordering::Relaxed) {
+            self.bell.rung.happen();
+        }
+    }
+}
+
+impl Engine {
+    /// How many pages are on each queue.
+    #[must_use]
+    pub fn queue_lengths(&self) -> QueueLengths {
+        self.memory.queues.lock().lengths()
+    }
+
+    /// What the replacement policy is called.
+    #[must_use]
+    pub fn policy_name(&self) -> &'static str {
+        self.memory.queues.lock().policy_name()
+    }
+
+    /// When the page daemon works.
+    #[must_use]
+    pub fn daemon_targets(&self) -> Targets {
+        *self.memory.targets.lock()
+    }
+
+    /// Sets when the page daemon works, from the next step on.
+    pub fn set_daemon_targets(&self, targets: Targets) {
+        *self.memory.targets.lock() = targets;
+        self.memory.ring();
+    }
+
+    /// What the page daemon did.
+    #[must_use]
+    pub fn daemon_counts(&self) -> DaemonCounts {
+        let of = |what: Count| self.memory.tallies[what as usize].load(Ordering::Relaxed);
+        DaemonCounts {
+            steps: of(Count::Steps),
+            reactivated: of(Count::Reactivated),
+            washed: of(Count::Washed),
+            wash_failures: of(Count::WashFailures),
+            rescues: self.memory.rescuers.rescues(),
+        }
+    }
+
+    /// One step of the page daemon: if too few frames are free, frees pages until enough are, clean ones first; then writes
+    /// dirty ones. Each page is tried once. May block; no lock may be held.
+    pub fn daemon_step(&self) -> Step {
+        assert_no_locks_held("a step of the page daemon");
+        let targets = self.daemon_targets();
+        let mut step = Step::default();
+        if self.free_or_soon() >= targets.free_target {
+            return step;
+        }
+        self.memory.count(Count::Steps, 1);
+        let missing = |engine: &Self| targets.free_enough.saturating_sub(engine.free_or_soon());
+        step.freed = self.reclaim(missing(self));
+        let mut pass = Pass::new(self.queue_lengths().laundry);
+        while missing(self) > 0 {
+            let Some(written) = self.wash_next(&mut pass) else {
+                break;
+            };
+            step.written += written;
+            step.freed += self.reclaim(missing(self));
+        }
+        step.failed = pass.failed();
+        step
+    }
+
+    /// Frees some pages, or finds that it cannot. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// [`FaultError::NoMemory`] when nothing could be freed.
+    pub fn make_room(&self) -> Result<(), FaultError> {
+        assert_no_locks_held("making room");
+        self.stats().count(Counter::MemoryWaits);
+        self.memory.ring();
+        let seen = self.memory.progress.now();
+        let some = (self.machine().frame_counts().total / 64).clamp(1, 32);
+        {
+            let turn = self.memory.turns.take();
+            let made_meanwhile = turn.waited() && self.memory.progress.now() != seen;
+            if made_meanwhile && usable(self.machine().frame_counts()) > 0 || self.reclaim(some) > 0 {
+                return Ok(());
+            }
+        }
+        if self.memory.rescuers.contains_me() {
+            // This thread is writing pages already, and somewhere below it more memory is wanted. It must not wait for itself.
+            return Err(FaultError::NoMemory);
+        }
+        let mut pass = Pass::new(self.queue_lengths().laundry);
+        while self.wash_next(&mut pass).is_some() {
+            if self.reclaim(some) > 0 {
+                return Ok(());
+            }
+        }
+        if self.memory.progress.now() == seen {
+            // In this order: who ends after the second look wakes us, and who ended before it shows as progress.
+            let ended = self.memory.ended.now();
+            if self.memory.at_work.load(Ordering::Acquire) > 0 {
+                self.memory.ended.wait_beyond(ended);
+            }
+        }
+        let busy = self.memory.queues.lock().take_passed_over();
+        if self.memory.progress.now() != seen || busy.is_some_and(|page| page.busy.sleep(BusyMode::Exclusive)) {
+            Ok(())
+        } else {
+            Err(FaultError::NoMemory)
+        }
+    }
+
+    /// An ordinary allocation has succeeded: is it time to wake the daemon?
+    pub(crate) fn frame_was_taken(&self) {
+        let memory = &self.memory;
+        if memory.bell.heard.load(Ordering::Relaxed)
+            && usable(self.machine().frame_counts()) < memory.targets.lock().free_min
+        {
+            memory.ring();
+        }
+    }
+
+    /// Frames that are free for ordinary use, or will be when what is being written has been.
+    fn free_or_soon(&self) -> u64 {
+        usable(self.machine().frame_counts()) + self.memory.washing.load(Ordering::Acquire)
+    }
+
+    /// Frees up to `want` clean pages that the policy gives up; dirty ones among those go to the laundry. Calls no pager.
+    fn reclaim(&self, want: u64) -> u64 {
+        let lengths = self.queue_lengths();
+        let mut looks = LOOKS_A_PAGE * (lengths.active + lengths.inactive);
+        let free_target = self.daemon_targets().free_target;
+        let mut freed = 0;
+        let mut work = AtWork::begin(&self.memory);
+        while freed < want && looks > 0 {
+            let (found, looked) =
+                self.memory
+                    .queues
+                    .lock()
+                    .next_victim(free_target, looks.min(LOOKS_AT_ONCE), |page| {
+                        page.take_referenced() | self.machine().page_referenced(page)
+                    });
+            looks -= looked;
+            match found {
+                Found::Victim(page, from) => freed += u64::from(self.take(page, from)),
+                Found::NotYet => {}
+                Found::Nothing => break,
+            }
+        }
+        if freed > 0 {
+            self.stats().add(Counter::PagesReclaimed, freed);
+            work.progressed();
+        }
+        freed
+    }
+
+    /// Frees an exclusively busied page that was taken off its queue, or puts it where it belongs.
+    fn take(&self, page: PageRef, from: Queue) -> bool {
+        // Busied, the page stays in its object; and an object with a page in it is on the list.
+        let named = name_of(page).and_then(|name| Some((name, self.object(name.0)?)));
+        let Some((name, object)) = named else {
+            debug_assert!(false, "a page was on a queue without an object");
+            self.memory.queues.lock().put(page, from);
+            page.busy.release_exclusive();
+            return false;
+        };
+        let busy = ExclusiveBusy::adopt(page, object);
+        let queue = match self.last_look(page) {
+            Fate::Free => {
+                self.memory.queues.lock().evicted(name, from);
+                busy.free();
+                return true;
+            }
+            Fate::Wash => Queue::Laundry,
+            Fate::Stay => {
+                self.memory.count(Count::Reactivated, 1);
+                Queue::Active
+            }
+        };
+        self.memory.queues.lock().put(page, queue);
+        false
+    }
+
+    /// See "A page's way out" above.
+    fn last_look(&self, page: PageRef) -> Fate {
+        if page.dirtiness() == Dirtiness::Dirty {
+            return Fate::Wash;
+        }
+        self.machine().page_protect(page, Prot::empty()).record(page);
+        page.settle();
+        if page.take_referenced() {
+            Fate::Stay
+        } else if page.dirtiness() == Dirtiness::Dirty {
+            Fate::Wash
+        } else {
+            Fate::Free
+        }
+    }
+
+    /// The object on the list with this id.
+    fn object(&self, id: ObjectId) -> Option<Arc<Object>> {
+        self.object_after(ObjectId(id.0 - 1)).filter(|object| object.id() == id)
+    }
+}
+
+/// The calling thread has pages in hand. Somebody else who finds none may wait for it to end: what it achieved is counted
+/// before it does.
+#[derive(Debug)]
+struct AtWork<'a> {
+    memory: &'a Memory,
+    progressed: bool,
+}
+
+impl<'a> AtWork<'a> {
+    fn begin(memory: &'a Memory) -> Self {
+        memory.at_work.fetch_add(1, Ordering::AcqRel);
+        Self {
+            memory,
+            progressed: false,
+        }
+    }
+
+    fn progressed(&mut self) {
+        self.progressed = true;
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        if self.progressed {
+            self.memory.progress.happen();
+        }
+        self.memory.at_work.fetch_sub(1, Ordering::AcqRel);
+        self.memory.ended.happen();
+    }
+}
+
+/// What becomes of a page that was chosen to go.
+enum Fate {
+    Free,
+    Wash,
+    Stay,
+}

@@ -1,0 +1,52 @@
+//! The clock with two hands (N8): what BSD systems have done since the Vax.
+
+use super::{Lengths, Look, PageName, Policy, Queue, Verdict};
+
+/// New pages are active. While the inactive queue holds less than a third of all pages, the oldest active page is
+/// deactivated, unless it was used since the last sweep (S185); the oldest inactive page goes, unless it was used since
+/// it was deactivated (S183).
+#[derive(Debug, Default)]
+pub struct Clock(());
+
+impl Clock {
+    /// A clock.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(())
+    }
+}
+
+/// The inactive queue's share of both, in percent.
+const INACTIVE_SHARE: u64 = 33;
+
+impl Policy for Clock {
+    fn name(&self) -> &'static str {
+        "clock"
+    }
+
+    fn admit(&mut self, _page: PageName) -> Queue {
+        Queue::Active
+    }
+
+    fn hand(&self, lengths: Lengths) -> Queue {
+        let all = lengths.active + lengths.inactive;
+        // More than the free target, so that one round of the daemon does not empty it; but never all there is.
+        let wanted = (all * INACTIVE_SHARE / 100).max(lengths.free_target + 1).min(all / 2);
+        if lengths.inactive < wanted {
+            Queue::Active
+        } else {
+            Queue::Inactive
+        }
+    }
+
+    fn judge(&mut self, look: Look) -> Verdict {
+        match (look.queue, look.referenced) {
+            (Queue::Active, true) => Verdict::Keep,
+            (Queue::Active, false) => Verdict::Deactivate,
+            (_, true) => Verdict::Activate,
+            (_, false) => Verdict::Evict,
+        }
+    }
+
+    fn evicted(&mut self, _page: PageName, _from: Queue) {}
+}
