@@ -100,7 +100,7 @@ fn a_plugin_whose_init_fails_is_not_loaded_and_may_be_tried_again() {
         assert_eq!(
             error.to_string(),
             format!(
-                "{}: the plugin could not be initialised: the pager reported system error 13",
+                "{}: the plugin could not be initialised: bent: init: the pager reported system error 13",
                 built.path.display()
             )
         );
