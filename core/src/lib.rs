@@ -67,7 +67,6 @@ pub mod pagedaemon;
 #[deny(unsafe_code)]
 pub mod pager;
 #[cfg(not(loom))]
-#[deny(unsafe_code)]
 pub mod populate;
 #[cfg(not(loom))]
 pub mod soft;
@@ -76,3 +75,5 @@ pub mod soft;
 pub mod stats;
 #[cfg(not(loom))]
 pub mod types;
+#[cfg(not(loom))]
+mod unfilled;

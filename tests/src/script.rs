@@ -44,7 +44,7 @@ pub enum Twist {
     CompleteFirst,
 }
 
-type PopulateScript = Box<dyn FnMut(&Arc<Populate>) -> Populated + Send>;
+type PopulateScript = Arc<dyn Fn(&Arc<Populate>) -> Populated + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -127,8 +127,8 @@ impl Script {
     }
 
     /// What populate does.
-    pub fn on_populate(&self, script: impl FnMut(&Arc<Populate>) -> Populated + Send + 'static) {
-        self.state().populate = Some(Box::new(script));
+    pub fn on_populate(&self, script: impl Fn(&Arc<Populate>) -> Populated + Send + Sync + 'static) {
+        self.state().populate = Some(Arc::new(script));
     }
 
     /// Every call so far.
@@ -304,14 +304,12 @@ impl Pager for ScriptedPager {
     }
 
     fn populate(&self, request: &Arc<Populate>) -> Populated {
-        let mut script = {
+        let script = {
             let mut state = self.script.state();
             state.calls.push(Call::Populate(request.plan().index.0));
-            state.populate.take()
+            state.populate.clone()
         };
-        let answer = script.as_mut().map_or(Populated::UseGet, |script| script(request));
-        self.script.state().populate = script;
-        answer
+        script.map_or(Populated::UseGet, |script| script(request))
     }
 
     fn sync(&self) -> Result<(), PagerError> {

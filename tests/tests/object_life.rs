@@ -12,7 +12,7 @@ use quire_core::page::Dirtiness;
 use quire_core::pager::{PagerOps, Populated};
 use quire_core::populate::NotInserted;
 use quire_core::types::{Access, ByteOff, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{Call, Rig, Script, Twist, in_all_modes, page_at, pattern};
+use quire_tests::{Call, Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};
 
 fn dirty(rig: &Rig, va: VirtAddr, pages: impl IntoIterator<Item = u64>) {
     for i in pages {
@@ -402,7 +402,10 @@ fn populated(rig: &Rig, pages: u64) -> (Script, quire_core::object::ObjectRef, V
 
 /// Inserts a page through a populate request, and fills it.
 fn install(request: &quire_core::populate::Populate, index: u64) {
-    let bytes = request.insert(PageIndex(index)).unwrap();
+    fill(request, request.insert(PageIndex(index)).unwrap(), index);
+}
+
+fn fill(request: &quire_core::populate::Populate, bytes: std::ptr::NonNull<u8>, index: u64) {
     // SAFETY: the request lends PAGE_BYTES bytes until it ends.
     unsafe { bytes.as_ptr().write_bytes(u8::try_from(index).unwrap(), PAGE_BYTES) };
     assert!(request.ready(PageIndex(index)));
@@ -516,7 +519,7 @@ fn a_page_that_is_there_already_is_left_out_of_populate() {
         script.on_populate(move |request| {
             for i in 0..4 {
                 match request.insert(PageIndex(i)) {
-                    Ok(_) => assert!(request.ready(PageIndex(i))),
+                    Ok(bytes) => fill(request, bytes, i),
                     Err(NotInserted::Present) => drop(seen.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => panic!("{error:?}"),
                 }
@@ -583,6 +586,93 @@ fn a_waiter_for_a_page_that_is_kept_without_leave_gets_an_error() {
             "still dirty, still kept"
         );
         rig.engine.discard_all().unwrap();
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_device_that_is_told_there_is_no_memory_is_asked_again_when_there_is() {
+    in_all_modes_with_frames(8, |rig| {
+        let (script, object, va) = populated(&rig, 64);
+        script.on_populate(|request| {
+            let index = request.plan().index;
+            match request.insert(index) {
+                Ok(bytes) => {
+                    fill(request, bytes, index.0);
+                    Populated::Range(index, index)
+                }
+                Err(NotInserted::NoMemory) => Populated::Failed(PagerError::bare(Cause::NoMemory)),
+                Err(_) => Populated::Restart,
+            }
+        });
+        for i in 0..64 {
+            assert_eq!(rig.load_page(page_at(va, i))[9], u8::try_from(i).unwrap());
+        }
+        assert!(rig.engine.stats().counts().pages_reclaimed > 0);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn an_honest_device_is_not_condemned_for_pages_that_memory_pressure_takes() {
+    in_all_modes_with_frames(24, |rig| {
+        let (script, object, va) = populated(&rig, 64);
+        script.on_populate(|request| {
+            let index = request.plan().index;
+            match request.insert(index) {
+                Ok(bytes) => fill(request, bytes, index.0),
+                Err(NotInserted::NoMemory) => return Populated::Failed(PagerError::bare(Cause::NoMemory)),
+                Err(_) => {}
+            }
+            Populated::Range(index, index)
+        });
+        thread::scope(|scope| {
+            for t in 0..4_u64 {
+                let rig = &rig;
+                scope.spawn(move || {
+                    for round in 0..400_u64 {
+                        let i = (round * 7 + t * 13) % 64;
+                        assert_eq!(rig.load_page(page_at(va, i))[9], u8::try_from(i).unwrap());
+                    }
+                });
+            }
+        });
+        assert!(!object.is_quarantined());
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_populate_that_starts_over_for_ever_ends_in_get() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 1);
+        script.on_populate(|_| Populated::Restart);
+        assert_eq!(rig.load_page(va), pattern(0));
+        assert_eq!(script.gets(), 1);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_page_that_populate_says_is_ready_and_is_not_filled_is_a_broken_promise() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 1);
+        script.on_populate(|request| {
+            let bytes = request.insert(PageIndex(0)).unwrap();
+            // SAFETY: the request lends PAGE_BYTES bytes until it ends.
+            unsafe { bytes.as_ptr().write_bytes(1, PAGE_BYTES / 2) };
+            assert!(request.ready(PageIndex(0)));
+            Populated::Range(PageIndex(0), PageIndex(0))
+        });
+        assert!(matches!(
+            rig.map.fault(va, Access::Read),
+            Err(FaultError::Quarantined(_))
+        ));
+        assert_eq!(object.resident(), 0);
+        drop(object);
         rig.assert_nothing_left();
     });
 }

@@ -36,6 +36,8 @@ pub(crate) struct Fault<'m> {
     pub(super) fruitless: u32,
     /// How often the machine had no memory to enter the page.
     pub(super) shortages: u32,
+    /// How often populate started it over.
+    pub(super) refaults: u32,
 }
 
 impl<'m> Fault<'m> {
@@ -49,6 +51,7 @@ impl<'m> Fault<'m> {
             populate_declined: false,
             fruitless: 0,
             shortages: 0,
+            refaults: 0,
         }
     }
 }

@@ -33,6 +33,7 @@ use crate::busy::BusyMode;
 use crate::error::{Cause, Error, FaultError, PagerError};
 use crate::map::Map;
 use crate::object::{Object, SharedBusy};
+use crate::populate::Ended;
 use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
 use crate::types::{Access, VirtAddr};
@@ -93,6 +94,8 @@ const FRUITLESS_ROUNDS: u32 = 3;
 /// Refusals of the machine to enter the page for want of memory, in one fault, after which it fails: room was made each
 /// time, and did not help.
 const MOST_SHORTAGES: u32 = 16;
+/// Times a populate may start one fault over.
+const MOST_REFAULTS: u32 = 16;
 
 impl Fault<'_> {
     fn run(mut self) -> Result<Outcome, FaultError> {
@@ -139,11 +142,13 @@ impl Fault<'_> {
                 Err(error) => unreachable!("paging in failed without a pager's answer: {error}"),
             },
             Need::Populate(object, plan) => match object.populate(plan) {
-                Ok(installed) => {
-                    self.populate_declined = !installed;
+                Ok(ended) => {
+                    self.populate_ended(ended);
                     Ok(())
                 }
-                Err(error) => Err(self.pager_failed(plan.index, error)),
+                Err(Error::NoMemory) => self.wait_for_memory(),
+                Err(Error::Pager(error)) => Err(self.pager_failed(plan.index, error)),
+                Err(error) => unreachable!("populate failed without a pager's answer: {error}"),
             },
             Need::Tables => {
                 self.shortages += 1;
@@ -157,6 +162,18 @@ impl Fault<'_> {
                 Ok(()) => Ok(()),
                 Err(_) => self.wait_for_memory(),
             },
+        }
+    }
+
+    /// A pager that starts the fault over again and again is taken as one that declines: a fault ends.
+    fn populate_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Installed => self.populate_declined = false,
+            Ended::Declined => self.populate_declined = true,
+            Ended::Restart => {
+                self.refaults += 1;
+                self.populate_declined = self.refaults >= MOST_REFAULTS;
+            }
         }
     }
 

@@ -14,10 +14,7 @@ use crate::page::PageRef;
 use crate::pager::Answer;
 use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
-
-/// The last bytes of a page that is lent to be filled hold this pattern, and a filled page that still does was not filled:
-/// the classic short read. Odd enough not to be anybody's data.
-const UNFILLED: [u8; 32] = *b"\xa7\x1f\x02\xe9\x5cquire: unfilled\x8d\x33\xf0\x64\xbe\x09\xd1\x7a\x46\xcb\x92\x15";
+use crate::unfilled::Marker;
 
 /// A run of busy pages on its way to or from the pager.
 #[derive(Debug)]
@@ -99,10 +96,12 @@ impl Transfer {
     /// The pager's answer, checked; or, as the outer error, that it works on without leave.
     fn ask(&self, object: &Object, io: &Arc<Io>, loan: &Loan) -> Result<Result<(), PagerError>, PagerError> {
         let stats = object.engine.stats();
+        let marker = Marker::new();
         let answer = match self.plan.direction {
             Direction::Get => {
                 for bytes in &loan.bytes {
-                    mark_unfilled(*bytes);
+                    // SAFETY: the loan is ours to fill, page by page, and has not been handed on yet.
+                    unsafe { marker.put_on(*bytes) };
                 }
                 stats.count(Counter::Gets);
                 object.pager.get(io)
@@ -121,7 +120,7 @@ impl Transfer {
             Answer::Pending => {}
             Answer::Stray(error) => return Err(error),
         }
-        Ok(io.wait().and_then(|()| self.check_promise(object, io, loan)))
+        Ok(io.wait().and_then(|()| self.check_promise(object, io, loan, marker)))
     }
 
     /// Leaves pages and bytes to a pager that works on without leave. Whoever waits for the pages is woken, and finds the
@@ -135,7 +134,7 @@ impl Transfer {
     }
 
     /// The pager says it moved what was asked for: is it so?
-    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan) -> Result<(), PagerError> {
+    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan, marker: Marker) -> Result<(), PagerError> {
         let broken = |what: core::fmt::Arguments<'_>| {
             Err(PagerError::new(
                 Cause::BrokenPromise,
@@ -151,7 +150,9 @@ impl Transfer {
                         "get answered OK but did not fill page {index}, which was required"
                     ));
                 }
-                let short = (0..io.len()).find(|&i| io.outcome(i) == PageOutcome::Done && is_unfilled(loan.bytes[i]));
+                // SAFETY: every page got the marker, and the request has completed, so that its bytes are ours again.
+                let unfilled = |i: usize| unsafe { marker.is_on(loan.bytes[i]) };
+                let short = (0..io.len()).find(|&i| io.outcome(i) == PageOutcome::Done && unfilled(i));
                 if let Some(i) = short {
                     io.page_failed(i);
                     let index = self.refs[i].index();
@@ -226,19 +227,4 @@ impl Object {
             drop(pages);
         }
     }
-}
-
-fn tail(page: core::ptr::NonNull<u8>) -> *mut u8 {
-    // SAFETY: lent bytes are a whole page, so its last bytes lie inside the same allocation.
-    unsafe { page.as_ptr().add(crate::types::PAGE_BYTES - UNFILLED.len()) }
-}
-
-fn mark_unfilled(page: core::ptr::NonNull<u8>) {
-    // SAFETY: the loan is ours to fill and has not been handed on yet; the tail of a page has room for the pattern.
-    unsafe { tail(page).copy_from_nonoverlapping(UNFILLED.as_ptr(), UNFILLED.len()) }
-}
-
-fn is_unfilled(page: core::ptr::NonNull<u8>) -> bool {
-    // SAFETY: the request has completed, so the bytes are ours again, and `mark_unfilled` initialised the tail.
-    unsafe { core::slice::from_raw_parts(tail(page), UNFILLED.len()) == UNFILLED }
 }
