@@ -15,7 +15,7 @@ use crate::object::{Object, ObjectRef};
 use crate::pagedaemon::Sweep;
 use crate::pager::Pager;
 use crate::stats::Stats;
-use crate::sync::{QueueLock, RegistryLock};
+use crate::sync::{RegistryLock, SweepLock};
 use crate::types::ObjectId;
 
 /// An engine.
@@ -25,7 +25,7 @@ pub struct Engine {
     stats: Stats,
     /// In ascending order of id.
     objects: RegistryLock<Vec<Arc<Object>>>,
-    pub(crate) sweep: QueueLock<Sweep>,
+    pub(crate) sweep: SweepLock<Sweep>,
 }
 
 impl Engine {
@@ -36,7 +36,7 @@ impl Engine {
             machine,
             stats: Stats::new(),
             objects: RegistryLock::new(Vec::new()),
-            sweep: QueueLock::new(Sweep::default()),
+            sweep: SweepLock::new(Sweep::default()),
         })
     }
 

@@ -54,15 +54,22 @@ impl Engine {
         }
     }
 
-    /// One round over all pages, from where the last one stopped, until a batch of clean pages has been freed.
+    /// One round over all pages, from where the last one stopped, until a batch of clean pages has been freed. One thread at a
+    /// time: two would find each other's victims busy, and take that for the end of memory.
     fn take_clean(&self) -> u64 {
-        let start = *self.sweep.lock();
+        let reclaimed = self.stats().counts().pages_reclaimed;
+        let mut place = self.sweep.lock();
+        let freed_by_others = self.stats().counts().pages_reclaimed - reclaimed;
+        if freed_by_others > 0 {
+            return freed_by_others;
+        }
+        let start = *place;
         let mut at = start;
         let mut wrapped = false;
         loop {
             let (freed, next) = self.take_clean_from(at);
             if freed > 0 {
-                *self.sweep.lock() = next.unwrap_or_default();
+                *place = next.unwrap_or_default();
                 self.stats().add(Counter::PagesReclaimed, freed);
                 return freed;
             }

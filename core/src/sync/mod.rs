@@ -4,6 +4,7 @@
 //!
 //! | rank | lock | held while |
 //! |---|---|---|
+//! | 0 | sweep | a round of taking clean pages back; calls no pager |
 //! | 1 | engine registry | the list of objects is changed or walked |
 //! | 2 | map | entries are read (shared) or changed (exclusive); shared over a fault's `enter` |
 //! | 3 | amap | anonymous pages of one amap (and of all that share its lock) change |
@@ -47,7 +48,7 @@ pub use rank::assert_no_locks_held;
 #[cfg(not(loom))]
 pub use ranked::{
     FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
-    RankedMutex, RegistryLock,
+    RankedMutex, RegistryLock, SweepLock,
 };
 
 /// The calling thread as a number that is not 0. Recorded as the owner of an exclusively busy page in checking builds (S144).

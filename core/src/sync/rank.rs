@@ -6,6 +6,7 @@
 #[repr(u8)]
 #[allow(missing_docs, reason = "the table in the module's documentation says what each is")]
 pub enum Rank {
+    Sweep = 0,
     Registry = 1,
     Map = 2,
     Amap = 3,

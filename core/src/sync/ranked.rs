@@ -9,6 +9,7 @@ use super::word_lock::{WordMutex, WordRwLock};
 
 const fn rank_of(n: u8) -> Rank {
     match n {
+        0 => Rank::Sweep,
         1 => Rank::Registry,
         2 => Rank::Map,
         3 => Rank::Amap,
@@ -136,6 +137,8 @@ unsafe impl<const RANK: u8> RawRwLock for RawRankedRw<RANK> {
 /// A mutex of a given rank.
 pub type RankedMutex<T, const RANK: u8> = lock_api::Mutex<RawRanked<RANK>, T>;
 
+/// Rank 0: one round of taking pages back.
+pub type SweepLock<T> = RankedMutex<T, { Rank::Sweep as u8 }>;
 /// Rank 1: the engine's list of objects.
 pub type RegistryLock<T> = RankedMutex<T, { Rank::Registry as u8 }>;
 /// Rank 2: the entries of one map.
