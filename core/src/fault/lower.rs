@@ -25,7 +25,7 @@ pub(super) struct Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
-        for page in self.pages.iter().flatten() {
+        for page in self.pages[..self.window.len].iter().flatten() {
             page.busy.release_shared();
         }
     }
@@ -111,7 +111,9 @@ pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> R
         }
     }
     let stats = fault.map.engine().stats();
-    stats.add(Counter::NeighboursMapped, neighbours as u64);
+    if neighbours > 0 {
+        stats.add(Counter::NeighboursMapped, neighbours as u64);
+    }
     if !fault.restarted {
         stats.count(Counter::FaultsResident);
     }
@@ -127,7 +129,7 @@ pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> R
 /// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen.
 fn note_what_may_happen(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) {
     if found.prot.contains(Prot::WRITE) {
-        for page in pages.pages.iter().flatten() {
+        for page in pages.pages[..pages.window.len].iter().flatten() {
             page.note_writable();
         }
     }
@@ -147,7 +149,7 @@ fn run_around(pages: &Gathered, centre: usize) -> Run {
         .take_while(|&i| pages.pages[i].is_some())
         .last()
         .unwrap_or(centre);
-    let end = (centre..MAX_WINDOW)
+    let end = (centre..pages.window.len)
         .take_while(|&i| pages.pages[i].is_some())
         .last()
         .unwrap_or(centre)
@@ -158,13 +160,12 @@ fn run_around(pages: &Gathered, centre: usize) -> Run {
 /// The other unbroken runs.
 fn other_runs<'p>(pages: &'p Gathered, around: &Run) -> impl Iterator<Item = Run> + use<'p> {
     let around = around.clone();
+    let len = pages.window.len;
     let mut from = 0;
     core::iter::from_fn(move || {
         loop {
-            let start = (from..MAX_WINDOW).find(|&i| pages.pages[i].is_some())?;
-            let end = (start..MAX_WINDOW)
-                .find(|&i| pages.pages[i].is_none())
-                .unwrap_or(MAX_WINDOW);
+            let start = (from..len).find(|&i| pages.pages[i].is_some())?;
+            let end = (start..len).find(|&i| pages.pages[i].is_none()).unwrap_or(len);
             from = end;
             if start != around.start {
                 return Some(start..end);
