@@ -407,7 +407,7 @@ fn resize_and_size_follow_the_file() {
 fn has_page_counts_the_pages_around() {
     let (host, file) = (host(), file(4 * PAGE_SIZE + 1));
     let object = host.open(text(file.path())).expect("opens");
-    assert_eq!(object.has_page(1), Ok(Some(Extent { before: 1, after: 3 })));
+    assert_eq!(object.has_page(1), Ok(Some(quire_pager::Extent { before: 1, after: 3 })));
     assert_eq!(object.has_page(4), Ok(Some(Extent { before: 4, after: 0 })));
     assert_eq!(object.has_page(5), Ok(None));
 }
