@@ -67,6 +67,12 @@ fn adopt(fd: BorrowedFd<'_>, write: bool) -> Result<OwnedFd> {
             "the file descriptor was not opened for writing; open the file with O_RDWR",
         ));
     }
+    if flags.contains(OFlags::DIRECT) {
+        return Err(refusal(
+            Errno::INVAL,
+            "the file descriptor has O_DIRECT, which moves whole aligned blocks only; open the file without it",
+        ));
+    }
     if write && flags.contains(OFlags::APPEND) {
         return Err(refusal(
             Errno::INVAL,

@@ -23,6 +23,7 @@ enum Stopped {
 /// Fills the pages of a run from the file.
 pub(crate) fn read(file: &File, run: &mut GetRun<'_>) -> Result<()> {
     let mut next = 0;
+    let mut tried_again_at = None;
     while next < run.count() {
         let start = next;
         let (got, stopped) = read_chunk(file, run, start);
@@ -41,6 +42,11 @@ pub(crate) fn read(file: &File, run: &mut GetRun<'_>) -> Result<()> {
                 Ok(length) if length <= end => {
                     fill_to_the_end(run, next, end);
                     break;
+                }
+                // It was cut and grew again in between, perhaps.
+                Ok(_) if tried_again_at != Some(end) => {
+                    tried_again_at = Some(end);
+                    continue;
                 }
                 // The file has bytes, and none came (S120).
                 Ok(_) => system("preadv read nothing")(Errno::IO),
@@ -92,14 +98,24 @@ fn read_chunk(file: &File, run: &mut GetRun<'_>, start: usize) -> (u64, Option<S
 }
 
 /// Writes the pages of a run to the file.
+///
+/// Somebody who cut the file short does not want its old end back: what lies beyond the end that the file has by now is
+/// not written. The end is asked for before each chunk. No lock makes that exact: a file that is cut between the
+/// question and the write grows again to the end of that chunk, as with any program that writes to it.
 pub(crate) fn write(file: &File, run: &mut PutRun<'_>) -> Result<()> {
     let mut next = 0;
     while next < run.count() {
         let start = next;
-        let (put, stopped) = write_chunk(file, run, start);
+        let limit = file.end_for_writes()?;
+        if offset_of(run, start) >= limit {
+            refuse_beyond_the_end(run, start, limit);
+            break;
+        }
+        let (put, stopped) = write_chunk(file, run, start, limit);
         let end = offset_of(run, start) + put;
         for page in run.pages().skip(start) {
-            if page.offset() + page.data().len() as u64 > end {
+            let wanted = (page.offset() + page.data().len() as u64).min(limit);
+            if page.offset() >= limit || wanted > end {
                 break;
             }
             page.written();
@@ -119,13 +135,30 @@ pub(crate) fn write(file: &File, run: &mut PutRun<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Writes up to [`CHUNK`] pages from position `start`. Answers the bytes that were taken, and why not all were.
-fn write_chunk(file: &File, run: &mut PutRun<'_>, start: usize) -> (u64, Option<Stopped>) {
+/// Pages that begin at or beyond the file's end, `end`, cannot be written; they stay the caller's.
+fn refuse_beyond_the_end(run: &mut PutRun<'_>, start: usize, end: u64) {
+    for page in run.pages().skip(start) {
+        page.fail(Error::bad(format!(
+            "the file ends at byte {end}, because it was cut short while it was in use; discard the page, or make the file \
+             longer with resize"
+        )));
+    }
+}
+
+/// Writes up to [`CHUNK`] pages from position `start`, and nothing at or beyond `limit`. Answers the bytes that were taken,
+/// and why not all were.
+fn write_chunk(file: &File, run: &mut PutRun<'_>, start: usize, limit: u64) -> (u64, Option<Stopped>) {
     let offset = offset_of(run, start);
-    let len = CHUNK.min(run.count() - start);
+    let mut len = 0;
     let mut slices = [IoSlice::new(&[]); CHUNK];
     for (slice, page) in slices.iter_mut().zip(run.pages().skip(start)) {
-        *slice = IoSlice::new(page.data());
+        let below = usize::try_from(limit.saturating_sub(page.offset())).unwrap_or(usize::MAX);
+        if below == 0 {
+            break;
+        }
+        let data = page.data();
+        *slice = IoSlice::new(&data[..below.min(data.len())]);
+        len += 1;
     }
     let mut left = &mut slices[..len];
     let mut put = 0;
