@@ -11,11 +11,11 @@ use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
 use crate::flush::FlushFlags;
 use crate::machine::Machine;
-use crate::object::{Object, ObjectRef};
+use crate::object::{Detached, Object, ObjectRef};
 use crate::pagedaemon::Sweep;
 use crate::pager::Pager;
 use crate::stats::Stats;
-use crate::sync::{RegistryLock, SweepLock};
+use crate::sync::{RegistryLock, SweepLock, Transit};
 use crate::types::ObjectId;
 
 /// An engine.
@@ -26,6 +26,8 @@ pub struct Engine {
     /// In ascending order of id.
     objects: RegistryLock<Vec<Arc<Object>>>,
     pub(crate) sweep: SweepLock<Sweep>,
+    /// Puts under way, whose pages can be taken afterwards.
+    pub(crate) puts: Transit,
 }
 
 impl Engine {
@@ -37,6 +39,7 @@ impl Engine {
             stats: Stats::new(),
             objects: RegistryLock::new(Vec::new()),
             sweep: SweepLock::new(Sweep::default()),
+            puts: Transit::new(),
         })
     }
 
@@ -61,9 +64,10 @@ impl Engine {
         let mut objects = self.objects.lock();
         try_reserve(&mut objects, 1)?;
         let at = objects.partition_point(|other| other.id() < object.id());
-        objects.insert(at, object.clone());
-        drop(objects);
-        Ok(ObjectRef::new(object))
+        // Counted before it is on the list: nobody who finds it there takes it for unused.
+        let first_use = ObjectRef::new(object.clone());
+        objects.insert(at, object);
+        Ok(first_use)
     }
 
     /// Writes what is dirty in every object, and closes those that only stayed because their last writing failed. All
@@ -75,8 +79,13 @@ impl Engine {
         let mut failure = None;
         self.for_each_object(|object| {
             let written = match object.reference_count() {
-                0 => object.detach(),
-                _ => object.flush_all(flags),
+                0 => object.detach(flags),
+                _ => Ok(Detached::InUse),
+            };
+            let written = match written {
+                Ok(Detached::InUse) => object.flush_all(flags),
+                Ok(Detached::Gone) => Ok(()),
+                Err(error) => Err(error),
             };
             if let Err(error) = written {
                 failure.get_or_insert(error);

@@ -35,7 +35,8 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-use crate::busy::BusyWord;
+use crate::busy::{BusyMode, BusyWord};
+use crate::stats::{Counter, Stats};
 use crate::sync::FrameLock;
 use crate::types::{Frame, ObjectId, PageIndex};
 
@@ -59,12 +60,15 @@ const DIRTY: u32 = 4;
 /// Modified after the put that is under way began.
 const MODIFIED_SINCE: u32 = 8;
 const REFERENCED: u32 = 16;
+/// A put of it succeeded, some time.
+const WAS_PUT: u32 = 32;
 
 /// A page struct. 56 bytes without debug assertions.
 #[derive(Debug)]
 pub struct Page {
-    /// The busy word.
-    pub busy: BusyWord,
+    /// Who may change the page. Taken and given by guards ([`crate::object::ExclusiveBusy`], [`crate::object::SharedBusy`]) only,
+    /// so that safe code cannot end a right that is not its own.
+    pub(crate) busy: BusyWord,
     state: AtomicU32,        // (s), see the edges above
     object: AtomicU64,       // (o)
     index: AtomicU64,        // (o)
@@ -95,6 +99,13 @@ impl Page {
         self.object.load(Ordering::Acquire) == object.0 && self.index.load(Ordering::Relaxed) == index.0
     }
 
+    /// Sleeps once if this still is page `index` of `object` and busied against `mode`. It has to be looked up anew afterwards.
+    /// May block; no lock may be held.
+    pub(crate) fn sleep(&self, mode: BusyMode, object: ObjectId, index: PageIndex, stats: &Stats) {
+        stats.count(Counter::BusyWaits);
+        self.busy.sleep_if(mode, || self.is(object, index));
+    }
+
     /// The object the page is in; nothing when it is in none.
     #[must_use]
     pub fn object(&self) -> Option<ObjectId> {
@@ -116,6 +127,30 @@ impl Page {
     #[must_use]
     pub fn frame(&self) -> Frame {
         Frame(self.frame.load(Ordering::Relaxed))
+    }
+
+    /// Whether the page is busied in either mode, by anyone (S244, D12).
+    #[must_use]
+    pub fn is_busied(&self) -> bool {
+        self.busy.is_busied()
+    }
+
+    /// Whether the page is exclusively busied, by anyone (S244).
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.busy.is_exclusive()
+    }
+
+    /// Whether the page is shared busied (S244).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.busy.is_shared()
+    }
+
+    /// The thread that took the page exclusively, as recorded by builds with debug assertions (S144).
+    #[must_use]
+    pub fn owner(&self) -> Option<u64> {
+        self.busy.owner()
     }
 
     /// Changes each time the page is freed (S143).
@@ -189,8 +224,18 @@ impl Page {
     pub(crate) fn put_succeeded(&self) {
         self.busy.assert_exclusive();
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            (state & MODIFIED_SINCE == 0).then_some(state & !DIRTY)
+            let kept = if state & MODIFIED_SINCE == 0 {
+                state & !DIRTY
+            } else {
+                state
+            };
+            Some(kept | WAS_PUT)
         });
+    }
+
+    /// Whether a put of it ever succeeded.
+    pub(crate) fn was_put(&self) -> bool {
+        self.state.load(Ordering::Acquire) & WAS_PUT != 0
     }
 
     /// Somebody used the page.
@@ -219,8 +264,10 @@ impl Page {
     /// # Panics
     /// If the page is not wired.
     pub fn unwire(&self) {
-        let was = self.wired.fetch_sub(1, Ordering::AcqRel);
-        assert!(was > 0, "unwired a page that was not wired");
+        let unwired = self
+            .wired
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |wired| wired.checked_sub(1));
+        assert!(unwired.is_ok(), "unwired a page that was not wired");
     }
 
     /// Gives the page its identity. Exclusively busied, object locked.

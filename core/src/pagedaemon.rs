@@ -7,11 +7,10 @@ use alloc::sync::Arc;
 
 use crate::engine::Engine;
 use crate::error::FaultError;
-use crate::flush::FlushFlags;
 use crate::object::{ExclusiveBusy, Object};
 use crate::page::Dirtiness;
 use crate::stats::Counter;
-use crate::sync::assert_no_locks_held;
+use crate::sync::{assert_no_locks_held, in_pager};
 use crate::types::{ObjectId, PageIndex, Prot};
 
 /// Where the sweep over all pages stands.
@@ -39,19 +38,21 @@ impl Engine {
         if self.take_clean() > 0 || self.take_clean() > 0 {
             return Ok(());
         }
-        self.for_each_object(|object| {
-            // What could not be written is kept and counted; making room has other pages to try.
-            let _ = object.flush_all(FlushFlags::empty());
-        });
+        self.for_each_object(Object::launder);
+        // Our own puts have ended: what succeeds from here on are those of others.
+        let successes = self.puts.successes();
         if self.take_clean() > 0 || self.take_clean() > 0 {
             return Ok(());
         }
         // Somebody else may have freed what was to be had, and used it: that is contention, not the end of memory.
-        if self.stats().counts().pages_reclaimed == reclaimed {
-            Err(FaultError::NoMemory)
-        } else {
-            Ok(())
+        if self.stats().counts().pages_reclaimed != reclaimed {
+            return Ok(());
         }
+        // Or be writing it at the moment. A pager's operation does not wait for that: it may be what is being waited for.
+        if !in_pager::is_in() && self.puts.wait_since(successes) {
+            return Ok(());
+        }
+        Err(FaultError::NoMemory)
     }
 
     /// One round over all pages, from where the last one stopped, until a batch of clean pages has been freed. One thread at a

@@ -11,10 +11,10 @@ use core::ptr::NonNull;
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Cause, Error, PagerError, Result};
 use crate::machine::{Loan, Purpose, Reserve};
-use crate::object::{ExclusiveBusy, Object, Paging};
+use crate::object::{ExclusiveBusy, Object, Paging, Refusal};
 use crate::pager::Populated;
 use crate::stats::Counter;
-use crate::sync::{FrameLock, assert_no_locks_held};
+use crate::sync::{FrameLock, assert_no_locks_held, in_pager};
 use crate::types::{Access, PageIndex, Prot, pages_of};
 use crate::unfilled::Marker;
 
@@ -109,7 +109,7 @@ impl Populate {
         let Ok(loan) = machine.lend(&[busy.page()], Purpose::Fill) else {
             return Err(self.note_short());
         };
-        let bytes = loan.bytes[0];
+        let bytes = loan.bytes()[0];
         // SAFETY: the page is exclusively busied and its bytes are lent to us; the pager has not seen them yet.
         unsafe { self.marker.put_on(bytes) };
         let mut state = self.state.lock();
@@ -159,9 +159,14 @@ impl Populate {
     /// Judges the answer while the pages are still busied, and nobody can take one away, and then settles every page.
     fn end(&self, answer: Populated) -> Result<Ended> {
         let mut state = {
-            let mut state = self.state.lock();
-            state.ended = true;
-            core::mem::take(&mut *state)
+            // What is taken leaves an ended request behind: nothing can be inserted any more.
+            core::mem::replace(
+                &mut *self.state.lock(),
+                State {
+                    ended: true,
+                    ..State::default()
+                },
+            )
         };
         let judged = match answer {
             Populated::Range(first, last) => self.check(&mut state, first, last).map(|()| Ended::Installed),
@@ -207,7 +212,7 @@ impl Populate {
         };
         for inserted in state.pages.iter_mut().filter(|inserted| inserted.ready) {
             // SAFETY: every inserted page got the marker, and the request has ended: its bytes are ours again.
-            if unsafe { self.marker.is_on(inserted.loan.bytes[0]) } {
+            if unsafe { self.marker.is_on(inserted.loan.bytes()[0]) } {
                 inserted.ready = false;
                 let page = inserted.busy.page().index();
                 return broken(format_args!(
@@ -256,7 +261,12 @@ impl Object {
     /// [`Error::NoMemory`] when pages could not be had; the pager's answer, or its broken promise.
     pub(crate) fn populate(self: &Arc<Self>, plan: PopulatePlan) -> Result<Ended> {
         assert_no_locks_held("calling a pager");
-        let _paging: Paging = self.begin_paging()?;
+        let _paging: Paging = match self.begin_paging() {
+            Ok(paging) => paging,
+            // Nothing maps it any more: the fault finds out when it looks again.
+            Err(Refusal::Closed) => return Ok(Ended::Installed),
+            Err(Refusal::Quarantined(error)) => return Err(error.into()),
+        };
         let request = Arc::new(Populate {
             object: self.clone(),
             plan,
@@ -265,7 +275,10 @@ impl Object {
             state: FrameLock::new(State::default()),
         });
         self.engine().stats().count(Counter::Populates);
-        let answer = self.pager().populate(&request);
+        let answer = {
+            let _in_pager = in_pager::enter();
+            self.pager().populate(&request)
+        };
         request.end(answer)
     }
 }

@@ -40,6 +40,8 @@ pub enum Twist {
     FillHalf,
     /// Leave it pending without leave; the test may complete it.
     Stray,
+    /// Leave it pending until [`Script::let_go`], and then answer that it goes on without leave.
+    DeferThenStray,
     /// Complete it through the request, and then answer as well.
     CompleteFirst,
 }
@@ -57,6 +59,8 @@ struct State {
     sync_fails: Option<Cause>,
     pending: Vec<Arc<Io>>,
     populate: Option<PopulateScript>,
+    before_puts: Option<Arc<dyn Fn() + Send + Sync>>,
+    let_go: bool,
 }
 
 #[derive(Default)]
@@ -129,6 +133,17 @@ impl Script {
     /// What populate does.
     pub fn on_populate(&self, script: impl Fn(&Arc<Populate>) -> Populated + Send + Sync + 'static) {
         self.state().populate = Some(Arc::new(script));
+    }
+
+    /// What is done first in every put.
+    pub fn before_puts(&self, action: impl Fn() + Send + Sync + 'static) {
+        self.state().before_puts = Some(Arc::new(action));
+    }
+
+    /// Lets go of what [`Twist::DeferThenStray`] holds.
+    pub fn let_go(&self) {
+        self.state().let_go = true;
+        self.0.changed.notify_all();
     }
 
     /// Every call so far.
@@ -226,6 +241,10 @@ fn move_pages(state: &mut State, io: &Io) {
 
 impl ScriptedPager {
     fn run(&self, io: &Arc<Io>) -> Answer {
+        let before = self.script.state().before_puts.clone();
+        if let (Direction::Put, Some(before)) = (io.direction(), before) {
+            before();
+        }
         let mut state = self.script.state();
         let (call, twist) = match io.direction() {
             Direction::Get => (
@@ -258,6 +277,22 @@ impl ScriptedPager {
                 Answer::Stray(PagerError::new(
                     Cause::BrokenPromise,
                     format_args!("{call:?} pends without leave"),
+                ))
+            }
+            Twist::DeferThenStray => {
+                state.pending.push(io.clone());
+                self.script.0.changed.notify_all();
+                while !state.let_go {
+                    state = self
+                        .script
+                        .0
+                        .changed
+                        .wait(state)
+                        .expect("no test panics with the script locked");
+                }
+                Answer::Stray(PagerError::new(
+                    Cause::Io,
+                    format_args!("{call:?} goes on without leave"),
                 ))
             }
             Twist::ClaimUnfilled => Answer::Done(Ok(())),

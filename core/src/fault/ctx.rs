@@ -8,7 +8,7 @@ use crate::map::Map;
 use crate::object::{Object, SharedBusy};
 use crate::page::PageRef;
 use crate::populate::PopulatePlan;
-use crate::types::{Access, PageIndex, VirtAddr};
+use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
 
 /// What the page is wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -77,8 +77,8 @@ pub(crate) enum Stop {
 /// What an attempt could not go on without.
 #[derive(Debug)]
 pub(crate) enum Need {
-    /// A page that is exclusively busied.
-    Page(PageRef),
+    /// A page that is exclusively busied, as long as it is the one that was looked up.
+    Page(PageRef, ObjectId, PageIndex),
     /// A page that is not in memory.
     Get(Arc<Object>, PageIndex),
     /// The same, from a pager that installs pages itself.

@@ -54,6 +54,10 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Re
 /// Keeps the faulting page in place of mapping it.
 pub(super) fn hold(fault: &Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
     let page = busy_faulting_page(fault, found, &found.entry.backing.lock())?;
+    if fault.access == Access::Write {
+        // While the map's lock still keeps the object in use: whoever closes it afterwards finds the page dirty, and waits.
+        page.note_modified();
+    }
     Ok(Outcome::Held(SharedBusy::adopt(
         page,
         found.entry.backing.object().clone(),
@@ -74,14 +78,14 @@ fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &ObjectState)
             debug_assert!(page.is_valid(), "a page that is not filled can be shared");
             Ok(page)
         }
-        Some(page) => Err(Stop::Wait(Need::Page(page))),
+        Some(page) => Err(Stop::Wait(Need::Page(page, object.id(), found.index))),
         None => Err(Stop::Wait(how_to_bring_in(fault, found))),
     }
 }
 
 fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
     let object = found.entry.backing.object();
-    if !object.pager().ops().contains(PagerOps::POPULATE) || fault.populate_declined {
+    if !object.ops().contains(PagerOps::POPULATE) || fault.populate_declined {
         return Need::Get(object.clone(), found.index);
     }
     let first = found.entry.offset.page();
@@ -89,7 +93,7 @@ fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
     let plan = PopulatePlan {
         index: found.index,
         first,
-        last: PageIndex(end - 1),
+        last: PageIndex(end.saturating_sub(1).max(found.index.0)),
         access: fault.access,
         max_prot: found.entry.attr.max_prot,
     };

@@ -130,9 +130,8 @@ impl Fault<'_> {
     /// The one place where a fault waits. Nothing is held.
     fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
         match need {
-            Need::Page(page) => {
-                self.map.engine().stats().count(Counter::BusyWaits);
-                page.busy.sleep(BusyMode::Shared);
+            Need::Page(page, object, index) => {
+                page.sleep(BusyMode::Shared, object, index, self.map.engine().stats());
                 Ok(())
             }
             Need::Get(object, index) => match object.page_in(index) {

@@ -8,11 +8,13 @@
 //! # Life
 //!
 //! 1. *live*: opened; faults, flushes and references come and go.
-//! 2. *dying*: the last reference went. New requests are refused; those under way end; dirty pages are written.
-//! 3. *dead*: no pages, pager closed, off the engine's list. If the writing failed, it is *live* again instead, without
-//!    references and on the list, until a sync succeeds or it is discarded (rule 5 of the design).
+//! 2. *dying*: the last reference went, and dirty pages are written. Whoever else wants to end it waits for the outcome. If
+//!    the writing failed, it is *live* again, without references and on the list, until a sync succeeds or it is discarded
+//!    (rule 5 of the design).
+//! 3. *closing*: new requests are refused; those under way end; the pages go.
+//! 4. *dead*: no pages, pager closed, off the engine's list.
 //!
-//! A *quarantined* object (its pager broke a promise) takes no new requests; its pages stay. It can only be discarded.
+//! A *quarantined* object (its pager broke a promise) takes no new requests; its pages stay. With dirty ones it can only be discarded.
 
 mod busy_guard;
 mod page_in;
@@ -36,6 +38,7 @@ use crate::sync::{Gauge, ObjectGuard, ObjectLock};
 use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
 
 pub use busy_guard::{ExclusiveBusy, SharedBusy};
+pub(crate) use reference::Detached;
 pub use reference::ObjectRef;
 use transfer::Stray;
 pub(crate) use transfer::Transfer;
@@ -46,12 +49,17 @@ pub struct Object {
     id: ObjectId,
     engine: Arc<Engine>,
     pager: Box<dyn Pager>,
+    /// What the pager said at the beginning: it is not asked under a lock.
+    ops: PagerOps,
+    longest_run: u32,
     /// Bytes. Changed under the lock, read at any time.
     size: AtomicU64,
     /// Handles and map entries.
     references: AtomicU32,
     /// Requests to the pager that are under way: stands in for the lock while the pager works (S218, S241).
     paging: Gauge,
+    /// Somebody is at its end: others wait for the outcome.
+    dying: Gauge,
     state: ObjectLock<ObjectState>,
 }
 
@@ -59,18 +67,35 @@ pub struct Object {
 #[derive(Debug)]
 pub(crate) struct ObjectState {
     pub(crate) pages: PageIndexTree,
-    condition: Condition,
+    phase: Phase,
+    /// The promise that the pager broke. Once there, it stays.
+    quarantine: Option<String>,
     /// What the pager works on without leave.
     strays: Vec<Stray>,
+    /// As `strays`, but without memory to remember them.
+    forgotten_strays: usize,
 }
 
 /// Where in its life the object is.
-#[derive(Debug)]
-enum Condition {
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// Opened.
     Live,
+    /// The last use went: what is dirty is being written. May become live again.
     Dying,
+    /// Nothing is dirty, or it may go: no new request. May become live again only if its pager still has pages of it.
+    Closing,
+    /// Gone for good.
     Dead,
-    Quarantined(String),
+}
+
+/// Why an object takes no request.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It is closed, or about to be: whoever asks comes too late, and looks again.
+    Closed,
+    /// Its pager broke a promise.
+    Quarantined(PagerError),
 }
 
 impl Object {
@@ -79,15 +104,20 @@ impl Object {
         Self {
             id: ObjectId(NEXT.fetch_add(1, Ordering::Relaxed)),
             engine,
+            ops: pager.ops(),
+            longest_run: pager.max_run().max(1),
             pager,
             size: AtomicU64::new(size.min(MAX_OBJECT_SIZE)),
             references: AtomicU32::new(0),
             paging: Gauge::new(),
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
-                condition: Condition::Live,
+                phase: Phase::Live,
+                quarantine: None,
                 strays: Vec::new(),
+                forgotten_strays: 0,
             }),
+            dying: Gauge::new(),
         }
     }
 
@@ -107,6 +137,18 @@ impl Object {
     #[must_use]
     pub fn pager(&self) -> &dyn Pager {
         &*self.pager
+    }
+
+    /// Which optional operations its pager has.
+    #[inline]
+    #[must_use]
+    pub fn ops(&self) -> PagerOps {
+        self.ops
+    }
+
+    /// The longest run, in pages, of one request.
+    pub(crate) fn longest_run(&self) -> u32 {
+        self.longest_run
     }
 
     /// Its name for people, as its pager says it.
@@ -131,7 +173,7 @@ impl Object {
     /// Whether its pages can be written back.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.pager.ops().contains(PagerOps::PUT)
+        self.ops.contains(PagerOps::PUT)
     }
 
     /// Pages in memory.
@@ -149,7 +191,7 @@ impl Object {
     /// Whether the object takes no more requests because its pager broke a promise.
     #[must_use]
     pub fn is_quarantined(&self) -> bool {
-        matches!(self.lock().condition, Condition::Quarantined(_))
+        self.lock().quarantine.is_some()
     }
 
     pub(crate) fn lock(&self) -> ObjectGuard<'_, ObjectState> {
@@ -157,7 +199,7 @@ impl Object {
     }
 
     /// A request begins, if the object still takes any. The count keeps the object from dying until the guard is dropped.
-    pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, PagerError> {
+    pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, Refusal> {
         let state = self.lock();
         state.takes_requests()?;
         self.paging.rise();
@@ -173,10 +215,7 @@ impl Object {
         }
         self.engine.stats().count(Counter::BrokenPromises);
         let reason = words_or_nothing(format_args!("{error}"));
-        let mut state = self.lock();
-        if matches!(state.condition, Condition::Live | Condition::Dying) {
-            state.condition = Condition::Quarantined(reason);
-        }
+        self.lock().quarantine.get_or_insert(reason);
     }
 }
 
@@ -194,25 +233,30 @@ impl ObjectState {
 
     /// Whether new requests are welcome; the error says why not.
     #[inline]
-    pub(crate) fn takes_requests(&self) -> Result<(), PagerError> {
-        match &self.condition {
-            Condition::Live | Condition::Dying => Ok(()),
-            Condition::Dead => Err(PagerError::new(
-                Cause::Invalid,
-                format_args!("the object has been closed"),
-            )),
-            Condition::Quarantined(reason) => Err(PagerError::new(Cause::BrokenPromise, format_args!("{reason}"))),
+    pub(crate) fn takes_requests(&self) -> Result<(), Refusal> {
+        if matches!(self.phase, Phase::Closing | Phase::Dead) {
+            return Err(Refusal::Closed);
+        }
+        match &self.quarantine {
+            None => Ok(()),
+            Some(reason) => Err(Refusal::Quarantined(PagerError::new(
+                Cause::BrokenPromise,
+                format_args!("{reason}"),
+            ))),
         }
     }
 
-    /// Why a fault gets no page from this object, if that is so.
+    /// Why a fault gets no page from this object, if that is so. Whoever holds the lock of a map that shows it knows that it lives.
     #[inline]
     pub(crate) fn refuses_faults(&self) -> Option<String> {
-        match &self.condition {
-            Condition::Live => None,
-            Condition::Dying | Condition::Dead => Some(words_or_nothing(format_args!("it is being closed"))),
-            Condition::Quarantined(reason) => Some(words_or_nothing(format_args!("{reason}"))),
-        }
+        self.quarantine
+            .as_ref()
+            .map(|reason| words_or_nothing(format_args!("{reason}")))
+    }
+
+    /// Requests that its pager works on without leave.
+    fn strays_out(&self) -> usize {
+        self.strays.len() + self.forgotten_strays
     }
 }
 

@@ -5,11 +5,12 @@ use core::mem::ManuallyDrop;
 use core::ops::Deref;
 use core::sync::atomic::Ordering;
 
-use super::{Condition, Object};
+use super::{Object, Phase};
 use crate::engine::Engine;
 use crate::error::{Error, PagerError, Result};
 use crate::flush::FlushFlags;
 use crate::sync::assert_no_locks_held;
+use crate::types::{PageIndex, Prot};
 
 /// One counted use of an object: a handle, or a map entry. Cloning counts one more.
 ///
@@ -46,7 +47,8 @@ impl ObjectRef {
     /// Gives this use back, and the object up with whatever is dirty in it: the explicit way out when write-back cannot succeed.
     ///
     /// # Errors
-    /// [`Error::InUse`] with this use, unchanged, while there is another. Without it, the pager's answer to close: the object is gone.
+    /// [`Error::InUse`] with this use, unchanged, while there is another, or while a pager that broke its promise still has pages.
+    /// Without it, the pager's answer to close: the object is gone.
     pub fn discard(self) -> Result<(), (Option<Self>, Error)> {
         assert_no_locks_held("discarding an object");
         let object = self.0.clone();
@@ -60,10 +62,13 @@ impl ObjectRef {
                 return Err((Some(self), STILL_REFERENCED));
             }
             // Ours is the only use, and whoever looks the object up anew is told from here on that it dies.
-            state.condition = Condition::Dying;
+            state.phase = Phase::Dying;
+            object.dying.rise();
         }
         drop(self);
-        object.close().map_err(|error| (None, error))
+        let closed = object.close();
+        object.dying.fall();
+        closed.map_err(|error| (None, error))
     }
 }
 
@@ -104,36 +109,50 @@ impl Object {
     #[must_use]
     pub fn try_reference(self: &Arc<Self>) -> Option<ObjectRef> {
         let state = self.lock();
-        match state.condition {
-            Condition::Live | Condition::Quarantined(_) => Some(ObjectRef::new(self.clone())),
-            Condition::Dying | Condition::Dead => None,
-        }
+        (state.phase == Phase::Live).then(|| ObjectRef::new(self.clone()))
     }
 
     /// Whether it is gone for good: no pages, its pager closed.
     #[must_use]
     pub fn is_closed(&self) -> bool {
-        matches!(self.lock().condition, Condition::Dead)
+        self.lock().phase == Phase::Dead
     }
 
     fn let_go(self: &Arc<Self>) -> Result<()> {
         if self.references.fetch_sub(1, Ordering::AcqRel) == 1 {
             assert_no_locks_held("letting go of an object");
-            self.detach()
+            self.detach(FlushFlags::empty()).map(|_| ())
         } else {
             Ok(())
         }
     }
 
-    /// The last use went: writes what is dirty, then closes. Also the way a listed object is tried again.
-    pub(crate) fn detach(self: &Arc<Self>) -> Result<()> {
-        if !self.begin_dying()? {
-            return Ok(());
+    /// The last use went: writes what is dirty, then closes. Also the way a listed object is tried again. If somebody else is at
+    /// it, waits for the outcome and looks again, so that the answer is never better than the truth.
+    pub(crate) fn detach(self: &Arc<Self>, flags: FlushFlags) -> Result<Detached> {
+        loop {
+            match self.begin_dying(Unwritten::Keep)? {
+                Begin::Mine => break,
+                Begin::InUse => return Ok(Detached::InUse),
+                Begin::Gone => return Ok(Detached::Gone),
+                Begin::Others => self.dying.wait_for_none(),
+            }
         }
-        let written = self.flush_all(FlushFlags::empty());
+        let ended = self.write_and_close(flags);
+        self.dying.fall();
+        ended.map(|()| Detached::Gone)
+    }
+
+    fn write_and_close(self: &Arc<Self>, flags: FlushFlags) -> Result<()> {
+        // A quarantined object got here without dirty pages: its pager is not asked any more.
+        let written = if self.is_quarantined() {
+            Ok(())
+        } else {
+            self.flush_all(flags)
+        };
         if let Err(error) = written {
-            self.revive();
-            return Err(error);
+            self.lock().phase = Phase::Live;
+            return Err(self.as_write_back(error));
         }
         self.close()
     }
@@ -141,82 +160,105 @@ impl Object {
     /// Gives the object up with whatever is dirty in it: the explicit way out when write-back cannot succeed.
     ///
     /// # Errors
-    /// [`Error::InUse`] while somebody uses it; the pager's answer to close.
+    /// [`Error::InUse`] while somebody uses it, or while a pager that broke its promise still has pages; the pager's answer to close.
     pub fn discard(self: &Arc<Self>) -> Result<()> {
         assert_no_locks_held("discarding an object");
-        if self.take_strays_back() > 0 {
-            return Err(PAGES_OUT);
-        }
-        {
-            let mut state = self.lock();
-            if self.reference_count() != 0 {
-                return Err(STILL_REFERENCED);
-            }
-            match state.condition {
-                Condition::Dying | Condition::Dead => return Ok(()),
-                Condition::Live | Condition::Quarantined(_) => state.condition = Condition::Dying,
+        loop {
+            match self.begin_dying(Unwritten::GiveUp)? {
+                Begin::Mine => break,
+                Begin::InUse => return Err(STILL_REFERENCED),
+                Begin::Gone => return Ok(()),
+                Begin::Others => self.dying.wait_for_none(),
             }
         }
-        self.close()
+        let closed = self.close();
+        self.dying.fall();
+        closed
     }
 
-    /// Live to dying. False when somebody else is at it, or a new use came.
-    fn begin_dying(&self) -> Result<bool> {
+    /// Live to dying, if it is unused and nobody else is at it.
+    fn begin_dying(&self, unwritten: Unwritten) -> Result<Begin> {
         let out = self.take_strays_back();
         let mut state = self.lock();
         if self.reference_count() != 0 {
-            return Ok(false);
+            return Ok(Begin::InUse);
         }
-        match &state.condition {
-            Condition::Live => {
-                state.condition = Condition::Dying;
-                Ok(true)
-            }
-            Condition::Dying | Condition::Dead => Ok(false),
-            Condition::Quarantined(_) if out > 0 => Err(PAGES_OUT),
-            // Nothing maps it any more, so that what is not dirty has nothing to lose.
-            Condition::Quarantined(reason) if state.dirty_pages() > 0 => Err(Error::Quarantined(reason.clone())),
-            Condition::Quarantined(_) => {
-                state.condition = Condition::Dying;
-                Ok(true)
-            }
+        match state.phase {
+            Phase::Dying | Phase::Closing => return Ok(Begin::Others),
+            Phase::Dead => return Ok(Begin::Gone),
+            Phase::Live => {}
         }
+        if out > 0 {
+            return Err(PAGES_OUT);
+        }
+        // Nothing maps it any more, so that what is not dirty has nothing to lose.
+        if unwritten == Unwritten::Keep
+            && let Some(reason) = &state.quarantine
+            && state.dirty_pages() > 0
+        {
+            return Err(Error::Quarantined(reason.clone()));
+        }
+        state.phase = Phase::Dying;
+        self.dying.rise();
+        Ok(Begin::Mine)
     }
 
-    fn revive(&self) {
-        let mut state = self.lock();
-        if matches!(state.condition, Condition::Dying) {
-            state.condition = Condition::Live;
-        }
-    }
-
-    /// Dying to dead: waits for requests under way, frees every page, closes the pager, leaves the list.
+    /// Dying to dead: refuses requests, waits for those under way, frees every page, closes the pager, leaves the list.
     fn close(self: &Arc<Self>) -> Result<()> {
+        self.lock().phase = Phase::Closing;
         self.paging.wait_for_none();
+        if self.take_strays_back() > 0 {
+            // The last request to end was one that its pager goes on with, against its promise.
+            self.lock().phase = Phase::Live;
+            return Err(PAGES_OUT);
+        }
         self.free_all_pages();
-        self.lock().condition = Condition::Dead;
+        let closed = self.pager.close();
+        self.lock().phase = Phase::Dead;
         Engine::forget(self);
-        self.pager.close().map_err(|error: PagerError| {
+        closed.map_err(|error: PagerError| {
             self.note_pager_error(&error);
             error.into()
         })
     }
 
-    /// Frees every page, dirty or not. The object is dying, so none comes back.
+    /// Frees every page, dirty or not. The object is closing and nothing is under way, so none comes back.
     fn free_all_pages(self: &Arc<Self>) {
-        let mut from = crate::types::PageIndex(0);
+        let mut from = PageIndex(0);
         loop {
             let Some((index, _)) = self.lock().pages.next(from) else {
                 return;
             };
             from = index;
             if let Some(busy) = Self::busy_resident(&&**self, index) {
-                let _gone = self
-                    .engine
-                    .machine()
-                    .page_protect(busy.page(), crate::types::Prot::empty());
+                let _gone = self.engine.machine().page_protect(busy.page(), Prot::empty());
                 busy.free();
             }
         }
     }
+}
+
+/// What becomes of dirty pages that cannot be written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Unwritten {
+    Keep,
+    GiveUp,
+}
+
+/// Who ends an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Begin {
+    Mine,
+    Others,
+    InUse,
+    Gone,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Detached {
+    /// It is closed.
+    Gone,
+    /// It has a use again.
+    InUse,
 }

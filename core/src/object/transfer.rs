@@ -7,13 +7,14 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use super::{ExclusiveBusy, Object, Paging};
+use crate::engine::Engine;
 use crate::error::{Cause, Error, PagerError, Result};
 use crate::io::{Direction, Io, IoPlan, PageOutcome};
 use crate::machine::{Loan, Purpose};
 use crate::page::PageRef;
 use crate::pager::Answer;
 use crate::stats::Counter;
-use crate::sync::assert_no_locks_held;
+use crate::sync::{assert_no_locks_held, in_pager};
 use crate::unfilled::Marker;
 
 /// A run of busy pages on its way to or from the pager.
@@ -26,7 +27,7 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    /// A transfer of contiguous busy pages; `required` is an index into them.
+    /// A transfer of contiguous busy pages; `required` is an index into them. `reclaiming`: it is made to free memory.
     ///
     /// # Errors
     /// [`Error::NoMemory`]; the pages are let go.
@@ -35,6 +36,7 @@ impl Transfer {
         direction: Direction,
         pages: Vec<ExclusiveBusy<Arc<Object>>>,
         required: usize,
+        reclaiming: bool,
     ) -> Result<Self> {
         let mut refs = Vec::new();
         crate::alloc_fallible::try_reserve(&mut refs, pages.len())?;
@@ -44,7 +46,7 @@ impl Transfer {
             first: refs[0].index(),
             required,
             object_size: paging.object().size(),
-            reclaiming: false,
+            reclaiming,
         };
         Ok(Self {
             pages,
@@ -75,20 +77,28 @@ impl Transfer {
             object.engine.machine().take_back(&self.refs, loan, &|_| false);
             return Err(Error::NoMemory);
         };
-        let answer = match self.ask(&object, &io, &loan) {
-            Ok(answer) => answer,
-            Err(stray) => {
-                object.note_pager_error(&stray);
-                self.set_aside(&object, io, loan);
-                return Err(stray.into());
-            }
+        let mut putting = (self.plan.direction == Direction::Put).then(|| Putting::new(&object.engine));
+        let mut lent = Lent(Some((self, io, loan)));
+        let answer = lent.ask(&object);
+        let Some((transfer, io, loan)) = lent.0.take() else {
+            unreachable!("only this takes it")
         };
-        let moved = self.settle(&object, &io, loan);
         match answer {
-            Ok(()) => Ok(moved),
-            Err(error) => {
-                object.note_pager_error(&error);
-                Err(error.into())
+            Ok(answer) => {
+                let moved = transfer.settle(&object, &io, loan);
+                if let Some(putting) = &mut putting {
+                    putting.well = moved > 0;
+                }
+                answer.map(|()| moved).map_err(|error| {
+                    object.note_pager_error(&error);
+                    error.into()
+                })
+            }
+            Err(mut stray) => {
+                // Whatever it calls the reason: it has pages that it may not have.
+                stray.cause = Cause::BrokenPromise;
+                transfer.set_aside(&object, io, loan, &stray);
+                Err(stray.into())
             }
         }
     }
@@ -97,9 +107,10 @@ impl Transfer {
     fn ask(&self, object: &Object, io: &Arc<Io>, loan: &Loan) -> Result<Result<(), PagerError>, PagerError> {
         let stats = object.engine.stats();
         let marker = Marker::new();
+        let in_pager = in_pager::enter();
         let answer = match self.plan.direction {
             Direction::Get => {
-                for bytes in &loan.bytes {
+                for bytes in loan.bytes() {
                     // SAFETY: the loan is ours to fill, page by page, and has not been handed on yet.
                     unsafe { marker.put_on(*bytes) };
                 }
@@ -114,18 +125,21 @@ impl Transfer {
                 object.pager.put(io)
             }
         };
+        drop(in_pager);
         match answer {
             // A completion that came first stands: the pager answered twice, and the bridge has said so.
             Answer::Done(answer) => drop(io.complete(answer)),
             Answer::Pending => {}
             Answer::Stray(error) => return Err(error),
         }
-        Ok(io.wait().and_then(|()| self.check_promise(object, io, loan, marker)))
+        let answer = io.wait();
+        Ok(self.check_promise(object, io, loan, marker, answer.is_ok()).and(answer))
     }
 
     /// Leaves pages and bytes to a pager that works on without leave. Whoever waits for the pages is woken, and finds the
     /// object quarantined.
-    fn set_aside(self, object: &Object, io: Arc<Io>, loan: Loan) {
+    fn set_aside(self, object: &Object, io: Arc<Io>, loan: Loan, why: &PagerError) {
+        object.note_pager_error(why);
         for page in &self.refs {
             page.busy.dismiss_sleepers();
         }
@@ -133,36 +147,39 @@ impl Transfer {
         object.keep_aside(Stray { pages, refs, io, loan });
     }
 
-    /// The pager says it moved what was asked for: is it so?
-    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan, marker: Marker) -> Result<(), PagerError> {
+    /// The pager says what it moved, and, if `ok`, that this is what was asked for: is it so?
+    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan, marker: Marker, ok: bool) -> Result<(), PagerError> {
         let broken = |what: core::fmt::Arguments<'_>| {
             Err(PagerError::new(
                 Cause::BrokenPromise,
                 format_args!("{}: {what}", object.describe()),
             ))
         };
-        let required = self.plan.required;
-        let index = self.refs[required].index();
         match self.plan.direction {
             Direction::Get => {
-                if io.outcome(required) != PageOutcome::Done {
-                    return broken(format_args!(
-                        "get answered OK but did not fill page {index}, which was required"
-                    ));
+                let mut unfilled = None;
+                for i in (0..io.len()).filter(|&i| io.outcome(i) == PageOutcome::Done) {
+                    // SAFETY: every page got the marker, and the request has completed, so that its bytes are ours again.
+                    if unsafe { marker.is_on(loan.bytes()[i]) } {
+                        io.overrule(i);
+                        unfilled = Some(self.refs[i].index());
+                    }
                 }
-                // SAFETY: every page got the marker, and the request has completed, so that its bytes are ours again.
-                let unfilled = |i: usize| unsafe { marker.is_on(loan.bytes[i]) };
-                let short = (0..io.len()).find(|&i| io.outcome(i) == PageOutcome::Done && unfilled(i));
-                if let Some(i) = short {
-                    io.page_failed(i);
-                    let index = self.refs[i].index();
+                if let Some(index) = unfilled {
                     return broken(format_args!(
                         "get says page {index} is filled, but its last bytes were not written"
                     ));
                 }
+                let required = self.plan.required;
+                if ok && io.outcome(required) != PageOutcome::Done {
+                    let index = self.refs[required].index();
+                    return broken(format_args!(
+                        "get answered OK but did not fill page {index}, which was required"
+                    ));
+                }
             }
             Direction::Put => {
-                if let Some(i) = (0..io.len()).find(|&i| io.outcome(i) != PageOutcome::Done) {
+                if ok && let Some(i) = (0..io.len()).find(|&i| io.outcome(i) != PageOutcome::Done) {
                     let index = self.refs[i].index();
                     return broken(format_args!("put answered OK but did not write page {index}"));
                 }
@@ -192,6 +209,49 @@ impl Transfer {
     }
 }
 
+/// A put under way, for those who wait for memory.
+#[derive(Debug)]
+struct Putting<'e> {
+    engine: &'e Engine,
+    well: bool,
+}
+
+impl<'e> Putting<'e> {
+    fn new(engine: &'e Engine) -> Self {
+        engine.puts.begin();
+        Self { engine, well: false }
+    }
+}
+
+impl Drop for Putting<'_> {
+    fn drop(&mut self) {
+        self.engine.puts.end(self.well);
+    }
+}
+
+/// A transfer whose bytes are in the pager's hands. If the pager unwinds, a thread of its may still work on them.
+#[derive(Debug)]
+struct Lent(Option<(Transfer, Arc<Io>, Loan)>);
+
+impl Lent {
+    fn ask(&self, object: &Object) -> Result<Result<(), PagerError>, PagerError> {
+        let Some((transfer, io, loan)) = &self.0 else {
+            unreachable!("it is taken only after this")
+        };
+        transfer.ask(object, io, loan)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some((transfer, io, loan)) = self.0.take() {
+            let object = transfer.paging.object().clone();
+            let why = PagerError::new(Cause::BrokenPromise, format_args!("{}: it panicked", object.describe()));
+            transfer.set_aside(&object, io, loan, &why);
+        }
+    }
+}
+
 /// Pages and bytes that a pager has and should not have.
 #[derive(Debug)]
 pub(crate) struct Stray {
@@ -208,6 +268,7 @@ impl Object {
             state.strays.push(stray);
         } else {
             // No room to remember them: they stay lent until the process ends, which keeps the promise as well.
+            state.forgotten_strays += 1;
             drop(state);
             core::mem::forget(stray);
         }
@@ -219,7 +280,7 @@ impl Object {
         loop {
             let mut state = self.lock();
             let Some(at) = state.strays.iter().position(|stray| stray.io.is_complete()) else {
-                return state.strays.len();
+                return state.strays_out();
             };
             let Stray { pages, refs, loan, .. } = state.strays.swap_remove(at);
             drop(state);

@@ -29,6 +29,7 @@ mod event;
 mod gauge;
 mod park;
 mod rank;
+mod transit;
 mod word_lock;
 
 #[cfg(not(loom))]
@@ -50,6 +51,8 @@ pub use ranked::{
     FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
     RankedMutex, RegistryLock, SweepLock,
 };
+#[cfg(not(loom))]
+pub(crate) use transit::{Transit, in_pager};
 
 /// The calling thread as a number that is not 0. Recorded as the owner of an exclusively busy page in checking builds (S144).
 #[cfg(all(feature = "std", not(loom)))]
