@@ -68,7 +68,7 @@ test:
 BENCH ?=
 
 bench:
-	$(Q)$(CARGO) bench --quiet --workspace --benches -- --warm-up-time 0.5 --measurement-time 1 --sample-size 20 $(BENCH)
+	$(Q)$(CARGO) bench --quiet --workspace --bench '*' -- --warm-up-time 0.5 --measurement-time 1 --sample-size 20 $(BENCH)
 
 headers:
 	$(Q)$(CARGO) run --quiet -p quire-headers

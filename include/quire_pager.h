@@ -8,6 +8,19 @@
  *     static const struct quire_pager_module module = { .magic = QUIRE_PAGER_MAGIC, ... };
  *     QUIRE_PAGER_EXPORT(module);
  *
+ * C++ before 20 has no such initialisers. There a function fills in the members by name, so that one more member in a
+ * later header is no warning and no error:
+ *
+ *     static quire_pager_module make()
+ *     {
+ *         quire_pager_module m = quire_pager_module();
+ *         m.magic = QUIRE_PAGER_MAGIC;
+ *         ...
+ *         return m;
+ *     }
+ *     static const quire_pager_module module = make();
+ *     QUIRE_PAGER_EXPORT(module);
+ *
  * Every operation answers a status: QUIRE_PAGER_OK, another QUIRE_PAGER_..., or a negated errno value. Text that says
  * what went wrong goes to the host's set_error. Pointers are borrowed until the call returns unless their comment says
  * otherwise, and an out-parameter is written only on success. No operation is called with a lock of the host held.
@@ -54,6 +67,13 @@
     ((p)->struct_size >= offsetof(type, member) + sizeof((p)->member) && (p)->member != 0)
 
 /**
+ * The page at position `i` of the request `io`, as a `struct quire_pager_io_page *`. In a newer host these structs are
+ * longer, and so `io->pages[i]` finds the first of them only.
+ */
+#define QUIRE_IO_PAGE(io, i) \
+    ((struct quire_pager_io_page *)(void *)((char *)(io)->pages + (size_t)(i) * (io)->page_stride))
+
+/**
  * The first word of every `quire_pager_module`: the bytes `QPGR` as a big-endian number.
  */
 #define QUIRE_PAGER_MAGIC 1364215634
@@ -72,6 +92,12 @@
  * The ABI version of this header, `major << 16 | minor`: what belongs in `abi_version`.
  */
 #define QUIRE_PAGER_ABI_VERSION 1
+
+/**
+ * The flags that a reader must understand: in every word of flags of this ABI, an unknown one of these is answered with
+ * `QUIRE_PAGER_INVALID` by a pager, and refused by the host. Unknown ones below may be ignored.
+ */
+#define QUIRE_PAGER_FLAGS_MUST_KNOW 4294901760
 
 /**
  * `log` level: something is wrong and somebody must look at it.
@@ -94,12 +120,23 @@
 #define QUIRE_LOG_DEBUG 4
 
 /**
+ * The smallest `struct_size` of `struct quire_pager_host_api`: the words before the services.
+ */
+#define QUIRE_PAGER_HOST_API_MIN_SIZE 24
+
+/**
  * `thread_model`: no two operations of the module run at the same time. The host holds a lock around each call; the time a request is pending is not covered.
+ *
+ * The lock is taken with none of the host's held, and a thread waits for it as long as the call inside takes. An
+ * operation that comes back to its own pager on the same thread (it touches memory that the pager backs, or drives the
+ * engine) does not wait for itself: the inner call fails with `-EDEADLK`, which is an ordinary error and quarantines
+ * nobody. The close of an object that is released in there is put off until the outer operation has returned.
  */
 #define QUIRE_THREADS_SERIALIZE_ALL 0
 
 /**
- * `thread_model`: no two operations on one object run at the same time.
+ * `thread_model`: no two operations on one object run at the same time. Opens are not covered, as there is no object yet:
+ * several may run at once, also beside operations on other objects. Otherwise as `QUIRE_THREADS_SERIALIZE_ALL`.
  */
 #define QUIRE_THREADS_SERIALIZE_OBJECT 1
 
@@ -124,7 +161,7 @@
 #define QUIRE_CAP_PANIC_ABORT 4
 
 /**
- * `caps`: operations may be called in a child after fork.
+ * `caps`: operations may be called in a child after fork. Without it a child calls none of them, not even close or fini.
  */
 #define QUIRE_CAP_FORK_SAFE 8
 
@@ -132,6 +169,36 @@
  * The size every module of this major version has at least: up to and including `get`.
  */
 #define QUIRE_PAGER_MODULE_MIN_SIZE 88
+
+/**
+ * The smallest `struct_size` of `struct quire_pager_open_args`.
+ */
+#define QUIRE_PAGER_OPEN_ARGS_MIN_SIZE 40
+
+/**
+ * The smallest `struct_size` of `struct quire_pager_open_result`.
+ */
+#define QUIRE_PAGER_OPEN_RESULT_MIN_SIZE 48
+
+/**
+ * The smallest `page_stride` of a request: the size of `struct quire_pager_io_page`.
+ */
+#define QUIRE_PAGER_IO_PAGE_MIN_SIZE 16
+
+/**
+ * The smallest `struct_size` of `struct quire_pager_io`.
+ */
+#define QUIRE_PAGER_IO_MIN_SIZE 56
+
+/**
+ * The smallest `struct_size` of `struct quire_pager_extent`.
+ */
+#define QUIRE_PAGER_EXTENT_MIN_SIZE 12
+
+/**
+ * The smallest `struct_size` of `struct quire_pager_populate`.
+ */
+#define QUIRE_PAGER_POPULATE_MIN_SIZE 56
 
 /**
  * `quire_pager_open_args.flags`: the object will be read.
@@ -267,7 +334,7 @@ struct quire_pager_open_args {
      */
     uint32_t struct_size;
     /**
-     * A set of `QUIRE_OPEN_…`. An unknown flag is answered with `QUIRE_PAGER_INVALID`.
+     * A set of `QUIRE_OPEN_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
      */
     uint32_t flags;
     /**
@@ -301,7 +368,7 @@ struct quire_pager_open_result {
      */
     uint32_t struct_size;
     /**
-     * A set of `QUIRE_OBJECT_…`.
+     * A set of `QUIRE_OBJECT_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
      */
     uint32_t flags;
     /**
@@ -313,7 +380,7 @@ struct quire_pager_open_result {
      */
     uint64_t identity[2];
     /**
-     * Size in bytes; need not be a multiple of the page size.
+     * Size in bytes; need not be a multiple of the page size. More than `2^64 - 4096` is logged and taken for that.
      */
     uint64_t size;
     /**
@@ -327,15 +394,16 @@ struct quire_pager_open_result {
 };
 
 /**
- * One page of a run.
+ * One page of a run. May grow at its end: go from one to the next by `page_stride` (`QUIRE_IO_PAGE`), not as in an array.
  */
 struct quire_pager_io_page {
     /**
-     * The page's bytes, `page_size` of them, lent until the request completes. For `put` they must not be written.
+     * The page's bytes, `page_size` of them and aligned to that, lent until the request completes. For `get` they come
+     * with any contents; for `put` they must not be written.
      */
     void *bytes;
     /**
-     * Comes as `QUIRE_PAGER_UNTOUCHED`; the pager stores what became of this page.
+     * Comes as `QUIRE_PAGER_UNTOUCHED`; the pager stores what became of this page: `OK`, or an error as an operation may answer it.
      */
     int32_t status;
     /**
@@ -357,7 +425,7 @@ struct quire_pager_io {
      */
     uint32_t struct_size;
     /**
-     * A set of `QUIRE_IO_…`. Unknown flags may be ignored.
+     * A set of `QUIRE_IO_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
      */
     uint32_t flags;
     /**
@@ -377,27 +445,31 @@ struct quire_pager_io {
      */
     uint32_t required;
     /**
-     * Bytes in a page.
+     * Bytes in a page; a power of two.
      */
     uint32_t page_size;
     /**
-     * Zero.
+     * Bytes from one `struct quire_pager_io_page` in `pages` to the next, as the host knows it.
      */
-    uint32_t reserved;
+    uint32_t page_stride;
     /**
      * The object's size in bytes as the host knows it. Bytes at and beyond it read as zeros and are never written.
      */
     uint64_t object_size;
     /**
-     * The pages, `count` of them.
+     * The pages, `count` of them, `page_stride` bytes apart. `QUIRE_IO_PAGE(io, i)` finds one.
      */
     struct quire_pager_io_page *pages;
 };
 
 /**
- * What `has_page` answers.
+ * What `has_page` answers. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
  */
 struct quire_pager_extent {
+    /**
+     * Size of this struct in bytes, as the host knows it. Members beyond it do not exist.
+     */
+    uint32_t struct_size;
     /**
      * Pages directly before the index that could come in the same request.
      */
@@ -419,7 +491,7 @@ struct quire_pager_populate {
      */
     uint32_t struct_size;
     /**
-     * Zero.
+     * Zero for now. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
      */
     uint32_t flags;
     /**
@@ -460,8 +532,9 @@ struct quire_pager_populate {
  * Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
  * than the first version of its major number checks `QUIRE_HAS` first.
  *
- * `log`, `set_error` and `complete` may be called on any thread. No service blocks for a pager operation, and none runs
- * one on the caller's stack.
+ * Every service may be called on any thread, also one of the pager's own, and with locks of the pager's held: none of them
+ * blocks for a pager operation, or runs one on the caller's stack. `page_insert` and `page_ready` are for as long as
+ * the populate whose token they name runs; another thread may call them for it meanwhile.
  */
 struct quire_pager_host_api {
     /**
@@ -490,18 +563,19 @@ struct quire_pager_host_api {
     void (*log)(struct quire_pager_host *host, uint32_t level, const char *text);
     /**
      * Says in words what went wrong: operation, place, name and the system's text. `token` is that of the request; 0 means
-     * the operation that runs on this thread. `text` is copied before the call returns.
+     * the operation that runs on this thread. `text` is copied before the call returns, 1024 bytes of it at most. The
+     * last call before the operation's end counts.
      */
     void (*set_error)(struct quire_pager_host *host, uint64_t token, const char *text);
     /**
      * Completes a request that pended, or is about to (it may come before the operation returns `PEND`). `status` as an
-     * operation's answer; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
+     * operation's answer, and not `PEND`; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
      * operation. Answers `OK`, or `STALE` when the token is not that of a request under way: that is logged and ignored.
      */
     int32_t (*complete)(struct quire_pager_host *host, uint64_t token, int32_t status);
     /**
      * During populate: allocates a page of the object at `index`, exclusively busied, and lends its bytes until
-     * `page_ready` or the end of populate. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
+     * `page_ready` or the end of populate. They are aligned to the page size and come with any contents. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
      * `BAD`: outside the object; `NOMEM`; `STALE`.
      */
     int32_t (*page_insert)(struct quire_pager_host *host, uint64_t token, uint64_t index, void **bytes);
@@ -521,8 +595,15 @@ struct quire_pager_host_api {
  * Constant, and alive as long as the library is loaded. Append-only: members after `get` are optional, NULL or beyond
  * `struct_size` means absent. Strings are UTF-8, end in a zero, and are static.
  *
- * No operation is called with a lock of the host held; each may block. `ctx` is what `init` stored, `object` what
- * `open` stored; both are the pager's own and opaque to the host.
+ * No operation is called with a lock of the host held, other than that of `thread_model`; each may block. A pager's own
+ * locks are its own affair, as long as it holds none of them while it waits for the host to call it. `ctx` is what `init` stored, `object` what
+ * `open` stored; both are the pager's own and opaque to the host, and may be NULL.
+ *
+ * # Answers
+ *
+ * Every operation may answer `OK`, `FAULTED`, `ERROR`, `AGAIN`, `NOMEM`, `INVALID`, `UNSUPPORTED`, `BAD`, `FAIL` and a
+ * negated `errno`. `PEND` only `get` and `put` of a request with `QUIRE_IO_MAY_PEND`; `REFAULT` only `populate`. Anything
+ * else is a broken promise. The host retries nothing by itself, not even `AGAIN`: whoever asked gets the error, and may ask again.
  */
 struct quire_pager_module {
     /**
@@ -542,11 +623,11 @@ struct quire_pager_module {
      */
     uint32_t thread_model;
     /**
-     * A set of `QUIRE_CAP_…`. Unknown bits are ignored.
+     * A set of `QUIRE_CAP_…`. All 64 bits are hints: unknown ones are ignored.
      */
     uint64_t caps;
     /**
-     * Short name: lower-case letters, digits, `-` and `_`; not NULL.
+     * Short name: lower-case letters, digits, `-` and `_`, at most 64 of them; not NULL.
      */
     const char *name;
     /**
@@ -560,41 +641,53 @@ struct quire_pager_module {
     /**
      * Called once, before anything else. `host` stays valid until `fini` has returned. `config` is borrowed until return
      * and may be NULL. Optional: without it `ctx` is NULL. Answers `OK` or an error, with which the load is refused.
+     *
+     * No `fini` follows an init that fails, so nothing it started may still run. The host keeps the library and its own
+     * table for ever then, in case something does; `init` may be called again when the plugin is loaded again.
+     * May load other plugins. To load its own, or to wait for a thread that does, is refused or never ends.
      */
     int32_t (*init)(const struct quire_pager_host_api *host, const char *config, void **ctx);
     /**
-     * Called once, after the last close, when no request is under way. The pager's threads must have ended when it returns. Optional.
+     * Called once, after the last close, when no request is under way. The pager's threads must have ended when it
+     * returns, and the host's table is not used afterwards. Must not load its own plugin. Optional.
      */
     void (*fini)(void *ctx);
     /**
      * Opens what `args` names. `out` comes zeroed with its `struct_size` filled in, is borrowed until return and is read
-     * only when the answer is `OK`. The handle stored there is the pager's until `close`. Mandatory.
+     * only when the answer is `OK`. The handle stored there is the pager's until `close`; NULL is as good as any. Mandatory.
      */
     int32_t (*open)(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out);
     /**
-     * Closes an object. No request of it is under way, and none follows. An error is reported to whoever released the
-     * object; the object is closed all the same. Mandatory.
+     * Closes an object. No request of it is under way, and none follows. Called once for each object, in any case. An
+     * error is reported to whoever released the object; the object is closed all the same. Mandatory.
      */
     int32_t (*close)(void *ctx, void *object);
     /**
      * Fills the pages of a run. The page `io->required` must be filled for an `OK`; each page that was filled gets the
      * status `OK`, whole: past the end of the data it holds zeros. A neighbour may be left untouched or get an error,
-     * which fails nobody. Mandatory.
+     * which fails nobody. The bytes come with any contents, and are not zeroed. When the answer is an error, pages that
+     * got the status `OK` are kept all the same. `BAD` for a page beyond the end of the data. Mandatory.
      */
     int32_t (*get)(void *object, struct quire_pager_io *io);
     /**
      * Writes the pages of a run, whose bytes do not change meanwhile. Every page needs a status; `OK` as the answer says
-     * that all pages are written. Nothing at or beyond `io->object_size` may be written. Absent: read-only.
+     * that all pages are written. Nothing at or beyond `io->object_size` may be written. When the answer is an error,
+     * pages with the status `OK` count as written, and the others stay dirty. A backing that has become shorter
+     * than `io->object_size` behind the host's back must not grow again because of a put: `BAD` for pages beyond its end. It grows by
+     * `resize`. Absent: read-only.
      */
     int32_t (*put)(void *object, struct quire_pager_io *io);
     /**
      * Says whether the backing has the page, and how many pages before and after it could come in the same request.
-     * `OK` and `out` filled in: it has; `FAIL`: in range, and not there. Absent: every page below the size is there.
+     * `OK` and `out` filled in (it comes zeroed with its `struct_size`): it has; `FAIL`: in range, and not there. Absent:
+     * every page below the size is there.
      */
     int32_t (*has_page)(void *object, uint64_t index, struct quire_pager_extent *out);
     /**
      * Installs as many pages as the pager thinks right, through the host's page services, and stores the contiguous
-     * range in `req->first` and `req->last`. Called only for objects opened with `QUIRE_OBJECT_POPULATE`. `BAD`: use `get`.
+     * range in `req->first` and `req->last`. Called only for objects opened with `QUIRE_OBJECT_POPULATE`. `BAD`: use
+     * `get`. `REFAULT`: start the fault over, for something has changed meanwhile; a fault that is started over again and
+     * again without progress takes the way through `get`. Pages that were made ready are kept, whatever the answer is.
      */
     int32_t (*populate)(void *object, struct quire_pager_populate *req);
     /**
@@ -610,27 +703,31 @@ struct quire_pager_module {
      */
     int32_t (*sync)(void *object);
     /**
-     * Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed.
+     * Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed. This
+     * host does not call it yet, and says so in its log when a module has it.
      */
     int32_t (*prepare_write)(void *object, uint64_t first, uint64_t count);
     /**
-     * Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled.
+     * Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled. This
+     * host does not call it yet.
      */
     int32_t (*cancel)(void *object, uint64_t token);
     /**
-     * Reserves backing for pages that will be put. Absent: a put finds room or fails.
+     * Reserves backing for pages that will be put. Absent: a put finds room or fails. This host does not call it yet.
      */
     int32_t (*reserve)(void *object, uint64_t first, uint64_t count);
     /**
-     * The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do.
+     * The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do. This
+     * host does not call it yet.
      */
     int32_t (*free_space)(void *object, uint64_t first, uint64_t count);
     /**
-     * A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host.
+     * A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host. This host
+     * does not call it yet.
      */
     void (*page_inserted)(void *object, uint64_t index);
     /**
-     * A notice, for accounting: a page is no longer resident.
+     * A notice, for accounting: a page is no longer resident. This host does not call it yet.
      */
     void (*page_removed)(void *object, uint64_t index);
     /**
@@ -638,7 +735,7 @@ struct quire_pager_module {
      */
     int32_t (*path)(void *object, char *text, size_t len);
     /**
-     * Answers an extension table by its name, or NULL. The table is static. May be absent.
+     * Answers an extension table by its name, or NULL. The table is static. May be absent. This host does not call it yet.
      */
     const void *(*get_extension)(void *ctx, const char *id);
 };

@@ -33,17 +33,11 @@ fn busy(c: &mut Criterion) {
     let engine = engine(1);
     let object = object(&engine, 1);
     let _mapped = mapped(&object, 1, Advice::Random);
-    let page = object.lookup(PageIndex(0)).expect("resident");
-    c.bench_function("page/busy_shared_and_release", |b| {
+    c.bench_function("page/lookup_busy_exclusive_downgrade_and_release", |b| {
+        let object: &Object = object.object();
         b.iter(|| {
-            assert!(page.busy.try_shared());
-            page.busy.release_shared();
-        });
-    });
-    c.bench_function("page/busy_exclusive_and_release", |b| {
-        b.iter(|| {
-            assert!(page.busy.try_exclusive());
-            page.busy.release_exclusive();
+            let busy = Object::busy_resident(&object, black_box(PageIndex(0))).expect("resident");
+            drop(busy.downgrade());
         });
     });
     c.bench_function("page/lookup_busy_exclusive_and_release", |b| {

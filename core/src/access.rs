@@ -37,7 +37,6 @@ impl Map {
         let machine = self.engine().machine();
         for_each_page(va, from.len(), |va, piece| {
             let held = self.hold(va, Access::Write)?;
-            held.page().note_modified();
             machine.copy_in(held.page(), va.in_page(), &from[piece]);
             held.page().note_referenced();
             Ok(())

@@ -114,7 +114,7 @@ impl Engine {
         self.sync(FlushFlags::empty())?;
         let mut failure = None;
         self.for_each_object(|object| {
-            if let Err(error) = object.end_unused(FlushFlags::empty()) {
+            if let Err(error) = object.end_unused_for_certain() {
                 failure.get_or_insert(error);
             }
         });

@@ -12,10 +12,9 @@ use crate::alloc_fallible::try_reserve;
 use crate::busy::BusyMode;
 use crate::error::{Cause, Error, PagerError, Result};
 use crate::io::Direction;
-use crate::object::{ExclusiveBusy, Object, Transfer};
+use crate::object::{ExclusiveBusy, Object, Refusal, Transfer};
 use crate::page::{Dirtiness, PageRef};
 use crate::pager::PagerOps;
-use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
 use crate::types::{PageIndex, Prot};
 
@@ -26,6 +25,15 @@ bitflags::bitflags! {
         /// Everything written is durable before the call returns: the pager's `sync` is called.
         const DURABLE = 1;
     }
+}
+
+/// What pages are put for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Purpose {
+    /// Somebody wants them written.
+    Flush,
+    /// Somebody wants their memory.
+    Reclaim,
 }
 
 /// The longest run of one put, in pages: 1 MiB.
@@ -47,23 +55,8 @@ impl Object {
     /// [`Error::WriteBack`] with the first failure: the pages that could not be written are kept, dirty, and a later flush
     /// tries them again. [`Error::NoMemory`]. The pager's answer to sync.
     pub fn flush(self: &Arc<Self>, range: Range<PageIndex>, flags: FlushFlags) -> Result<()> {
-        assert_no_locks_held("flushing an object");
-        let mut failure = None;
-        let mut from = range.start;
-        loop {
-            let run = match self.next_dirty_run(from, range.end) {
-                Ok(Some(run)) => run,
-                Ok(None) => break,
-                Err(error) => {
-                    failure.get_or_insert(error);
-                    break;
-                }
-            };
-            from = PageIndex(run.last().map_or(from.0, |busy| busy.page().index().0) + 1);
-            if let Err(error) = self.put_dirty(run) {
-                failure.get_or_insert(error);
-            }
-        }
+        self.lock().takes_requests()?;
+        let failure = self.put_range(range, Purpose::Flush);
         match failure {
             None if flags.contains(FlushFlags::DURABLE) => self.make_durable(),
             None => Ok(()),
@@ -72,10 +65,40 @@ impl Object {
         }
     }
 
+    /// Puts what is dirty in a range; the answer is the first failure.
+    fn put_range(self: &Arc<Self>, range: Range<PageIndex>, purpose: Purpose) -> Option<Error> {
+        assert_no_locks_held("flushing an object");
+        let mut failure = None;
+        let mut from = range.start;
+        loop {
+            let run = match self.next_dirty_run(from, range.end, purpose) {
+                Ok(Some(run)) => run,
+                Ok(None) => return failure,
+                Err(error) => return failure.or(Some(error)),
+            };
+            from = PageIndex(run.last().map_or(from.0, |busy| busy.page().index().0) + 1);
+            if let Err(error) = self.put_dirty(run, purpose) {
+                failure.get_or_insert(error);
+            }
+        }
+    }
+
     /// Pages that are known to be dirty. Those mapped writable may be as well.
     #[must_use]
     pub fn dirty_pages(&self) -> u64 {
         self.lock().dirty_pages()
+    }
+
+    /// As what the caller has to know: the pages are kept, dirty.
+    pub(crate) fn as_write_back(&self, error: Error) -> Error {
+        match error {
+            Error::Pager(error) => self.not_written(error),
+            Error::NoMemory => self.not_written(PagerError::new(
+                Cause::NoMemory,
+                format_args!("there was no memory to write them; free some and try again"),
+            )),
+            other => other,
+        }
     }
 
     fn not_written(&self, error: PagerError) -> Error {
@@ -87,39 +110,63 @@ impl Object {
     }
 
     fn make_durable(self: &Arc<Self>) -> Result<()> {
-        if !self.pager().ops().contains(PagerOps::SYNC) {
+        if !self.ops().contains(PagerOps::SYNC) {
             return Ok(());
         }
-        let _paging = self.begin_paging()?;
+        let _paging = match self.begin_paging() {
+            Ok(paging) => paging,
+            Err(Refusal::Closed) => return Ok(()),
+            Err(Refusal::Quarantined(error)) => return Err(Error::Quarantined(error.text)),
+        };
         self.pager().sync().map_err(|error| {
             self.note_pager_error(&error);
+            self.nothing_is_durable();
             error.into()
         })
     }
 
-    /// Busies the next run of pages at or after `from` that are, or may be, dirty. Sleeps for a busy first page; the run ends
-    /// before a page that is busy.
+    /// What was put may not have reached its place, and the pager is not believed when it says so later: every page that was
+    /// ever put and is still here will be put again.
+    fn nothing_is_durable(&self) {
+        let state = self.lock();
+        let mut from = PageIndex(0);
+        while let Some((index, page)) = state.pages.next(from) {
+            if page.was_put() {
+                page.note_modified();
+            }
+            from = PageIndex(index.0 + 1);
+        }
+    }
+
+    /// Busies the next run of pages at or after `from` that are, or may be, dirty. A flush sleeps for a busy first page; the run
+    /// ends before a page that is busy.
     fn next_dirty_run(
         self: &Arc<Self>,
         mut from: PageIndex,
         end: PageIndex,
+        purpose: Purpose,
     ) -> Result<Option<Vec<ExclusiveBusy<Arc<Self>>>>> {
-        let longest = usize::try_from(self.pager().max_run())
-            .unwrap_or(MAX_RUN)
-            .clamp(1, MAX_RUN);
+        let longest = usize::try_from(self.longest_run()).unwrap_or(MAX_RUN).clamp(1, MAX_RUN);
         let mut run = Vec::new();
         try_reserve(&mut run, longest)?;
         loop {
             let state = self.lock();
-            state.takes_requests()?;
+            match state.takes_requests() {
+                Ok(()) => {}
+                // Whoever closed it had written everything, or was told to give it up.
+                Err(Refusal::Closed) => return Ok(None),
+                Err(Refusal::Quarantined(error)) => return Err(Error::Quarantined(error.text)),
+            }
             let Some((first, page)) = next_unclean(&state, from, end) else {
                 return Ok(None);
             };
             let Some(busy) = ExclusiveBusy::try_resident(self.clone(), &state, first) else {
                 drop(state);
                 from = first;
-                self.engine().stats().count(Counter::BusyWaits);
-                page.busy.sleep(BusyMode::Exclusive);
+                match purpose {
+                    Purpose::Flush => page.sleep(BusyMode::Exclusive, self.id(), first, self.engine().stats()),
+                    Purpose::Reclaim => from.0 += 1,
+                }
                 continue;
             };
             run.push(busy);
@@ -143,7 +190,7 @@ impl Object {
     }
 
     /// Write-protects a run, finds out which of its pages are dirty, and puts those.
-    pub(crate) fn put_dirty(self: &Arc<Self>, run: Vec<ExclusiveBusy<Arc<Self>>>) -> Result<()> {
+    pub(crate) fn put_dirty(self: &Arc<Self>, run: Vec<ExclusiveBusy<Arc<Self>>>, purpose: Purpose) -> Result<()> {
         for busy in &run {
             settle(self, busy.page());
         }
@@ -158,19 +205,25 @@ impl Object {
             if piece.is_empty() {
                 // Not dirty after all: let it go.
                 rest.next();
-            } else if let Err(error) = self.put_run(piece) {
+            } else if let Err(error) = self.put_run(piece, purpose) {
                 failure.get_or_insert(error);
             }
         }
         failure.map_or(Ok(()), Err)
     }
 
-    fn put_run(self: &Arc<Self>, run: Vec<ExclusiveBusy<Arc<Self>>>) -> Result<()> {
+    fn put_run(self: &Arc<Self>, run: Vec<ExclusiveBusy<Arc<Self>>>, purpose: Purpose) -> Result<()> {
         if !self.is_writable() {
             return Err(PagerError::new(Cause::Unsupported, format_args!("{} is read-only", self.describe())).into());
         }
-        let paging = self.begin_paging()?;
-        Transfer::new(paging, Direction::Put, run, 0)?.run().map(|_pages| ())
+        let paging = match self.begin_paging() {
+            Ok(paging) => paging,
+            Err(Refusal::Closed) => return Ok(()),
+            Err(Refusal::Quarantined(error)) => return Err(Error::Quarantined(error.text)),
+        };
+        Transfer::new(paging, Direction::Put, run, 0, purpose == Purpose::Reclaim)?
+            .run()
+            .map(|_pages| ())
     }
 }
 

@@ -87,10 +87,10 @@ unsafe impl Sync for Io {}
 impl Io {
     /// A request over lent bytes. Nothing when memory is short.
     pub(crate) fn new(plan: IoPlan, loan: &Loan) -> Option<Self> {
-        debug_assert!(plan.required < loan.bytes.len());
+        debug_assert!(plan.required < loan.bytes().len());
         let mut bytes = Vec::new();
-        bytes.try_reserve_exact(loan.bytes.len()).ok()?;
-        bytes.extend_from_slice(&loan.bytes);
+        bytes.try_reserve_exact(loan.bytes().len()).ok()?;
+        bytes.extend_from_slice(loan.bytes());
         let mut outcomes = Vec::new();
         outcomes.try_reserve_exact(bytes.len()).ok()?;
         outcomes.resize_with(bytes.len(), || AtomicU8::new(UNTOUCHED));
@@ -109,14 +109,8 @@ impl Io {
     /// Each of `bytes` is the start of [`PAGE_BYTES`] bytes that may be read and written until the request has completed,
     /// and that nobody else touches meanwhile. `plan.required` is less than their number.
     pub unsafe fn detached(plan: IoPlan, bytes: Vec<NonNull<u8>>) -> Option<Self> {
-        Self::new(
-            plan,
-            &Loan {
-                bytes,
-                purpose: Purpose::Fill,
-                note: 0,
-            },
-        )
+        // SAFETY: the caller's contract is the loan's; it is never taken back by a machine.
+        Self::new(plan, &unsafe { Loan::new(bytes, Purpose::Fill, 0) })
     }
 
     /// Which way the bytes go.
@@ -202,13 +196,25 @@ impl Io {
         drop(state);
     }
 
-    /// Page `i` was moved, whole.
+    /// Page `i` was moved, whole. After completion this says nothing any more.
     pub fn page_done(&self, i: usize) {
-        self.outcomes[i].store(DONE, Ordering::Release);
+        self.mark(i, DONE);
     }
 
-    /// Page `i` was not moved.
+    /// Page `i` was not moved. After completion this says nothing any more.
     pub fn page_failed(&self, i: usize) {
+        self.mark(i, FAILED);
+    }
+
+    fn mark(&self, i: usize, outcome: u8) {
+        let state = self.state.lock();
+        if matches!(*state, State::UnderWay) {
+            self.outcomes[i].store(outcome, Ordering::Release);
+        }
+    }
+
+    /// The engine found that page `i` was not moved, whatever the pager said. After completion.
+    pub(crate) fn overrule(&self, i: usize) {
         self.outcomes[i].store(FAILED, Ordering::Release);
     }
 

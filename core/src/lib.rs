@@ -77,7 +77,6 @@ pub mod pager;
 #[deny(unsafe_code)]
 pub mod policy;
 #[cfg(not(loom))]
-#[deny(unsafe_code)]
 pub mod populate;
 #[cfg(not(loom))]
 pub mod soft;
@@ -86,3 +85,5 @@ pub mod soft;
 pub mod stats;
 #[cfg(not(loom))]
 pub mod types;
+#[cfg(not(loom))]
+mod unfilled;

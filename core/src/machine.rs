@@ -90,12 +90,39 @@ pub enum Purpose {
 /// The bytes of a run of pages, lent by the machine. To be handed to [`Machine::take_back`]; nobody keeps an address beyond that.
 #[derive(Debug)]
 pub struct Loan {
+    bytes: Vec<NonNull<u8>>,
+    purpose: Purpose,
+    note: u64,
+}
+
+impl Loan {
+    /// A loan as a machine makes it. `note` is the machine's own.
+    ///
+    /// # Safety
+    /// Each of `bytes` is the start of [`PAGE_BYTES`](crate::types::PAGE_BYTES) bytes that belong to the borrower until the loan is taken
+    /// back, and that the machine which made it can take back by address and note.
+    #[must_use]
+    pub unsafe fn new(bytes: Vec<NonNull<u8>>, purpose: Purpose, note: u64) -> Self {
+        Self { bytes, purpose, note }
+    }
+
     /// The address of each page's bytes, in the order of the run.
-    pub bytes: Vec<NonNull<u8>>,
+    #[must_use]
+    pub fn bytes(&self) -> &[NonNull<u8>] {
+        &self.bytes
+    }
+
     /// What it is for.
-    pub purpose: Purpose,
-    /// The machine's own note.
-    pub note: u64,
+    #[must_use]
+    pub fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    /// The machine's note.
+    #[must_use]
+    pub fn note(&self) -> u64 {
+        self.note
+    }
 }
 
 // SAFETY: a loan is a list of addresses; the bytes behind them belong to whoever holds the loan (the pages are

@@ -36,7 +36,8 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::busy::BusyWord;
+use crate::busy::{BusyMode, BusyWord};
+use crate::stats::{Counter, Stats};
 use crate::sync::FrameLock;
 use crate::types::{Frame, ObjectId, PageIndex};
 
@@ -60,6 +61,8 @@ const DIRTY: u32 = 4;
 /// Modified after the put that is under way began.
 const MODIFIED_SINCE: u32 = 8;
 const REFERENCED: u32 = 16;
+/// A put of it succeeded, some time.
+const WAS_PUT: u32 = 32;
 /// The replacement policy has looked at it on the queue it is on (q).
 const LOOKED_AT: u32 = 1 << 29;
 /// Which queue the page is on, in the highest two bits (q); 0 for none.
@@ -101,8 +104,9 @@ impl Link {
 /// A page struct. 72 bytes without debug assertions.
 #[derive(Debug)]
 pub struct Page {
-    /// The busy word.
-    pub busy: BusyWord,
+    /// Who may change the page. Taken and given by guards ([`crate::object::ExclusiveBusy`], [`crate::object::SharedBusy`]) only,
+    /// so that safe code cannot end a right that is not its own.
+    pub(crate) busy: BusyWord,
     state: AtomicU32,        // (s), see the edges above
     object: AtomicU64,       // (o)
     index: AtomicU64,        // (o)
@@ -137,6 +141,13 @@ impl Page {
         self.object.load(Ordering::Acquire) == object.0 && self.index.load(Ordering::Relaxed) == index.0
     }
 
+    /// Sleeps once if this still is page `index` of `object` and busied against `mode`. It has to be looked up anew afterwards.
+    /// May block; no lock may be held.
+    pub(crate) fn sleep(&self, mode: BusyMode, object: ObjectId, index: PageIndex, stats: &Stats) {
+        stats.count(Counter::BusyWaits);
+        self.busy.sleep_if(mode, || self.is(object, index));
+    }
+
     /// The object the page is in; nothing when it is in none.
     #[must_use]
     pub fn object(&self) -> Option<ObjectId> {
@@ -158,6 +169,30 @@ impl Page {
     #[must_use]
     pub fn frame(&self) -> Frame {
         Frame(self.frame.load(Ordering::Relaxed))
+    }
+
+    /// Whether the page is busied in either mode, by anyone (S244, D12).
+    #[must_use]
+    pub fn is_busied(&self) -> bool {
+        self.busy.is_busied()
+    }
+
+    /// Whether the page is exclusively busied, by anyone (S244).
+    #[must_use]
+    pub fn is_exclusive(&self) -> bool {
+        self.busy.is_exclusive()
+    }
+
+    /// Whether the page is shared busied (S244).
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.busy.is_shared()
+    }
+
+    /// The thread that took the page exclusively, as recorded by builds with debug assertions (S144).
+    #[must_use]
+    pub fn owner(&self) -> Option<u64> {
+        self.busy.owner()
     }
 
     /// Changes each time the page is freed (S143).
@@ -231,8 +266,18 @@ impl Page {
     pub(crate) fn put_succeeded(&self) {
         self.busy.assert_exclusive();
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            (state & MODIFIED_SINCE == 0).then_some(state & !DIRTY)
+            let kept = if state & MODIFIED_SINCE == 0 {
+                state & !DIRTY
+            } else {
+                state
+            };
+            Some(kept | WAS_PUT)
         });
+    }
+
+    /// Whether a put of it ever succeeded.
+    pub(crate) fn was_put(&self) -> bool {
+        self.state.load(Ordering::Acquire) & WAS_PUT != 0
     }
 
     /// Somebody used the page.

@@ -11,11 +11,12 @@ use core::ptr::NonNull;
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Cause, Error, PagerError, Result};
 use crate::machine::{Loan, Purpose, Reserve};
-use crate::object::{ExclusiveBusy, Object, Paging};
+use crate::object::{ExclusiveBusy, Object, Paging, Refusal};
 use crate::pager::Populated;
 use crate::stats::Counter;
 use crate::sync::{FrameLock, assert_no_locks_held};
-use crate::types::{Access, PageIndex, Prot};
+use crate::types::{Access, PageIndex, Prot, pages_of};
+use crate::unfilled::Marker;
 
 /// What the fault asks for.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +38,9 @@ pub struct PopulatePlan {
 pub struct Populate {
     object: Arc<Object>,
     plan: PopulatePlan,
+    /// The first index behind the object when the request was made.
+    end: PageIndex,
+    marker: Marker,
     state: FrameLock<State>,
 }
 
@@ -44,6 +48,21 @@ pub struct Populate {
 struct State {
     ended: bool,
     pages: Vec<Inserted>,
+    /// Pages that were left out because they were there. They may go again before the answer comes.
+    present: Vec<PageIndex>,
+    /// An insertion found no memory.
+    short: bool,
+}
+
+/// How a populate request ended, when it did not fail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ended {
+    /// Pages were installed.
+    Installed,
+    /// The pager wants the ordinary path (S221).
+    Declined,
+    /// The pager wants the fault to start over.
+    Restart,
 }
 
 #[derive(Debug)]
@@ -83,14 +102,16 @@ impl Populate {
         }
         let busy = match ExclusiveBusy::insert_new(self.object.clone(), index, Reserve::Ordinary) {
             Ok(busy) => busy,
-            Err(Error::InUse(_)) => return Err(NotInserted::Present),
-            Err(_) => return Err(NotInserted::NoMemory),
+            Err(Error::InUse(_)) => return Err(self.note_present(index)),
+            Err(_) => return Err(self.note_short()),
         };
         let machine = self.object.engine().machine();
-        let loan = machine
-            .lend(&[busy.page()], Purpose::Fill)
-            .map_err(|_| NotInserted::NoMemory)?;
-        let bytes = loan.bytes[0];
+        let Ok(loan) = machine.lend(&[busy.page()], Purpose::Fill) else {
+            return Err(self.note_short());
+        };
+        let bytes = loan.bytes()[0];
+        // SAFETY: the page is exclusively busied and its bytes are lent to us; the pager has not seen them yet.
+        unsafe { self.marker.put_on(bytes) };
         let mut state = self.state.lock();
         let refused = if state.ended {
             NotInserted::Ended
@@ -102,6 +123,7 @@ impl Populate {
             });
             return Ok(bytes);
         } else {
+            state.short = true;
             NotInserted::NoMemory
         };
         drop(state);
@@ -119,13 +141,54 @@ impl Populate {
         found.map(|inserted| inserted.ready = true).is_some()
     }
 
-    /// Ends the request: settles every page. Returns how many were made ready.
-    fn settle(&self) -> u64 {
-        let pages = {
-            let mut state = self.state.lock();
-            state.ended = true;
-            core::mem::take(&mut state.pages)
+    fn note_present(&self, index: PageIndex) -> NotInserted {
+        let mut state = self.state.lock();
+        if try_reserve(&mut state.present, 1).is_ok() {
+            state.present.push(index);
+            return NotInserted::Present;
+        }
+        state.short = true;
+        NotInserted::NoMemory
+    }
+
+    fn note_short(&self) -> NotInserted {
+        self.state.lock().short = true;
+        NotInserted::NoMemory
+    }
+
+    /// Judges the answer while the pages are still busied, and nobody can take one away, and then settles every page.
+    fn end(&self, answer: Populated) -> Result<Ended> {
+        let mut state = {
+            // What is taken leaves an ended request behind: nothing can be inserted any more.
+            core::mem::replace(
+                &mut *self.state.lock(),
+                State {
+                    ended: true,
+                    ..State::default()
+                },
+            )
         };
+        let judged = match answer {
+            Populated::Range(first, last) => self.check(&mut state, first, last).map(|()| Ended::Installed),
+            Populated::Restart => Ok(Ended::Restart),
+            Populated::UseGet => Ok(Ended::Declined),
+            Populated::Failed(error) => Err(error),
+        };
+        let short = state.short;
+        let ready = self.settle(state.pages);
+        self.object.engine().stats().add(Counter::PagesPopulated, ready);
+        judged.map_err(|error| match error.cause {
+            // The pager only passed on that we had no memory for it: that is ours to wait for (rule 6 of the design).
+            Cause::NoMemory | Cause::Again if short => Error::NoMemory,
+            _ => {
+                self.object.note_pager_error(&error);
+                error.into()
+            }
+        })
+    }
+
+    /// Gives the bytes back and lets go of the pages: filled ones are valid, others are freed. Returns how many were filled.
+    fn settle(&self, pages: Vec<Inserted>) -> u64 {
         let machine = self.object.engine().machine();
         let mut count = 0;
         for Inserted { busy, loan, ready } in pages {
@@ -138,8 +201,8 @@ impl Populate {
         count
     }
 
-    /// Does the answer hold? (S223, S227)
-    fn check(&self, first: PageIndex, last: PageIndex) -> Result<(), PagerError> {
+    /// Does the answer hold? (S223, S227) A page that was said to be ready and is not filled is not ready afterwards.
+    fn check(&self, state: &mut State, first: PageIndex, last: PageIndex) -> Result<(), PagerError> {
         let index = self.plan.index;
         let broken = |what: core::fmt::Arguments<'_>| {
             Err(PagerError::new(
@@ -147,55 +210,72 @@ impl Populate {
                 format_args!("{}: {what}", self.object.describe()),
             ))
         };
+        for inserted in state.pages.iter_mut().filter(|inserted| inserted.ready) {
+            // SAFETY: every inserted page got the marker, and the request has ended: its bytes are ours again.
+            if unsafe { self.marker.is_on(inserted.loan.bytes()[0]) } {
+                inserted.ready = false;
+                let page = inserted.busy.page().index();
+                return broken(format_args!(
+                    "populate says page {page} is ready, but its last bytes were not written"
+                ));
+            }
+        }
         if first > last || index < first || index > last {
             return broken(format_args!(
                 "populate answered the range {first} to {last}, which does not hold the fault at {index}"
             ));
         }
-        if !self.object.has_index(last) {
+        if last >= self.end {
             return broken(format_args!(
                 "populate answered a range up to {last}, beyond the end of the object"
             ));
         }
-        let state = self.object.lock();
+        state
+            .pages
+            .sort_unstable_by_key(|inserted| inserted.busy.page().index());
+        // What the pager did not install was there, now or when it tried.
         let mut at = first;
         while at <= last {
-            match state.pages.next(at) {
-                Some((found, _)) if found == at => at = PageIndex(at.0 + 1),
-                _ => {
-                    drop(state);
-                    return broken(format_args!(
-                        "populate answered {first} to {last}, but page {at} is not there"
-                    ));
-                }
+            let installed = state
+                .pages
+                .binary_search_by_key(&at, |inserted| inserted.busy.page().index());
+            let there = match installed {
+                Ok(i) => state.pages[i].ready,
+                Err(_) => state.present.contains(&at) || self.object.lookup(at).is_some(),
+            };
+            if !there {
+                return broken(format_args!(
+                    "populate answered {first} to {last}, but page {at} is not there"
+                ));
             }
+            at = PageIndex(at.0 + 1);
         }
         Ok(())
     }
 }
 
 impl Object {
-    /// Asks the pager to install pages. May block; no lock may be held. `Ok(false)`: take the ordinary path.
+    /// Asks the pager to install pages. May block; no lock may be held.
     ///
     /// # Errors
-    /// The pager's answer, or its broken promise.
-    pub(crate) fn populate(self: &Arc<Self>, plan: PopulatePlan) -> Result<bool, PagerError> {
+    /// [`Error::NoMemory`] when pages could not be had; the pager's answer, or its broken promise.
+    pub(crate) fn populate(self: &Arc<Self>, plan: PopulatePlan) -> Result<Ended> {
         assert_no_locks_held("calling a pager");
-        let _paging: Paging = self.begin_paging()?;
+        let _paging: Paging = match self.begin_paging() {
+            Ok(paging) => paging,
+            // Nothing maps it any more: the fault finds out when it looks again.
+            Err(Refusal::Closed) => return Ok(Ended::Installed),
+            Err(Refusal::Quarantined(error)) => return Err(error.into()),
+        };
         let request = Arc::new(Populate {
             object: self.clone(),
             plan,
+            end: PageIndex(pages_of(self.size())),
+            marker: Marker::new(),
             state: FrameLock::new(State::default()),
         });
         self.engine().stats().count(Counter::Populates);
         let answer = self.pager().populate(&request);
-        self.engine().stats().add(Counter::PagesPopulated, request.settle());
-        let outcome = match answer {
-            Populated::Range(first, last) => request.check(first, last).map(|()| true),
-            Populated::Restart => Ok(true),
-            Populated::UseGet => Ok(false),
-            Populated::Failed(error) => Err(error),
-        };
-        outcome.inspect_err(|error| self.note_pager_error(error))
+        request.end(answer)
     }
 }

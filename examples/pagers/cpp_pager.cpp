@@ -77,6 +77,8 @@ int32_t open(void *, const quire_pager_open_args *args, quire_pager_open_result 
         std::unique_ptr<object> made(new object{0, UINT64_MAX, {}});
         if (!(name >> made->count))
             throw error(QUIRE_PAGER_INVALID, "cpp: open: the name is not a number of pages");
+        if (made->count > UINT64_MAX / args->page_size)
+            throw error(QUIRE_PAGER_INVALID, "cpp: open: so many pages have no size in bytes; name fewer");
         if (!(name >> made->cursed))
             made->cursed = UINT64_MAX;
         out->size = made->count * args->page_size;
@@ -93,12 +95,13 @@ int32_t get(void *handle, quire_pager_io *io) noexcept
             const uint32_t i = (io->required + n) % io->count;
             if (n > 0 && io->first + i == store.cursed)
                 continue;
+            quire_pager_io_page *page = QUIRE_IO_PAGE(io, i);
             const std::vector<char> *data = store.find(io->first + i);
             if (data)
-                std::copy(data->begin(), data->end(), static_cast<char *>(io->pages[i].bytes));
+                std::copy(data->begin(), data->end(), static_cast<char *>(page->bytes));
             else
-                std::memset(io->pages[i].bytes, 0, io->page_size);
-            io->pages[i].status = QUIRE_PAGER_OK;
+                std::memset(page->bytes, 0, io->page_size);
+            page->status = QUIRE_PAGER_OK;
         }
     });
 }
@@ -108,9 +111,10 @@ int32_t put(void *handle, quire_pager_io *io) noexcept
     return guard(io->token, [&] {
         object &store = *static_cast<object *>(handle);
         for (uint32_t i = 0; i < io->count; i++) {
-            const char *bytes = static_cast<const char *>(io->pages[i].bytes);
+            quire_pager_io_page *page = QUIRE_IO_PAGE(io, i);
+            const char *bytes = static_cast<const char *>(page->bytes);
             store.pages[io->first + i].assign(bytes, bytes + io->page_size);
-            io->pages[i].status = QUIRE_PAGER_OK;
+            page->status = QUIRE_PAGER_OK;
         }
     });
 }
@@ -121,36 +125,26 @@ int32_t close(void *, void *handle) noexcept
     return QUIRE_PAGER_OK;
 }
 
-/* C++ before 20 has no designated initialisers: the members stand in the header's order. */
-const quire_pager_module module = {
-    QUIRE_PAGER_MAGIC,
-    QUIRE_PAGER_ABI_VERSION,
-    sizeof(quire_pager_module),
-    QUIRE_THREADS_SERIALIZE_OBJECT,
-    0, /* caps */
-    "cpp",
-    "1",
-    "Pages in memory, in C++",
-    init,
-    nullptr, /* fini */
-    open,
-    close,
-    get,
-    put,
-    nullptr, /* has_page */
-    nullptr, /* populate */
-    nullptr, /* get_size */
-    nullptr, /* resize */
-    nullptr, /* sync */
-    nullptr, /* prepare_write */
-    nullptr, /* cancel */
-    nullptr, /* reserve */
-    nullptr, /* free_space */
-    nullptr, /* page_inserted */
-    nullptr, /* page_removed */
-    nullptr, /* path */
-    nullptr, /* get_extension */
-};
+/* C++ before 20 has no designated initialisers. Assigned by name, members stay right when a later header has more. */
+quire_pager_module make_module() noexcept
+{
+    quire_pager_module m = quire_pager_module();
+    m.magic = QUIRE_PAGER_MAGIC;
+    m.abi_version = QUIRE_PAGER_ABI_VERSION;
+    m.struct_size = sizeof m;
+    m.thread_model = QUIRE_THREADS_SERIALIZE_OBJECT;
+    m.name = "cpp";
+    m.version = "1";
+    m.description = "Pages in memory, in C++";
+    m.init = init;
+    m.open = open;
+    m.close = close;
+    m.get = get;
+    m.put = put;
+    return m;
+}
+
+const quire_pager_module module = make_module();
 
 } // namespace
 

@@ -75,8 +75,8 @@ static int32_t device_get(void *object, struct quire_pager_io *io)
 {
     (void)object;
     for (uint32_t i = 0; i < io->count; i++) {
-        fill(io->pages[i].bytes, io->first + i, io->page_size);
-        io->pages[i].status = QUIRE_PAGER_OK;
+        fill(QUIRE_IO_PAGE(io, i)->bytes, io->first + i, io->page_size);
+        QUIRE_IO_PAGE(io, i)->status = QUIRE_PAGER_OK;
     }
     return QUIRE_PAGER_OK;
 }

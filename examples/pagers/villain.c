@@ -10,7 +10,10 @@
  *   "completes-twice"           pends, and completes the request twice
  *   "completes-and-answers"     completes the request, and then answers OK as well
  *   "strangers-token"           completes a request that it was never given, and then does its work
- *   "pend-without-leave"        pends where the request does not allow it
+ *   "pend-without-leave"        pends where the request does not allow it, and forgets it: compile it with
+ *                               -DNO_ASYNC, or every request allows it
+ *   "pend-completed"            completes the request, and then pends where the request does not allow it
+ *   "never"                     pends, and never completes
  *   "late"                      pends; completes from a thread, when told by sync or by the extension below
  *   "late-failure"              as "late", and completes with -EIO
  *   "fails:N"                   fails the first N gets and puts with -EIO, and then works
@@ -21,6 +24,9 @@
  *   "populate-elsewhere"        answers a range without the faulting page
  *   "populate-backwards"        answers a range that ends before it begins
  *   "populate-outside"          answers a range that goes beyond the object
+ *   "populate-refault"          wants every fault to start over, for ever
+ *   "populate-completes"        completes the populate's token, which cannot be completed, and then is honest
+ *   "put-completes"             completes a put's request, and then answers OK as well
  *
  * The extension "villain.release" is a `void (*)(void)`: it lets every late request complete, from a thread, and returns
  * when they have. So do sync of any object, and fini.
@@ -106,8 +112,8 @@ static int32_t villain_close(void *ctx, void *object)
 static int32_t fill(struct quire_pager_io *io)
 {
     for (uint32_t i = 0; i < io->count; i++) {
-        memset(io->pages[i].bytes, (int)(io->first + i + 1), io->page_size);
-        io->pages[i].status = QUIRE_PAGER_OK;
+        memset(QUIRE_IO_PAGE(io, i)->bytes, (int)(io->first + i + 1), io->page_size);
+        QUIRE_IO_PAGE(io, i)->status = QUIRE_PAGER_OK;
     }
     return QUIRE_PAGER_OK;
 }
@@ -168,6 +174,14 @@ static int32_t villain_get(void *handle, struct quire_pager_io *io)
     if (is(object, "late-failure") && may_pend)
         return defer(io, -EIO);
     if (is(object, "pend-without-leave") && !may_pend)
+        return complain(io->token, QUIRE_PAGER_PEND, "villain: get: wait for it");
+    if (is(object, "pend-completed") && !may_pend) {
+        const uint64_t token = io->token;
+        fill(io);
+        host->complete(host->host, token, QUIRE_PAGER_OK);
+        return QUIRE_PAGER_PEND;
+    }
+    if (is(object, "never") && may_pend)
         return QUIRE_PAGER_PEND;
     if (starts(object, "status:"))
         return complain(io->token, object->failures, "villain: get: the status that was asked for");
@@ -182,10 +196,10 @@ static int32_t villain_get(void *handle, struct quire_pager_io *io)
     const uint32_t required = io->required;
     fill(io);
     if (is(object, "unknown-page-status"))
-        io->pages[required].status = NO_SUCH_STATUS;
+        QUIRE_IO_PAGE(io, required)->status = NO_SUCH_STATUS;
     if (is(object, "half-filled"))
         for (uint32_t i = 0; i < io->count; i++)
-            memset((char *)io->pages[i].bytes + io->page_size / 2, 0xEE, io->page_size / 2);
+            memset((char *)QUIRE_IO_PAGE(io, i)->bytes + io->page_size / 2, 0xEE, io->page_size / 2);
     if (is(object, "completes-twice") && may_pend) {
         host->complete(host->host, token, QUIRE_PAGER_OK);
         host->complete(host->host, token, QUIRE_PAGER_OK);
@@ -211,7 +225,9 @@ static int32_t villain_put(void *handle, struct quire_pager_io *io)
         return complain(io->token, -EIO, "villain: put: fails as it was told");
     }
     for (uint32_t i = 0; i < io->count; i++)
-        io->pages[i].status = QUIRE_PAGER_OK;
+        QUIRE_IO_PAGE(io, i)->status = QUIRE_PAGER_OK;
+    if (is(object, "put-completes"))
+        host->complete(host->host, io->token, QUIRE_PAGER_OK);
     return QUIRE_PAGER_OK;
 }
 
@@ -223,6 +239,10 @@ static int32_t villain_populate(void *handle, struct quire_pager_populate *req)
     req->last = req->index;
     if (is(object, "populate-nothing"))
         return QUIRE_PAGER_OK;
+    if (is(object, "populate-refault"))
+        return QUIRE_PAGER_REFAULT;
+    if (is(object, "populate-completes"))
+        host->complete(host->host, req->token, QUIRE_PAGER_OK);
     int32_t status = host->page_insert(host->host, req->token, req->index, &bytes);
     if (status != QUIRE_PAGER_OK)
         return status == QUIRE_PAGER_AGAIN ? QUIRE_PAGER_REFAULT : status;
@@ -268,7 +288,9 @@ static const struct quire_pager_module module = {
     .abi_version = QUIRE_PAGER_ABI_VERSION,
     .struct_size = sizeof module,
     .thread_model = QUIRE_THREADS_SERIALIZE_OBJECT,
+#ifndef NO_ASYNC
     .caps = QUIRE_CAP_ASYNC,
+#endif
     .name = "villain",
     .version = "1",
     .description = "Breaks every promise that it can",

@@ -78,13 +78,14 @@ OFFSET(quire_pager_io, first, 16);
 OFFSET(quire_pager_io, count, 24);
 OFFSET(quire_pager_io, required, 28);
 OFFSET(quire_pager_io, page_size, 32);
-OFFSET(quire_pager_io, reserved, 36);
+OFFSET(quire_pager_io, page_stride, 36);
 OFFSET(quire_pager_io, object_size, 40);
 OFFSET(quire_pager_io, pages, 48);
 
-SIZE(quire_pager_extent, 8);
-OFFSET(quire_pager_extent, before, 0);
-OFFSET(quire_pager_extent, after, 4);
+SIZE(quire_pager_extent, 12);
+OFFSET(quire_pager_extent, struct_size, 0);
+OFFSET(quire_pager_extent, before, 4);
+OFFSET(quire_pager_extent, after, 8);
 
 SIZE(quire_pager_populate, 56);
 OFFSET(quire_pager_populate, struct_size, 0);

@@ -44,12 +44,14 @@ pub enum Twist {
     FillHalf,
     /// Leave it pending without leave; the test may complete it.
     Stray,
+    /// Leave it pending until [`Script::let_go`], and then answer that it goes on without leave.
+    DeferThenStray,
     /// Complete it through the request, and then answer as well.
     CompleteFirst,
 }
 
 type Hook = Box<dyn FnMut(Call) + Send>;
-type PopulateScript = Box<dyn FnMut(&Arc<Populate>) -> Populated + Send>;
+type PopulateScript = Arc<dyn Fn(&Arc<Populate>) -> Populated + Send + Sync>;
 
 #[derive(Default)]
 struct State {
@@ -65,6 +67,8 @@ struct State {
     hook: Option<Hook>,
     pending: Vec<Arc<Io>>,
     populate: Option<PopulateScript>,
+    before_puts: Option<Arc<dyn Fn() + Send + Sync>>,
+    let_go: bool,
 }
 
 #[derive(Default)]
@@ -160,8 +164,19 @@ impl Script {
     }
 
     /// What populate does.
-    pub fn on_populate(&self, script: impl FnMut(&Arc<Populate>) -> Populated + Send + 'static) {
-        self.state().populate = Some(Box::new(script));
+    pub fn on_populate(&self, script: impl Fn(&Arc<Populate>) -> Populated + Send + Sync + 'static) {
+        self.state().populate = Some(Arc::new(script));
+    }
+
+    /// What is done first in every put.
+    pub fn before_puts(&self, action: impl Fn() + Send + Sync + 'static) {
+        self.state().before_puts = Some(Arc::new(action));
+    }
+
+    /// Lets go of what [`Twist::DeferThenStray`] holds.
+    pub fn let_go(&self) {
+        self.state().let_go = true;
+        self.0.changed.notify_all();
     }
 
     /// Every call so far.
@@ -274,6 +289,10 @@ impl ScriptedPager {
     }
 
     fn run(&self, io: &Arc<Io>) -> Answer {
+        let before = self.script.state().before_puts.clone();
+        if let (Direction::Put, Some(before)) = (io.direction(), before) {
+            before();
+        }
         let mut state = self.script.state();
         let (call, twist) = match io.direction() {
             Direction::Get => (
@@ -306,6 +325,22 @@ impl ScriptedPager {
                 Answer::Stray(PagerError::new(
                     Cause::BrokenPromise,
                     format_args!("{call:?} pends without leave"),
+                ))
+            }
+            Twist::DeferThenStray => {
+                state.pending.push(io.clone());
+                self.script.0.changed.notify_all();
+                while !state.let_go {
+                    state = self
+                        .script
+                        .0
+                        .changed
+                        .wait(state)
+                        .expect("no test panics with the script locked");
+                }
+                Answer::Stray(PagerError::new(
+                    Cause::Io,
+                    format_args!("{call:?} goes on without leave"),
                 ))
             }
             Twist::ClaimUnfilled => Answer::Done(Ok(())),
@@ -352,14 +387,12 @@ impl Pager for ScriptedPager {
     }
 
     fn populate(&self, request: &Arc<Populate>) -> Populated {
-        let mut script = {
+        let script = {
             let mut state = self.script.state();
             state.calls.push(Call::Populate(request.plan().index.0));
-            state.populate.take()
+            state.populate.clone()
         };
-        let answer = script.as_mut().map_or(Populated::UseGet, |script| script(request));
-        self.script.state().populate = script;
-        answer
+        script.map_or(Populated::UseGet, |script| script(request))
     }
 
     fn sync(&self) -> Result<(), PagerError> {

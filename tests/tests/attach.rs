@@ -147,7 +147,7 @@ fn s41_pages_of_a_kept_object_are_clean_and_none_was_freed() {
         assert!(inside.is_kept() && inside.resident() == 3);
         for i in 0..3 {
             let page = inside.lookup(PageIndex(i)).unwrap();
-            assert!(page.dirtiness() == Dirtiness::Clean && !page.busy.is_busied());
+            assert!(page.dirtiness() == Dirtiness::Clean && !page.is_busied());
         }
         drop(inside);
         rig.assert_nothing_left();

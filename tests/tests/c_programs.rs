@@ -163,3 +163,13 @@ fn python_drives_the_library() {
     assert!(output.status.success(), "{said}");
     assert!(Path::new(&test).exists() && said.contains("OK"), "{said}");
 }
+
+#[test]
+fn the_readme_prints_that_program_as_it_is() {
+    let readme = fs::read_to_string(repository().join("README.md")).expect("README.md");
+    let program = fs::read_to_string(repository().join("examples/readme.c")).unwrap();
+    assert!(
+        readme.contains(&format!("```c\n{program}```\n")),
+        "the C example in README.md is not examples/readme.c; copy it there"
+    );
+}

@@ -244,14 +244,14 @@ fn s139_a_page_being_read_is_busy_and_not_valid() {
             let fault = scope.spawn(|| rig.map.fault(va, Access::Read));
             let io = script.take_pending(1).remove(0);
             let page = object.lookup(PageIndex(0)).unwrap();
-            assert!(page.busy.is_exclusive() && !page.is_valid() && page.dirtiness() == Dirtiness::Clean);
+            assert!(page.is_exclusive() && !page.is_valid() && page.dirtiness() == Dirtiness::Clean);
             assert!(
                 rig.map.pmap().extract(va).is_none(),
                 "s142: a fake page is never mapped"
             );
             script.finish(&io);
             fault.join().unwrap().unwrap();
-            assert!(!page.busy.is_busied());
+            assert!(!page.is_busied());
         });
         drop(object);
         rig.assert_nothing_left();
@@ -721,12 +721,12 @@ fn s144_checking_builds_record_who_has_a_page_alone() {
             let fault = scope.spawn(|| (quire_core::sync::current_thread(), rig.map.fault(va, Access::Read)));
             let io = script.take_pending(1).remove(0);
             let page = object.lookup(PageIndex(0)).unwrap();
-            let owner = page.busy.owner();
+            let owner = page.owner();
             script.finish(&io);
             let (thread, resolved) = fault.join().unwrap();
             resolved.unwrap();
             assert_eq!(owner, Some(thread));
-            assert_eq!(page.busy.owner(), None);
+            assert_eq!(page.owner(), None);
         });
         drop(object);
         rig.assert_nothing_left();

@@ -12,7 +12,7 @@ use quire_core::page::Dirtiness;
 use quire_core::pager::{PagerOps, Populated};
 use quire_core::populate::NotInserted;
 use quire_core::types::{Access, ByteOff, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{Call, Rig, Script, Twist, in_all_modes, page_at, pattern};
+use quire_tests::{Call, Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};
 
 fn dirty(rig: &Rig, va: VirtAddr, pages: impl IntoIterator<Item = u64>) {
     for i in pages {
@@ -402,7 +402,10 @@ fn populated(rig: &Rig, pages: u64) -> (Script, quire_core::object::ObjectRef, V
 
 /// Inserts a page through a populate request, and fills it.
 fn install(request: &quire_core::populate::Populate, index: u64) {
-    let bytes = request.insert(PageIndex(index)).unwrap();
+    fill(request, request.insert(PageIndex(index)).unwrap(), index);
+}
+
+fn fill(request: &quire_core::populate::Populate, bytes: std::ptr::NonNull<u8>, index: u64) {
     // SAFETY: the request lends PAGE_BYTES bytes until it ends.
     unsafe { bytes.as_ptr().write_bytes(u8::try_from(index).unwrap(), PAGE_BYTES) };
     assert!(request.ready(PageIndex(index)));
@@ -479,7 +482,7 @@ fn s222_a_populate_that_fails_is_a_failed_fault_and_leaves_no_busy_page() {
         });
         assert!(matches!(rig.map.fault(va, Access::Read), Err(FaultError::Pager { .. })));
         assert_eq!(object.resident(), 1, "the filled page is kept, the other one freed");
-        assert!(!object.lookup(PageIndex(1)).unwrap().busy.is_busied());
+        assert!(!object.lookup(PageIndex(1)).unwrap().is_busied());
         drop(object);
         rig.assert_nothing_left();
     });
@@ -516,7 +519,7 @@ fn a_page_that_is_there_already_is_left_out_of_populate() {
         script.on_populate(move |request| {
             for i in 0..4 {
                 match request.insert(PageIndex(i)) {
-                    Ok(_) => assert!(request.ready(PageIndex(i))),
+                    Ok(bytes) => fill(request, bytes, i),
                     Err(NotInserted::Present) => drop(seen.fetch_add(1, Ordering::Relaxed)),
                     Err(error) => panic!("{error:?}"),
                 }
@@ -545,7 +548,7 @@ fn pages_that_a_pager_keeps_without_leave_are_not_reused_until_it_lets_go() {
             let stray = script.take_pending(1).remove(0);
             assert!(matches!(second.join().unwrap(), Err(FaultError::Quarantined(_))));
             let kept = object.lookup(PageIndex(1)).unwrap();
-            assert!(kept.busy.is_exclusive(), "its bytes are still in the pager's hands");
+            assert!(kept.is_exclusive(), "its bytes are still in the pager's hands");
             assert!(
                 matches!(
                     rig.map.fault(page_at(va, 1), Access::Read),
@@ -584,5 +587,203 @@ fn a_waiter_for_a_page_that_is_kept_without_leave_gets_an_error() {
         );
         rig.engine.discard_all().unwrap();
         rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_device_that_is_told_there_is_no_memory_is_asked_again_when_there_is() {
+    in_all_modes_with_frames(8, |rig| {
+        let (script, object, va) = populated(&rig, 64);
+        script.on_populate(|request| {
+            let index = request.plan().index;
+            match request.insert(index) {
+                Ok(bytes) => {
+                    fill(request, bytes, index.0);
+                    Populated::Range(index, index)
+                }
+                Err(NotInserted::NoMemory) => Populated::Failed(PagerError::bare(Cause::NoMemory)),
+                Err(_) => Populated::Restart,
+            }
+        });
+        for i in 0..64 {
+            assert_eq!(rig.load_page(page_at(va, i))[9], u8::try_from(i).unwrap());
+        }
+        assert!(rig.engine.stats().counts().pages_reclaimed > 0);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn an_honest_device_is_not_condemned_for_pages_that_memory_pressure_takes() {
+    in_all_modes_with_frames(24, |rig| {
+        let (script, object, va) = populated(&rig, 64);
+        script.on_populate(|request| {
+            let index = request.plan().index;
+            match request.insert(index) {
+                Ok(bytes) => fill(request, bytes, index.0),
+                Err(NotInserted::NoMemory) => return Populated::Failed(PagerError::bare(Cause::NoMemory)),
+                Err(_) => {}
+            }
+            Populated::Range(index, index)
+        });
+        thread::scope(|scope| {
+            for t in 0..4_u64 {
+                let rig = &rig;
+                scope.spawn(move || {
+                    for round in 0..400_u64 {
+                        let i = (round * 7 + t * 13) % 64;
+                        assert_eq!(rig.load_page(page_at(va, i))[9], u8::try_from(i).unwrap());
+                    }
+                });
+            }
+        });
+        assert!(!object.is_quarantined());
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_populate_that_starts_over_for_ever_ends_in_get() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 1);
+        script.on_populate(|_| Populated::Restart);
+        assert_eq!(rig.load_page(va), pattern(0));
+        assert_eq!(script.gets(), 1);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_page_that_populate_says_is_ready_and_is_not_filled_is_a_broken_promise() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 1);
+        script.on_populate(|request| {
+            let bytes = request.insert(PageIndex(0)).unwrap();
+            // SAFETY: the request lends PAGE_BYTES bytes until it ends.
+            unsafe { bytes.as_ptr().write_bytes(1, PAGE_BYTES / 2) };
+            assert!(request.ready(PageIndex(0)));
+            Populated::Range(PageIndex(0), PageIndex(0))
+        });
+        assert!(matches!(
+            rig.map.fault(va, Access::Read),
+            Err(FaultError::Quarantined(_))
+        ));
+        assert_eq!(object.resident(), 0);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_populate_request_that_has_ended_takes_no_more_pages() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 4);
+        let kept = Arc::new(std::sync::Mutex::new(None));
+        let keep = kept.clone();
+        script.on_populate(move |request| {
+            install(request, 0);
+            *keep.lock().unwrap() = Some(request.clone());
+            Populated::Range(PageIndex(0), PageIndex(0))
+        });
+        rig.map.fault(va, Access::Read).unwrap();
+        let request = kept.lock().unwrap().take().unwrap();
+        assert_eq!(request.insert(PageIndex(2)), Err(NotInserted::Ended));
+        drop((request, script, object));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn nobody_is_told_that_all_is_written_while_somebody_still_writes() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(1);
+        dirty(&rig, va, [0]);
+        rig.map.clear().unwrap();
+        script.next_puts([Twist::Defer]);
+        thread::scope(|scope| {
+            let release = scope.spawn(|| object.release());
+            let put = script.take_pending(1).remove(0);
+            let end = scope.spawn(|| rig.engine.shut_down());
+            script.all_puts(Some(Twist::Fail(Cause::Errno(28))));
+            script.fail(&put, Cause::Errno(28));
+            assert!(matches!(release.join().unwrap(), Err(Error::WriteBack { .. })));
+            assert!(matches!(end.join().unwrap(), Err(Error::WriteBack { .. })));
+        });
+        script.all_puts(None);
+        rig.engine.sync(FlushFlags::DURABLE).unwrap();
+        assert!(
+            script.calls().ends_with(&[Call::Put(0, 1), Call::Sync, Call::Close]),
+            "durable, as was asked"
+        );
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn after_a_failed_sync_what_was_put_is_put_again() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(2);
+        dirty(&rig, va, [1]);
+        script.sync_fails(Some(Cause::Errno(5)));
+        assert!(object.object().flush_all(FlushFlags::DURABLE).is_err());
+        script.sync_fails(None);
+        object.object().flush_all(FlushFlags::DURABLE).unwrap();
+        assert!(
+            script
+                .calls()
+                .ends_with(&[Call::Put(1, 1), Call::Sync, Call::Put(1, 1), Call::Sync])
+        );
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_page_that_came_stray_while_its_object_was_closed_puts_the_closing_off() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(1);
+        let (other_script, other) = rig.object(1);
+        script.next_gets([Twist::DeferThenStray]);
+        thread::scope(|scope| {
+            let fault = scope.spawn(|| rig.map.fault(va, Access::Read));
+            let io = script.take_pending(1).remove(0);
+            rig.map.clear().unwrap();
+            let release = scope.spawn(|| object.release());
+            script.let_go();
+            assert!(fault.join().unwrap().is_err());
+            assert!(matches!(release.join().unwrap(), Err(Error::InUse(_))));
+            script.finish(&io);
+        });
+        rig.engine.sync(FlushFlags::empty()).unwrap();
+        assert_eq!(script.calls().last(), Some(&Call::Close));
+        drop((other, other_script));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_pager_that_needs_memory_to_write_gets_an_answer() {
+    in_all_modes_with_frames(4, |rig| {
+        let rig = Arc::new(rig);
+        let (_script, other, other_va) = rig.mapped(1);
+        let (script, object, va) = rig.mapped(5);
+        let weak = Arc::downgrade(&rig);
+        script.before_puts(move || {
+            let rig = weak.upgrade().unwrap();
+            let mut bytes = [0; 1];
+            // All frames are those that are being put: there is none, and no waiting for oneself.
+            let _answer = rig.map.copy_out(other_va, &mut bytes);
+        });
+        for i in 0..5 {
+            rig.map.store(page_at(va, i), &[0xd2]).unwrap();
+        }
+        object.object().flush_all(FlushFlags::empty()).unwrap();
+        assert!((0..5).all(|i| script.stored(i)[0] == 0xd2));
+        script.before_puts(|| {});
+        drop((object, other, script));
+        Arc::into_inner(rig).unwrap().assert_nothing_left();
     });
 }

@@ -8,7 +8,7 @@ use crate::map::Map;
 use crate::object::{Object, SharedBusy};
 use crate::page::PageRef;
 use crate::populate::PopulatePlan;
-use crate::types::{Access, PageIndex, VirtAddr};
+use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
 
 /// What the page is wanted for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -38,6 +38,8 @@ pub(crate) struct Fault<'m> {
     pub(super) fruitless: u32,
     /// How often the machine had no memory to enter the page.
     pub(super) shortages: u32,
+    /// How often populate started it over.
+    pub(super) refaults: u32,
 }
 
 impl<'m> Fault<'m> {
@@ -51,6 +53,7 @@ impl<'m> Fault<'m> {
             populate_declined: false,
             fruitless: 0,
             shortages: 0,
+            refaults: 0,
         }
     }
 }
@@ -76,8 +79,8 @@ pub(crate) enum Stop {
 /// What an attempt could not go on without.
 #[derive(Debug)]
 pub(crate) enum Need {
-    /// A page that is exclusively busied.
-    Page(PageRef),
+    /// A page that is exclusively busied, as long as it is the one that was looked up.
+    Page(PageRef, ObjectId, PageIndex),
     /// A page that is not in memory.
     Get(Arc<Object>, PageIndex),
     /// The same, from a pager that installs pages itself.

@@ -25,7 +25,7 @@ pub(super) struct Gathered {
 
 impl Drop for Gathered {
     fn drop(&mut self) {
-        for page in self.pages.iter().flatten() {
+        for page in self.pages[..self.window.len].iter().flatten() {
             page.busy.release_shared();
         }
     }
@@ -61,6 +61,10 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Re
 /// Keeps the faulting page in place of mapping it.
 pub(super) fn hold(fault: &Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
     let page = busy_faulting_page(fault, found, &found.entry.backing.lock())?;
+    if fault.access == Access::Write {
+        // While the map's lock still keeps the object in use: whoever closes it afterwards finds the page dirty, and waits.
+        page.note_modified();
+    }
     Ok(Outcome::Held(SharedBusy::adopt(
         page,
         found.entry.backing.object().clone(),
@@ -81,14 +85,14 @@ fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &ObjectState)
             debug_assert!(page.is_valid(), "a page that is not filled can be shared");
             Ok(page)
         }
-        Some(page) => Err(Stop::Wait(Need::Page(page))),
+        Some(page) => Err(Stop::Wait(Need::Page(page, object.id(), found.index))),
         None => Err(Stop::Wait(how_to_bring_in(fault, found))),
     }
 }
 
 fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
     let object = found.entry.backing.object();
-    if !object.pager().ops().contains(PagerOps::POPULATE) || fault.populate_declined {
+    if !object.ops().contains(PagerOps::POPULATE) || fault.populate_declined {
         return Need::Get(object.clone(), found.index);
     }
     let first = found.entry.offset.page();
@@ -96,7 +100,7 @@ fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
     let plan = PopulatePlan {
         index: found.index,
         first,
-        last: PageIndex(end - 1),
+        last: PageIndex(end.saturating_sub(1).max(found.index.0)),
         access: fault.access,
         max_prot: found.entry.attr.max_prot,
     };
@@ -118,7 +122,9 @@ pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> R
         }
     }
     let stats = fault.map.engine().stats();
-    stats.add(Counter::NeighboursMapped, neighbours as u64);
+    if neighbours > 0 {
+        stats.add(Counter::NeighboursMapped, neighbours as u64);
+    }
     if !fault.restarted {
         stats.count(Counter::FaultsResident);
     }
@@ -134,7 +140,7 @@ pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> R
 /// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen.
 fn note_what_may_happen(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) {
     if found.prot.contains(Prot::WRITE) {
-        for page in pages.pages.iter().flatten() {
+        for page in pages.pages[..pages.window.len].iter().flatten() {
             page.note_writable();
         }
     }
@@ -154,7 +160,7 @@ fn run_around(pages: &Gathered, centre: usize) -> Run {
         .take_while(|&i| pages.pages[i].is_some())
         .last()
         .unwrap_or(centre);
-    let end = (centre..MAX_WINDOW)
+    let end = (centre..pages.window.len)
         .take_while(|&i| pages.pages[i].is_some())
         .last()
         .unwrap_or(centre)
@@ -165,13 +171,12 @@ fn run_around(pages: &Gathered, centre: usize) -> Run {
 /// The other unbroken runs.
 fn other_runs<'p>(pages: &'p Gathered, around: &Run) -> impl Iterator<Item = Run> + use<'p> {
     let around = around.clone();
+    let len = pages.window.len;
     let mut from = 0;
     core::iter::from_fn(move || {
         loop {
-            let start = (from..MAX_WINDOW).find(|&i| pages.pages[i].is_some())?;
-            let end = (start..MAX_WINDOW)
-                .find(|&i| pages.pages[i].is_none())
-                .unwrap_or(MAX_WINDOW);
+            let start = (from..len).find(|&i| pages.pages[i].is_some())?;
+            let end = (start..len).find(|&i| pages.pages[i].is_none()).unwrap_or(len);
             from = end;
             if start != around.start {
                 return Some(start..end);

@@ -35,6 +35,7 @@ use crate::busy::BusyMode;
 use crate::error::{Cause, Error, FaultError, PagerError};
 use crate::map::Map;
 use crate::object::{Object, SharedBusy};
+use crate::populate::Ended;
 use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
 use crate::types::{Access, VirtAddr};
@@ -95,6 +96,8 @@ const FRUITLESS_ROUNDS: u32 = 3;
 /// Refusals of the machine to enter the page for want of memory, in one fault, after which it fails: room was made each
 /// time, and did not help.
 const MOST_SHORTAGES: u32 = 16;
+/// Times a populate may start one fault over.
+const MOST_REFAULTS: u32 = 16;
 
 impl Fault<'_> {
     fn run(mut self) -> Result<Outcome, FaultError> {
@@ -129,9 +132,8 @@ impl Fault<'_> {
     /// The one place where a fault waits. Nothing is held.
     fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
         match need {
-            Need::Page(page) => {
-                self.map.engine().stats().count(Counter::BusyWaits);
-                page.busy.sleep(BusyMode::Shared);
+            Need::Page(page, object, index) => {
+                page.sleep(BusyMode::Shared, object, index, self.map.engine().stats());
                 Ok(())
             }
             Need::Get(object, index) => match object.page_in(index) {
@@ -141,11 +143,13 @@ impl Fault<'_> {
                 Err(error) => unreachable!("paging in failed without a pager's answer: {error}"),
             },
             Need::Populate(object, plan) => match object.populate(plan) {
-                Ok(installed) => {
-                    self.populate_declined = !installed;
+                Ok(ended) => {
+                    self.populate_ended(ended);
                     Ok(())
                 }
-                Err(error) => Err(self.pager_failed(plan.index, error)),
+                Err(Error::NoMemory) => self.wait_for_memory(),
+                Err(Error::Pager(error)) => Err(self.pager_failed(plan.index, error)),
+                Err(error) => unreachable!("populate failed without a pager's answer: {error}"),
             },
             Need::Tables => {
                 self.shortages += 1;
@@ -159,6 +163,18 @@ impl Fault<'_> {
                 Ok(()) => Ok(()),
                 Err(_) => self.wait_for_memory(),
             },
+        }
+    }
+
+    /// A pager that starts the fault over again and again is taken as one that declines: a fault ends.
+    fn populate_ended(&mut self, ended: Ended) {
+        match ended {
+            Ended::Installed => self.populate_declined = false,
+            Ended::Declined => self.populate_declined = true,
+            Ended::Restart => {
+                self.refaults += 1;
+                self.populate_declined = self.refaults >= MOST_REFAULTS;
+            }
         }
     }
 

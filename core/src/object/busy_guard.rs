@@ -204,13 +204,12 @@ impl Object {
                 if let Some(busy) = ExclusiveBusy::try_resident(object.clone(), &state, index) {
                     return Some(busy);
                 }
-                if state.takes_requests().is_err() {
+                if state.broken.is_some() && state.strays_out() > 0 {
                     return None;
                 }
                 page
             };
-            this.engine.stats().count(crate::stats::Counter::BusyWaits);
-            page.busy.sleep(BusyMode::Exclusive);
+            page.sleep(BusyMode::Exclusive, this.id, index, this.engine.stats());
         }
     }
 }

@@ -86,6 +86,18 @@ impl Object {
         }
     }
 
+    /// As [`Object::end_unused`]; if somebody else is at it, waits for the outcome and looks again, so that the answer is never
+    /// better than the truth.
+    pub(crate) fn end_unused_for_certain(self: &Arc<Self>) -> Result<()> {
+        loop {
+            self.life.wait_while_dying();
+            self.end_unused(FlushFlags::empty())?;
+            if self.life.is_dead() || self.reference_count() > 0 {
+                return Ok(());
+            }
+        }
+    }
+
     /// Ends it, unless there are more than so many uses.
     pub(super) fn end(self: &Arc<Self>, most_uses: u32, dirty: Dirty) -> Result<()> {
         assert_no_locks_held("closing an object");
@@ -119,12 +131,13 @@ impl Object {
                 Ok(())
             }
         };
-        match emptied {
+        match emptied.and_then(|()| self.wait_for_requests()) {
             Ok(()) => self.close(),
             Err(error) => {
+                let out = self.take_strays_back();
                 self.lock().accepts = Accepts::Everything;
                 self.life.revive();
-                Err(error)
+                Err(if out > 0 { PAGES_OUT } else { error })
             }
         }
     }
@@ -140,19 +153,29 @@ impl Object {
             };
         }
         loop {
-            self.flush_all(flags)?;
+            self.flush_all(flags).map_err(|error| self.as_write_back(error))?;
             if self.free_pages(Dirty::Write) == 0 {
                 return Ok(());
             }
         }
     }
 
-    /// Dying to dead: waits for requests under way, closes the pager, leaves the list.
-    fn close(self: &Arc<Self>) -> Result<()> {
+    /// Waits for requests under way, and takes no more. The last one may have turned out to be one that the pager goes on with,
+    /// against its promise.
+    fn wait_for_requests(self: &Arc<Self>) -> Result<()> {
         {
             let _quiet = self.quiesce();
             self.lock().accepts = Accepts::Nothing;
         }
+        if self.take_strays_back() > 0 {
+            Err(PAGES_OUT)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Dying to dead: closes the pager, leaves the list.
+    fn close(self: &Arc<Self>) -> Result<()> {
         debug_assert_eq!(self.resident(), 0, "closed an object with pages");
         let closed = self.pager().close();
         Engine::forget_name(self);

@@ -39,7 +39,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::engine::Engine;
-use crate::error::{Cause, PagerError, words_or_nothing};
+use crate::error::{Cause, Error, PagerError, words_or_nothing};
 use crate::page::PageRef;
 use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
@@ -99,6 +99,26 @@ pub(crate) struct ObjectState {
     quiet: bool,
     /// What the pager works on without leave.
     strays: Vec<Stray>,
+    /// As `strays`, but without memory to remember them.
+    forgotten_strays: usize,
+}
+
+/// Why an object takes no request.
+#[derive(Debug)]
+pub(crate) enum Refusal {
+    /// It is closed, or about to be: whoever asks comes too late, and looks again.
+    Closed,
+    /// Its pager broke a promise.
+    Quarantined(PagerError),
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Closed => Self::Invalid("the object has been closed or terminated"),
+            Refusal::Quarantined(error) => Self::Quarantined(error.text),
+        }
+    }
 }
 
 /// What the object is still to be had for.
@@ -134,6 +154,7 @@ impl Object {
                 broken: None,
                 quiet: false,
                 strays: Vec::new(),
+                forgotten_strays: 0,
             }),
         }
     }
@@ -154,6 +175,18 @@ impl Object {
     #[must_use]
     pub fn pager(&self) -> &dyn Pager {
         &self.pager
+    }
+
+    /// Which optional operations its pager has.
+    #[inline]
+    #[must_use]
+    pub fn ops(&self) -> PagerOps {
+        self.pager.ops()
+    }
+
+    /// The longest run, in pages, of one request.
+    pub(crate) fn longest_run(&self) -> u32 {
+        self.pager.max_run()
     }
 
     /// Its name for people, as its pager says it.
@@ -206,7 +239,7 @@ impl Object {
     /// A request begins, if the object still takes any. The count keeps the object from dying until the guard is dropped.
     /// May block while the object is quiet. Whoever has a request must not wait for a busy page: whoever has that page
     /// may be waiting here.
-    pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, PagerError> {
+    pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, Refusal> {
         loop {
             {
                 let state = self.lock();
@@ -266,17 +299,22 @@ impl ObjectState {
 
     /// Whether new requests are welcome; the error says why not.
     #[inline]
-    pub(crate) fn takes_requests(&self) -> Result<(), PagerError> {
-        if let Some(reason) = &self.broken {
-            return Err(PagerError::new(Cause::BrokenPromise, format_args!("{reason}")));
+    pub(crate) fn takes_requests(&self) -> Result<(), Refusal> {
+        if self.accepts == Accepts::Nothing {
+            return Err(Refusal::Closed);
         }
-        match self.accepts {
-            Accepts::Everything | Accepts::Writes => Ok(()),
-            Accepts::Nothing => Err(PagerError::new(
-                Cause::Invalid,
-                format_args!("the object has been closed or terminated"),
-            )),
+        match &self.broken {
+            None => Ok(()),
+            Some(reason) => Err(Refusal::Quarantined(PagerError::new(
+                Cause::BrokenPromise,
+                format_args!("{reason}"),
+            ))),
         }
+    }
+
+    /// Requests that its pager works on without leave.
+    fn strays_out(&self) -> usize {
+        self.strays.len() + self.forgotten_strays
     }
 
     /// Whether a page may come into it.

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::{ExclusiveBusy, Object, Transfer};
+use super::{ExclusiveBusy, Object, Refusal, Transfer};
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
 use crate::io::Direction;
@@ -15,7 +15,7 @@ use crate::types::PageIndex;
 pub(crate) enum PageIn {
     /// The pager filled it.
     Filled,
-    /// Somebody else has it in hand, or had it filled meanwhile: look again.
+    /// Somebody else has it in hand, or had it filled meanwhile, or the object is being closed: look again.
     LookAgain,
 }
 
@@ -26,7 +26,11 @@ impl Object {
     /// # Errors
     /// [`Error::NoMemory`], or the pager's answer; the page is not in memory then (S107).
     pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex) -> Result<PageIn> {
-        let paging = self.begin_paging()?;
+        let paging = match self.begin_paging() {
+            Ok(paging) => paging,
+            Err(Refusal::Closed) => return Ok(PageIn::LookAgain),
+            Err(Refusal::Quarantined(error)) => return Err(error.into()),
+        };
         let page = match ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary) {
             Ok(page) => page,
             Err(Error::InUse(_)) => return Ok(PageIn::LookAgain),
@@ -35,7 +39,7 @@ impl Object {
         let mut pages = Vec::new();
         try_reserve(&mut pages, 1)?;
         pages.push(page);
-        Transfer::new(paging, Direction::Get, pages, 0)?.run()?;
+        Transfer::new(paging, Direction::Get, pages, 0, false)?.run()?;
         Ok(PageIn::Filled)
     }
 }

@@ -14,10 +14,7 @@ use crate::page::PageRef;
 use crate::pager::Answer;
 use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
-
-/// The last bytes of a page that is lent to be filled hold this pattern, and a filled page that still does was not filled:
-/// the classic short read. Odd enough not to be anybody's data.
-const UNFILLED: [u8; 32] = *b"\xa7\x1f\x02\xe9\x5cquire: unfilled\x8d\x33\xf0\x64\xbe\x09\xd1\x7a\x46\xcb\x92\x15";
+use crate::unfilled::Marker;
 
 /// A run of busy pages on its way to or from the pager.
 #[derive(Debug)]
@@ -29,7 +26,7 @@ pub(crate) struct Transfer {
 }
 
 impl Transfer {
-    /// A transfer of contiguous busy pages; `required` is an index into them.
+    /// A transfer of contiguous busy pages; `required` is an index into them. `reclaiming`: it is made to free memory.
     ///
     /// # Errors
     /// [`Error::NoMemory`]; the pages are let go.
@@ -38,6 +35,7 @@ impl Transfer {
         direction: Direction,
         pages: Vec<ExclusiveBusy<Arc<Object>>>,
         required: usize,
+        reclaiming: bool,
     ) -> Result<Self> {
         let mut refs = Vec::new();
         crate::alloc_fallible::try_reserve(&mut refs, pages.len())?;
@@ -47,7 +45,7 @@ impl Transfer {
             first: refs[0].index(),
             required,
             object_size: paging.object().size(),
-            reclaiming: false,
+            reclaiming,
         };
         Ok(Self {
             pages,
@@ -78,20 +76,24 @@ impl Transfer {
             object.engine.machine().take_back(&self.refs, loan, &|_| false);
             return Err(Error::NoMemory);
         };
-        let answer = match self.ask(&object, &io, &loan) {
-            Ok(answer) => answer,
-            Err(stray) => {
-                object.note_pager_error(&stray);
-                self.set_aside(&object, io, loan);
-                return Err(stray.into());
-            }
+        let mut lent = Lent(Some((self, io, loan)));
+        let answer = lent.ask(&object);
+        let Some((transfer, io, loan)) = lent.0.take() else {
+            unreachable!("only this takes it")
         };
-        let moved = self.settle(&object, &io, loan);
         match answer {
-            Ok(()) => Ok(moved),
-            Err(error) => {
-                object.note_pager_error(&error);
-                Err(error.into())
+            Ok(answer) => {
+                let moved = transfer.settle(&object, &io, loan);
+                answer.map(|()| moved).map_err(|error| {
+                    object.note_pager_error(&error);
+                    error.into()
+                })
+            }
+            Err(mut stray) => {
+                // Whatever it calls the reason: it has pages that it may not have.
+                stray.cause = Cause::BrokenPromise;
+                transfer.set_aside(&object, io, loan, &stray);
+                Err(stray.into())
             }
         }
     }
@@ -99,10 +101,12 @@ impl Transfer {
     /// The pager's answer, checked; or, as the outer error, that it works on without leave.
     fn ask(&self, object: &Object, io: &Arc<Io>, loan: &Loan) -> Result<Result<(), PagerError>, PagerError> {
         let stats = object.engine.stats();
+        let marker = Marker::new();
         let answer = match self.plan.direction {
             Direction::Get => {
-                for bytes in &loan.bytes {
-                    mark_unfilled(*bytes);
+                for bytes in loan.bytes() {
+                    // SAFETY: the loan is ours to fill, page by page, and has not been handed on yet.
+                    unsafe { marker.put_on(*bytes) };
                 }
                 stats.count(Counter::Gets);
                 object.pager().get(io)
@@ -121,12 +125,14 @@ impl Transfer {
             Answer::Pending => {}
             Answer::Stray(error) => return Err(error),
         }
-        Ok(io.wait().and_then(|()| self.check_promise(object, io, loan)))
+        let answer = io.wait();
+        Ok(self.check_promise(object, io, loan, marker, answer.is_ok()).and(answer))
     }
 
     /// Leaves pages and bytes to a pager that works on without leave. Whoever waits for the pages is woken, and finds the
     /// object quarantined.
-    fn set_aside(self, object: &Object, io: Arc<Io>, loan: Loan) {
+    fn set_aside(self, object: &Object, io: Arc<Io>, loan: Loan, why: &PagerError) {
+        object.note_pager_error(why);
         for page in &self.refs {
             page.busy.dismiss_sleepers();
         }
@@ -134,34 +140,39 @@ impl Transfer {
         object.keep_aside(Stray { pages, refs, io, loan });
     }
 
-    /// The pager says it moved what was asked for: is it so?
-    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan) -> Result<(), PagerError> {
+    /// The pager says what it moved, and, if `ok`, that this is what was asked for: is it so?
+    fn check_promise(&self, object: &Object, io: &Io, loan: &Loan, marker: Marker, ok: bool) -> Result<(), PagerError> {
         let broken = |what: core::fmt::Arguments<'_>| {
             Err(PagerError::new(
                 Cause::BrokenPromise,
                 format_args!("{}: {what}", object.describe()),
             ))
         };
-        let required = self.plan.required;
-        let index = self.refs[required].index();
         match self.plan.direction {
             Direction::Get => {
-                if io.outcome(required) != PageOutcome::Done {
-                    return broken(format_args!(
-                        "get answered OK but did not fill page {index}, which was required"
-                    ));
+                let mut unfilled = None;
+                for i in (0..io.len()).filter(|&i| io.outcome(i) == PageOutcome::Done) {
+                    // SAFETY: every page got the marker, and the request has completed, so that its bytes are ours again.
+                    if unsafe { marker.is_on(loan.bytes()[i]) } {
+                        io.overrule(i);
+                        unfilled = Some(self.refs[i].index());
+                    }
                 }
-                let short = (0..io.len()).find(|&i| io.outcome(i) == PageOutcome::Done && is_unfilled(loan.bytes[i]));
-                if let Some(i) = short {
-                    io.page_failed(i);
-                    let index = self.refs[i].index();
+                if let Some(index) = unfilled {
                     return broken(format_args!(
                         "get says page {index} is filled, but its last bytes were not written"
                     ));
                 }
+                let required = self.plan.required;
+                if ok && io.outcome(required) != PageOutcome::Done {
+                    let index = self.refs[required].index();
+                    return broken(format_args!(
+                        "get answered OK but did not fill page {index}, which was required"
+                    ));
+                }
             }
             Direction::Put => {
-                if let Some(i) = (0..io.len()).find(|&i| io.outcome(i) != PageOutcome::Done) {
+                if ok && let Some(i) = (0..io.len()).find(|&i| io.outcome(i) != PageOutcome::Done) {
                     let index = self.refs[i].index();
                     return broken(format_args!("put answered OK but did not write page {index}"));
                 }
@@ -191,6 +202,29 @@ impl Transfer {
     }
 }
 
+/// A transfer whose bytes are in the pager's hands. If the pager unwinds, a thread of its may still work on them.
+#[derive(Debug)]
+struct Lent(Option<(Transfer, Arc<Io>, Loan)>);
+
+impl Lent {
+    fn ask(&self, object: &Object) -> Result<Result<(), PagerError>, PagerError> {
+        let Some((transfer, io, loan)) = &self.0 else {
+            unreachable!("it is taken only after this")
+        };
+        transfer.ask(object, io, loan)
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some((transfer, io, loan)) = self.0.take() {
+            let object = transfer.paging.object().clone();
+            let why = PagerError::new(Cause::BrokenPromise, format_args!("{}: it panicked", object.describe()));
+            transfer.set_aside(&object, io, loan, &why);
+        }
+    }
+}
+
 /// Pages and bytes that a pager has and should not have.
 #[derive(Debug)]
 pub(crate) struct Stray {
@@ -207,6 +241,7 @@ impl Object {
             state.strays.push(stray);
         } else {
             // No room to remember them: they stay lent until the process ends, which keeps the promise as well.
+            state.forgotten_strays += 1;
             drop(state);
             core::mem::forget(stray);
         }
@@ -218,7 +253,7 @@ impl Object {
         loop {
             let mut state = self.lock();
             let Some(at) = state.strays.iter().position(|stray| stray.io.is_complete()) else {
-                return state.strays.len();
+                return state.strays_out();
             };
             let Stray { pages, refs, loan, .. } = state.strays.swap_remove(at);
             drop(state);
@@ -226,19 +261,4 @@ impl Object {
             drop(pages);
         }
     }
-}
-
-fn tail(page: core::ptr::NonNull<u8>) -> *mut u8 {
-    // SAFETY: lent bytes are a whole page, so its last bytes lie inside the same allocation.
-    unsafe { page.as_ptr().add(crate::types::PAGE_BYTES - UNFILLED.len()) }
-}
-
-fn mark_unfilled(page: core::ptr::NonNull<u8>) {
-    // SAFETY: the loan is ours to fill and has not been handed on yet; the tail of a page has room for the pattern.
-    unsafe { tail(page).copy_from_nonoverlapping(UNFILLED.as_ptr(), UNFILLED.len()) }
-}
-
-fn is_unfilled(page: core::ptr::NonNull<u8>) -> bool {
-    // SAFETY: the request has completed, so the bytes are ours again, and `mark_unfilled` initialised the tail.
-    unsafe { core::slice::from_raw_parts(tail(page), UNFILLED.len()) == UNFILLED }
 }

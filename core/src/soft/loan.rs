@@ -20,11 +20,8 @@ pub(super) fn lend_frames(frames: &Frames, pages: &[PageRef], purpose: Purpose) 
     let mut bytes = Vec::new();
     try_reserve(&mut bytes, pages.len()).map_err(|_| Shortage)?;
     bytes.extend(pages.iter().map(|page| frames.address(page.frame())));
-    Ok(Loan {
-        bytes,
-        purpose,
-        note: 0,
-    })
+    // SAFETY: the frames' own bytes, whose pages the caller has exclusively busied.
+    Ok(unsafe { Loan::new(bytes, purpose, 0) })
 }
 
 /// Lends a buffer: a copy of the bytes, or room for them. The loan's note is the buffer's length in pages.
@@ -32,11 +29,8 @@ pub(super) fn lend_copies(frames: &Frames, pages: &[PageRef], purpose: Purpose) 
     let mut addresses = Vec::new();
     try_reserve(&mut addresses, pages.len()).map_err(|_| Shortage)?;
     if pages.is_empty() {
-        return Ok(Loan {
-            bytes: addresses,
-            purpose,
-            note: 0,
-        });
+        // SAFETY: a loan of nothing.
+        return Ok(unsafe { Loan::new(addresses, purpose, 0) });
     }
     // SAFETY: the layout's size is not zero: there is a page.
     let buffer = NonNull::new(unsafe { alloc(layout(pages.len())) }).ok_or(Shortage)?;
@@ -52,24 +46,21 @@ pub(super) fn lend_copies(frames: &Frames, pages: &[PageRef], purpose: Purpose) 
         }
         addresses.push(NonNull::from(copy).cast());
     }
-    Ok(Loan {
-        bytes: addresses,
-        purpose,
-        note: pages.len() as u64,
-    })
+    // SAFETY: pages of a buffer that is ours alone until `take_copies_back` frees it, by its first address and the note.
+    Ok(unsafe { Loan::new(addresses, purpose, pages.len() as u64) })
 }
 
 /// Takes a buffer back, and brings into the frames what is kept.
 pub(super) fn take_copies_back(frames: &Frames, pages: &[PageRef], loan: &Loan, keep: &dyn Fn(usize) -> bool) {
     assert!(
-        loan.note == pages.len() as u64,
+        loan.note() == pages.len() as u64,
         "a loan was taken back for other pages than it was made for"
     );
-    let Some(buffer) = loan.bytes.first() else { return };
+    let Some(buffer) = loan.bytes().first() else { return };
     for (i, page) in pages.iter().enumerate() {
-        if loan.purpose == Purpose::Fill && keep(i) {
+        if loan.purpose() == Purpose::Fill && keep(i) {
             // SAFETY: a page of the buffer, initialised when it was made. The borrower has handed it back.
-            let copy = unsafe { core::slice::from_raw_parts(loan.bytes[i].as_ptr(), PAGE_BYTES) };
+            let copy = unsafe { core::slice::from_raw_parts(loan.bytes()[i].as_ptr(), PAGE_BYTES) };
             bytes::write(frames.words(page.frame()), 0, copy);
         }
     }

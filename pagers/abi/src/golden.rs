@@ -3,6 +3,12 @@
 //! One table, used three times: the compiler checks it here, `quire-headers` writes it into `tests/c/golden.c` as
 //! `_Static_assert`s on the C names, and a C compiler checks it there. A change that moves a member fails both builds.
 
+/// A struct of the ABI.
+pub trait Described {
+    /// What is known of it.
+    const GOLDEN: Golden;
+}
+
 /// What is known of one struct.
 #[derive(Debug, Clone, Copy)]
 pub struct Golden {
@@ -12,6 +18,16 @@ pub struct Golden {
     pub size: usize,
     /// Its members and their offsets in bytes, in order.
     pub members: &'static [(&'static str, usize)],
+}
+
+impl Golden {
+    /// The member that a struct of `size` bytes has a part of; nothing when it ends between members, or beyond the last.
+    #[must_use]
+    pub fn cut_member(&self, size: usize) -> Option<&'static str> {
+        let at = self.members.iter().rposition(|(_, offset)| *offset < size)?;
+        let end = self.members.get(at + 1).map_or(self.size, |(_, offset)| *offset);
+        (size < end).then(|| self.members[at].0)
+    }
 }
 
 macro_rules! golden {
@@ -29,9 +45,16 @@ macro_rules! golden {
                 }
             };
         )*
+        $(
+            impl Described for crate::$name {
+                const GOLDEN: Golden = Golden {
+                    c_name: $c_name, size: $size, members: &[$((stringify!($member), $offset)),*]
+                };
+            }
+        )*
         /// Every struct of the ABI.
         pub const STRUCTS: &[Golden] = &[
-            $(Golden { c_name: $c_name, size: $size, members: &[$((stringify!($member), $offset)),*] }),*
+            $(<crate::$name as Described>::GOLDEN),*
         ];
     };
 }
@@ -55,10 +78,10 @@ golden! {
     }
     IoPage = "quire_pager_io_page", 16 { bytes: 0, status: 8, reserved: 12 }
     Io = "quire_pager_io", 56 {
-        struct_size: 0, flags: 4, token: 8, first: 16, count: 24, required: 28, page_size: 32, reserved: 36,
+        struct_size: 0, flags: 4, token: 8, first: 16, count: 24, required: 28, page_size: 32, page_stride: 36,
         object_size: 40, pages: 48,
     }
-    Extent = "quire_pager_extent", 8 { before: 0, after: 4 }
+    Extent = "quire_pager_extent", 12 { struct_size: 0, before: 4, after: 8 }
     Populate = "quire_pager_populate", 56 {
         struct_size: 0, flags: 4, token: 8, index: 16, first: 24, last: 32, access: 40, max_prot: 44, page_size: 48,
         reserved: 52,

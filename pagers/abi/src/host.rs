@@ -23,8 +23,9 @@ pub struct Host {
 /// Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
 /// than the first version of its major number checks `QUIRE_HAS` first.
 ///
-/// `log`, `set_error` and `complete` may be called on any thread. No service blocks for a pager operation, and none runs
-/// one on the caller's stack.
+/// Every service may be called on any thread, also one of the pager's own, and with locks of the pager's held: none of them
+/// blocks for a pager operation, or runs one on the caller's stack. `page_insert` and `page_ready` are for as long as
+/// the populate whose token they name runs; another thread may call them for it meanwhile.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
@@ -43,14 +44,15 @@ pub struct HostApi {
     /// Writes a line, zero-terminated UTF-8, borrowed until return, to the host's log. `level` is one of `QUIRE_LOG_…`.
     pub log: Option<unsafe extern "C" fn(host: *mut Host, level: u32, text: *const c_char)>,
     /// Says in words what went wrong: operation, place, name and the system's text. `token` is that of the request; 0 means
-    /// the operation that runs on this thread. `text` is copied before the call returns.
+    /// the operation that runs on this thread. `text` is copied before the call returns, 1024 bytes of it at most. The
+    /// last call before the operation's end counts.
     pub set_error: Option<unsafe extern "C" fn(host: *mut Host, token: u64, text: *const c_char)>,
     /// Completes a request that pended, or is about to (it may come before the operation returns `PEND`). `status` as an
-    /// operation's answer; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
+    /// operation's answer, and not `PEND`; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
     /// operation. Answers `OK`, or `STALE` when the token is not that of a request under way: that is logged and ignored.
     pub complete: Option<unsafe extern "C" fn(host: *mut Host, token: u64, status: i32) -> i32>,
     /// During populate: allocates a page of the object at `index`, exclusively busied, and lends its bytes until
-    /// `page_ready` or the end of populate. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
+    /// `page_ready` or the end of populate. They are aligned to the page size and come with any contents. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
     /// `BAD`: outside the object; `NOMEM`; `STALE`.
     pub page_insert:
         Option<unsafe extern "C" fn(host: *mut Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32>,
@@ -65,3 +67,8 @@ pub struct HostApi {
 unsafe impl Sync for HostApi {}
 // SAFETY: as for Sync.
 unsafe impl Send for HostApi {}
+
+/// The smallest `struct_size` of `struct quire_pager_host_api`: the words before the services.
+pub const QUIRE_PAGER_HOST_API_MIN_SIZE: u32 = 24;
+
+const _: () = assert!(core::mem::offset_of!(HostApi, log) == QUIRE_PAGER_HOST_API_MIN_SIZE as usize);

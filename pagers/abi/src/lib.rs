@@ -16,6 +16,13 @@
 //! 5. Every pointer says who owns it and until when. Out-parameters are written only on success.
 //! 6. The host calls operations with no lock of its own held. A pager may block, call back, or use its own threads.
 //! 7. No Rust enum crosses the border: an unknown number must stay a number.
+//! 8. Structs that may grow begin with their size. A reader takes the smaller of the two sizes and holds the rest for
+//!    zero; it refuses a size below the struct's `…_MIN_SIZE`, and one that ends inside a member. A writer writes no more
+//!    than the size it was given.
+//! 9. In a word of flags the low 16 bits may be ignored by who does not know them; the high 16 bits
+//!    ([`QUIRE_PAGER_FLAGS_MUST_KNOW`]) must be understood, or the call is answered with `QUIRE_PAGER_INVALID`.
+//! 10. An operation must not wait for another of the same pager. What comes back to a serialised pager on the same
+//!    thread is refused (see [`QUIRE_THREADS_SERIALIZE_ALL`]).
 //!
 //! # Where the slots of the older vectors went (rows S1 to S9)
 //!
@@ -70,6 +77,10 @@ pub const QUIRE_PAGER_ABI_MINOR: u32 = 1;
 pub const QUIRE_PAGER_ABI_VERSION: u32 = 0x0000_0001;
 
 const _: () = assert!(QUIRE_PAGER_ABI_VERSION == (QUIRE_PAGER_ABI_MAJOR << 16 | QUIRE_PAGER_ABI_MINOR));
+
+/// The flags that a reader must understand: in every word of flags of this ABI, an unknown one of these is answered with
+/// `QUIRE_PAGER_INVALID` by a pager, and refused by the host. Unknown ones below may be ignored.
+pub const QUIRE_PAGER_FLAGS_MUST_KNOW: u32 = 0xffff_0000;
 
 /// The name of the one symbol that a plugin exports, with its terminating zero.
 pub const QUIRE_PAGER_ENTRY: &[u8] = b"quire_pager_entry\0";

@@ -5,8 +5,14 @@ use core::ffi::{c_char, c_void};
 use crate::{Extent, HostApi, Io, OpenArgs, OpenResult, Populate};
 
 /// `thread_model`: no two operations of the module run at the same time. The host holds a lock around each call; the time a request is pending is not covered.
+///
+/// The lock is taken with none of the host's held, and a thread waits for it as long as the call inside takes. An
+/// operation that comes back to its own pager on the same thread (it touches memory that the pager backs, or drives the
+/// engine) does not wait for itself: the inner call fails with `-EDEADLK`, which is an ordinary error and quarantines
+/// nobody. The close of an object that is released in there is put off until the outer operation has returned.
 pub const QUIRE_THREADS_SERIALIZE_ALL: u32 = 0;
-/// `thread_model`: no two operations on one object run at the same time.
+/// `thread_model`: no two operations on one object run at the same time. Opens are not covered, as there is no object yet:
+/// several may run at once, also beside operations on other objects. Otherwise as `QUIRE_THREADS_SERIALIZE_ALL`.
 pub const QUIRE_THREADS_SERIALIZE_OBJECT: u32 = 1;
 /// `thread_model`: any operations may run at the same time, but for open and close of the same object, init and fini.
 pub const QUIRE_THREADS_PARALLEL: u32 = 2;
@@ -17,7 +23,7 @@ pub const QUIRE_CAP_ASYNC: u64 = 1;
 pub const QUIRE_CAP_STAY_RESIDENT: u64 = 2;
 /// `caps`: built so that a panic ends the process (Rust `panic = "abort"`). Told to people; changes nothing.
 pub const QUIRE_CAP_PANIC_ABORT: u64 = 4;
-/// `caps`: operations may be called in a child after fork.
+/// `caps`: operations may be called in a child after fork. Without it a child calls none of them, not even close or fini.
 pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
 
 /// What a pager is and can do: the table that its entry function returns.
@@ -25,8 +31,15 @@ pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
 /// Constant, and alive as long as the library is loaded. Append-only: members after `get` are optional, NULL or beyond
 /// `struct_size` means absent. Strings are UTF-8, end in a zero, and are static.
 ///
-/// No operation is called with a lock of the host held; each may block. `ctx` is what `init` stored, `object` what
-/// `open` stored; both are the pager's own and opaque to the host.
+/// No operation is called with a lock of the host held, other than that of `thread_model`; each may block. A pager's own
+/// locks are its own affair, as long as it holds none of them while it waits for the host to call it. `ctx` is what `init` stored, `object` what
+/// `open` stored; both are the pager's own and opaque to the host, and may be NULL.
+///
+/// # Answers
+///
+/// Every operation may answer `OK`, `FAULTED`, `ERROR`, `AGAIN`, `NOMEM`, `INVALID`, `UNSUPPORTED`, `BAD`, `FAIL` and a
+/// negated `errno`. `PEND` only `get` and `put` of a request with `QUIRE_IO_MAY_PEND`; `REFAULT` only `populate`. Anything
+/// else is a broken promise. The host retries nothing by itself, not even `AGAIN`: whoever asked gets the error, and may ask again.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
@@ -40,9 +53,9 @@ pub struct Module {
     pub struct_size: u32,
     /// One of `QUIRE_THREADS_…`. Enforced by the host.
     pub thread_model: u32,
-    /// A set of `QUIRE_CAP_…`. Unknown bits are ignored.
+    /// A set of `QUIRE_CAP_…`. All 64 bits are hints: unknown ones are ignored.
     pub caps: u64,
-    /// Short name: lower-case letters, digits, `-` and `_`; not NULL.
+    /// Short name: lower-case letters, digits, `-` and `_`, at most 64 of them; not NULL.
     pub name: *const c_char,
     /// The pager's own version, for people; may be NULL.
     pub version: *const c_char,
@@ -50,6 +63,10 @@ pub struct Module {
     pub description: *const c_char,
     /// Called once, before anything else. `host` stays valid until `fini` has returned. `config` is borrowed until return
     /// and may be NULL. Optional: without it `ctx` is NULL. Answers `OK` or an error, with which the load is refused.
+    ///
+    /// No `fini` follows an init that fails, so nothing it started may still run. The host keeps the library and its own
+    /// table for ever then, in case something does; `init` may be called again when the plugin is loaded again.
+    /// May load other plugins. To load its own, or to wait for a thread that does, is refused or never ends.
     // The layout check knows a growing table by its reference type only: this repeats the signature below with that type.
     #[cfg_attr(
         feature = "layout",
@@ -58,27 +75,35 @@ pub struct Module {
         >)
     )]
     pub init: Option<unsafe extern "C" fn(host: *const HostApi, config: *const c_char, ctx: *mut *mut c_void) -> i32>,
-    /// Called once, after the last close, when no request is under way. The pager's threads must have ended when it returns. Optional.
+    /// Called once, after the last close, when no request is under way. The pager's threads must have ended when it
+    /// returns, and the host's table is not used afterwards. Must not load its own plugin. Optional.
     pub fini: Option<unsafe extern "C" fn(ctx: *mut c_void)>,
     /// Opens what `args` names. `out` comes zeroed with its `struct_size` filled in, is borrowed until return and is read
-    /// only when the answer is `OK`. The handle stored there is the pager's until `close`. Mandatory.
+    /// only when the answer is `OK`. The handle stored there is the pager's until `close`; NULL is as good as any. Mandatory.
     pub open: Option<unsafe extern "C" fn(ctx: *mut c_void, args: *const OpenArgs, out: *mut OpenResult) -> i32>,
-    /// Closes an object. No request of it is under way, and none follows. An error is reported to whoever released the
-    /// object; the object is closed all the same. Mandatory.
+    /// Closes an object. No request of it is under way, and none follows. Called once for each object, in any case. An
+    /// error is reported to whoever released the object; the object is closed all the same. Mandatory.
     pub close: Option<unsafe extern "C" fn(ctx: *mut c_void, object: *mut c_void) -> i32>,
     /// Fills the pages of a run. The page `io->required` must be filled for an `OK`; each page that was filled gets the
     /// status `OK`, whole: past the end of the data it holds zeros. A neighbour may be left untouched or get an error,
-    /// which fails nobody. Mandatory.
+    /// which fails nobody. The bytes come with any contents, and are not zeroed. When the answer is an error, pages that
+    /// got the status `OK` are kept all the same. `BAD` for a page beyond the end of the data. Mandatory.
     #[cfg_attr(feature = "layout", sabi(last_prefix_field))]
     pub get: Option<unsafe extern "C" fn(object: *mut c_void, io: *mut Io) -> i32>,
     /// Writes the pages of a run, whose bytes do not change meanwhile. Every page needs a status; `OK` as the answer says
-    /// that all pages are written. Nothing at or beyond `io->object_size` may be written. Absent: read-only.
+    /// that all pages are written. Nothing at or beyond `io->object_size` may be written. When the answer is an error,
+    /// pages with the status `OK` count as written, and the others stay dirty. A backing that has become shorter
+    /// than `io->object_size` behind the host's back must not grow again because of a put: `BAD` for pages beyond its end. It grows by
+    /// `resize`. Absent: read-only.
     pub put: Option<unsafe extern "C" fn(object: *mut c_void, io: *mut Io) -> i32>,
     /// Says whether the backing has the page, and how many pages before and after it could come in the same request.
-    /// `OK` and `out` filled in: it has; `FAIL`: in range, and not there. Absent: every page below the size is there.
+    /// `OK` and `out` filled in (it comes zeroed with its `struct_size`): it has; `FAIL`: in range, and not there. Absent:
+    /// every page below the size is there.
     pub has_page: Option<unsafe extern "C" fn(object: *mut c_void, index: u64, out: *mut Extent) -> i32>,
     /// Installs as many pages as the pager thinks right, through the host's page services, and stores the contiguous
-    /// range in `req->first` and `req->last`. Called only for objects opened with `QUIRE_OBJECT_POPULATE`. `BAD`: use `get`.
+    /// range in `req->first` and `req->last`. Called only for objects opened with `QUIRE_OBJECT_POPULATE`. `BAD`: use
+    /// `get`. `REFAULT`: start the fault over, for something has changed meanwhile; a fault that is started over again and
+    /// again without progress takes the way through `get`. Pages that were made ready are kept, whatever the answer is.
     pub populate: Option<unsafe extern "C" fn(object: *mut c_void, req: *mut Populate) -> i32>,
     /// Stores the size in bytes as it is now. Absent: the size given by `open` stands.
     pub get_size: Option<unsafe extern "C" fn(object: *mut c_void, size: *mut u64) -> i32>,
@@ -86,21 +111,25 @@ pub struct Module {
     pub resize: Option<unsafe extern "C" fn(object: *mut c_void, size: u64) -> i32>,
     /// Makes everything that was put durable before it returns. Absent: a put is durable when it completes.
     pub sync: Option<unsafe extern "C" fn(object: *mut c_void) -> i32>,
-    /// Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed.
+    /// Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed. This
+    /// host does not call it yet, and says so in its log when a module has it.
     pub prepare_write: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
-    /// Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled.
+    /// Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled. This
+    /// host does not call it yet.
     pub cancel: Option<unsafe extern "C" fn(object: *mut c_void, token: u64) -> i32>,
-    /// Reserves backing for pages that will be put. Absent: a put finds room or fails.
+    /// Reserves backing for pages that will be put. Absent: a put finds room or fails. This host does not call it yet.
     pub reserve: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
-    /// The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do.
+    /// The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do. This
+    /// host does not call it yet.
     pub free_space: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
-    /// A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host.
+    /// A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host. This host
+    /// does not call it yet.
     pub page_inserted: Option<unsafe extern "C" fn(object: *mut c_void, index: u64)>,
-    /// A notice, for accounting: a page is no longer resident.
+    /// A notice, for accounting: a page is no longer resident. This host does not call it yet.
     pub page_removed: Option<unsafe extern "C" fn(object: *mut c_void, index: u64)>,
     /// Writes a name for people (a path), zero-terminated and cut to `len` bytes, into `text`. Absent: the name given to open.
     pub path: Option<unsafe extern "C" fn(object: *mut c_void, text: *mut c_char, len: usize) -> i32>,
-    /// Answers an extension table by its name, or NULL. The table is static. May be absent.
+    /// Answers an extension table by its name, or NULL. The table is static. May be absent. This host does not call it yet.
     pub get_extension: Option<unsafe extern "C" fn(ctx: *mut c_void, id: *const c_char) -> *const c_void>,
 }
 

@@ -2,6 +2,31 @@
 
 use core::ffi::{c_char, c_void};
 
+// Sizes of the structs in the first version of this major number: every host gives at least these.
+
+/// The smallest `struct_size` of `struct quire_pager_open_args`.
+pub const QUIRE_PAGER_OPEN_ARGS_MIN_SIZE: u32 = 40;
+/// The smallest `struct_size` of `struct quire_pager_open_result`.
+pub const QUIRE_PAGER_OPEN_RESULT_MIN_SIZE: u32 = 48;
+/// The smallest `page_stride` of a request: the size of `struct quire_pager_io_page`.
+pub const QUIRE_PAGER_IO_PAGE_MIN_SIZE: u32 = 16;
+/// The smallest `struct_size` of `struct quire_pager_io`.
+pub const QUIRE_PAGER_IO_MIN_SIZE: u32 = 56;
+/// The smallest `struct_size` of `struct quire_pager_extent`.
+pub const QUIRE_PAGER_EXTENT_MIN_SIZE: u32 = 12;
+/// The smallest `struct_size` of `struct quire_pager_populate`.
+pub const QUIRE_PAGER_POPULATE_MIN_SIZE: u32 = 56;
+
+const _: () = {
+    use core::mem::size_of;
+    assert!(size_of::<OpenArgs>() >= QUIRE_PAGER_OPEN_ARGS_MIN_SIZE as usize);
+    assert!(size_of::<OpenResult>() >= QUIRE_PAGER_OPEN_RESULT_MIN_SIZE as usize);
+    assert!(size_of::<IoPage>() >= QUIRE_PAGER_IO_PAGE_MIN_SIZE as usize);
+    assert!(size_of::<Io>() >= QUIRE_PAGER_IO_MIN_SIZE as usize);
+    assert!(size_of::<Extent>() >= QUIRE_PAGER_EXTENT_MIN_SIZE as usize);
+    assert!(size_of::<Populate>() >= QUIRE_PAGER_POPULATE_MIN_SIZE as usize);
+};
+
 /// `quire_pager_open_args.flags`: the object will be read.
 pub const QUIRE_OPEN_READ: u32 = 1;
 /// `quire_pager_open_args.flags`: the object will be written.
@@ -14,7 +39,7 @@ pub const QUIRE_OPEN_WRITE: u32 = 2;
 pub struct OpenArgs {
     /// Size of this struct in bytes, as the host knows it.
     pub struct_size: u32,
-    /// A set of `QUIRE_OPEN_…`. An unknown flag is answered with `QUIRE_PAGER_INVALID`.
+    /// A set of `QUIRE_OPEN_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
     pub flags: u32,
     /// Names this call in `set_error`.
     pub token: u64,
@@ -40,13 +65,13 @@ pub const QUIRE_OBJECT_READ_ONLY: u32 = 2;
 pub struct OpenResult {
     /// Size of this struct in bytes, as the host knows it. Members beyond it do not exist.
     pub struct_size: u32,
-    /// A set of `QUIRE_OBJECT_…`.
+    /// A set of `QUIRE_OBJECT_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
     pub flags: u32,
     /// The handle that every operation on this object is given; the pager's own.
     pub object: *mut c_void,
     /// The object's identity: opening the same thing twice gives the same two words (for files: device and inode). Both 0: no identity.
     pub identity: [u64; 2],
-    /// Size in bytes; need not be a multiple of the page size.
+    /// Size in bytes; need not be a multiple of the page size. More than `2^64 - 4096` is logged and taken for that.
     pub size: u64,
     /// Bytes that the backing moves best in; 0: a page.
     pub granule: u32,
@@ -59,14 +84,15 @@ pub const QUIRE_IO_MAY_PEND: u32 = 1;
 /// `quire_pager_io.flags`: the host is short of memory and this request frees some: do not allocate if it can be helped.
 pub const QUIRE_IO_RECLAIMING: u32 = 2;
 
-/// One page of a run.
+/// One page of a run. May grow at its end: go from one to the next by `page_stride` (`QUIRE_IO_PAGE`), not as in an array.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 #[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct IoPage {
-    /// The page's bytes, `page_size` of them, lent until the request completes. For `put` they must not be written.
+    /// The page's bytes, `page_size` of them and aligned to that, lent until the request completes. For `get` they come
+    /// with any contents; for `put` they must not be written.
     pub bytes: *mut c_void,
-    /// Comes as `QUIRE_PAGER_UNTOUCHED`; the pager stores what became of this page.
+    /// Comes as `QUIRE_PAGER_UNTOUCHED`; the pager stores what became of this page: `OK`, or an error as an operation may answer it.
     pub status: i32,
     /// Zero.
     pub reserved: u32,
@@ -83,7 +109,7 @@ pub struct IoPage {
 pub struct Io {
     /// Size of this struct in bytes, as the host knows it.
     pub struct_size: u32,
-    /// A set of `QUIRE_IO_…`. Unknown flags may be ignored.
+    /// A set of `QUIRE_IO_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
     pub flags: u32,
     /// Names the request in `complete`, `set_error` and `cancel`. Carries a generation: it is never used twice.
     pub token: u64,
@@ -93,21 +119,23 @@ pub struct Io {
     pub count: u32,
     /// The page that must be moved, as an index into `pages`.
     pub required: u32,
-    /// Bytes in a page.
+    /// Bytes in a page; a power of two.
     pub page_size: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Bytes from one `struct quire_pager_io_page` in `pages` to the next, as the host knows it.
+    pub page_stride: u32,
     /// The object's size in bytes as the host knows it. Bytes at and beyond it read as zeros and are never written.
     pub object_size: u64,
-    /// The pages, `count` of them.
+    /// The pages, `count` of them, `page_stride` bytes apart. `QUIRE_IO_PAGE(io, i)` finds one.
     pub pages: *mut IoPage,
 }
 
-/// What `has_page` answers.
+/// What `has_page` answers. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 pub struct Extent {
+    /// Size of this struct in bytes, as the host knows it. Members beyond it do not exist.
+    pub struct_size: u32,
     /// Pages directly before the index that could come in the same request.
     pub before: u32,
     /// Pages directly after it.
@@ -130,7 +158,7 @@ pub const QUIRE_ACCESS_EXEC: u32 = 4;
 pub struct Populate {
     /// Size of this struct in bytes, as the host knows it.
     pub struct_size: u32,
-    /// Zero.
+    /// Zero for now. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
     pub flags: u32,
     /// Names the request in the host's page services and in `set_error`.
     pub token: u64,

@@ -38,6 +38,7 @@ pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), Pager
     };
     outcome.map_err(|mut error| {
         if error.cause == Cause::BrokenPromise {
+            error = with_its_words(error, &ended.text);
             host.log(Level::Error, format_args!("broken promise: {error}"));
         } else if ended.text.is_empty() {
             // The pager has no words of its own; say at least whose error it is.
@@ -49,11 +50,19 @@ pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), Pager
     })
 }
 
-/// A run was left pending by a pager that may not; said in the log as well.
-pub(crate) fn broke_by_pending(host: &HostState, subject: &Subject) -> PagerError {
-    let error = pended_without_leave(subject);
+/// A run was left pending by a pager that may not, and said `words`; said in the log as well.
+pub(crate) fn broke_by_pending(host: &HostState, subject: &Subject, words: &str) -> PagerError {
+    let error = with_its_words(pended_without_leave(subject), words);
     host.log(Level::Error, format_args!("broken promise: {error}"));
     error
+}
+
+/// What the pager broke, and what it had to say.
+fn with_its_words(error: PagerError, words: &str) -> PagerError {
+    if words.is_empty() {
+        return error;
+    }
+    PagerError::new(error.cause, format_args!("{error}; it said: {words}"))
 }
 
 fn pended_without_leave(subject: &Subject) -> PagerError {
@@ -66,10 +75,9 @@ fn judge_status(ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> 
     match meaning(ended.status) {
         Meaning::Ok => Ok(()),
         Meaning::Failed(cause) => Err(PagerError::bare(cause)),
-        Meaning::Faulted if ended.text.is_empty() => Err(subject.broke(format_args!(
+        Meaning::Faulted => Err(subject.broke(format_args!(
             "failed inside: a panic or an exception was caught at its border"
         ))),
-        Meaning::Faulted => Err(subject.broke(format_args!("failed inside: {}", ended.text))),
         Meaning::Unknown if ended.status == abi::QUIRE_PAGER_PEND && !ended.completed => {
             Err(pended_without_leave(subject))
         }
@@ -78,10 +86,11 @@ fn judge_status(ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> 
 }
 
 fn judge_run(io: &Io, ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerError> {
-    let mut unknown = None;
+    let (mut unknown, mut left_out) = (None, None);
     for i in 0..io.len() {
         let status = ended.page_status(i);
-        match meaning(status) {
+        let moved = meaning(status);
+        match moved {
             Meaning::Ok => io.page_done(i),
             Meaning::Unknown if status == abi::QUIRE_PAGER_UNTOUCHED => {}
             Meaning::Failed(_) | Meaning::Faulted => io.page_failed(i),
@@ -90,27 +99,25 @@ fn judge_run(io: &Io, ended: &Ended<'_>, subject: &Subject) -> Result<(), PagerE
                 unknown = Some((i, status));
             }
         }
+        let needed = io.direction() == Direction::Put || i == io.required();
+        if needed && moved != Meaning::Ok {
+            left_out = left_out.or(Some(i));
+        }
     }
     judge_status(ended, subject)?;
     let index = |i: usize| io.first().0 + i as u64;
     if let Some((i, status)) = unknown {
         return Err(subject.broke(format_args!("gave page {} the unknown status {status}", index(i))));
     }
-    let moved = |i: &usize| meaning(ended.page_status(*i)) == Meaning::Ok;
-    match io.direction() {
-        Direction::Get if !moved(&io.required()) => {
-            let page = index(io.required());
-            Err(subject.broke(format_args!(
-                "answered OK, but did not fill page {page}, which was required"
-            )))
-        }
-        Direction::Put => match (0..io.len()).find(|i| !moved(i)) {
-            Some(i) => Err(subject.broke(format_args!(
-                "answered OK, but did not say that page {} is written",
-                index(i)
-            ))),
-            None => Ok(()),
-        },
-        Direction::Get => Ok(()),
+    match (left_out, io.direction()) {
+        (None, _) => Ok(()),
+        (Some(i), Direction::Get) => Err(subject.broke(format_args!(
+            "answered OK, but did not fill page {}, which was required",
+            index(i)
+        ))),
+        (Some(i), Direction::Put) => Err(subject.broke(format_args!(
+            "answered OK, but did not say that page {} is written",
+            index(i)
+        ))),
     }
 }

@@ -25,6 +25,7 @@ mod module;
 mod name;
 mod object;
 mod requests;
+mod serial;
 mod status;
 
 pub use host::{Level, Log};

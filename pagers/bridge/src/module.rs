@@ -10,13 +10,15 @@ use core::ptr;
 use quire_abi as abi;
 use quire_core::alloc_fallible::try_box;
 use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
-use quire_core::sync::{CallLock, FrameLock, Gauge};
+use quire_core::sync::{FrameLock, Gauge};
+use quire_core::types::MAX_OBJECT_SIZE;
 
 use crate::host::{HostState, Level, Log, PAGE_SIZE};
 use crate::judge::judge;
 use crate::name::Subject;
 use crate::object::PluginObject;
-use crate::requests::{Returned, Token, Work};
+use crate::requests::{Begun, Returned, SetAside, Token, Work};
+use crate::serial::{Closing, Serial, enter};
 use crate::status::copy_text;
 
 /// Whatever keeps the table's functions callable: the loaded library. Dropped after `fini` has returned.
@@ -41,8 +43,10 @@ pub struct PluginModule {
     /// What `init` stored.
     ctx: *mut c_void,
     host: Arc<HostState>,
-    serial: Option<CallLock>,
+    serial: Option<Serial>,
     life: FrameLock<Life>,
+    /// The record for `fini`.
+    last_call: FrameLock<Option<SetAside>>,
     /// Objects open, and opens under way.
     objects: Gauge,
 }
@@ -108,7 +112,8 @@ impl PluginModule {
     /// Calls `init` with `config`. May block for as long as the plugin does.
     ///
     /// # Errors
-    /// What `init` answered; the keeper is dropped then.
+    /// What `init` answered. The keeper and the host are then kept for ever, as no `fini` follows: what `init` may have
+    /// started runs on in the library, and may still log. [`Cause::NoMemory`] when `init` was not called.
     ///
     /// # Safety
     /// `table` is the checked copy of a plugin's module table: name, open, close and get are there, members beyond the
@@ -123,22 +128,29 @@ impl PluginModule {
         // SAFETY: the name is zero-terminated and static by contract.
         let name = unsafe { copy_text(table.name) };
         let host = HostState::new(name.into(), log);
+        let last_call = host.requests.set_aside()?;
         let mut ctx = ptr::null_mut();
         if let Some(init) = table.init {
+            let begun = host.requests.begin(Subject::new("init", &host.name), Work::Call)?;
             // The plugin's count of the host: what it was told stays valid until `fini` has returned, or for ever.
             let for_plugin = Arc::into_raw(host.clone());
             let config = config.map_or(ptr::null(), CStr::as_ptr);
             // SAFETY: called once, before anything else; the host table lives in the count just made.
-            let answer = plain_call(&host, Subject::new("init", &host.name), |_| unsafe {
+            let answer = call_begun(&host, &begun, |_| unsafe {
                 init(&raw const (*for_plugin).api, config, &raw mut ctx)
             });
             if let Err(error) = answer {
-                // SAFETY: made by `into_raw` above; a plugin whose init failed uses its host no more.
-                drop(unsafe { Arc::from_raw(for_plugin) });
+                core::mem::forget(keeper);
                 return Err(error);
             }
         }
-        let serial = (table.thread_model == abi::QUIRE_THREADS_SERIALIZE_ALL).then(CallLock::new);
+        if table.prepare_write.is_some() {
+            host.log(
+                Level::Warn,
+                format_args!("has prepare_write, which this host does not call yet: writes are not asked for"),
+            );
+        }
+        let serial = (table.thread_model == abi::QUIRE_THREADS_SERIALIZE_ALL).then(Serial::default);
         let life = FrameLock::new(Life::Ready(keeper));
         Ok(Arc::new(Self {
             table,
@@ -146,6 +158,7 @@ impl PluginModule {
             host,
             serial,
             life,
+            last_call: FrameLock::new(Some(last_call)),
             objects: Gauge::new(),
         }))
     }
@@ -173,7 +186,8 @@ impl PluginModule {
     /// # Errors
     /// The plugin's answer; [`Cause::Invalid`] once it is being shut down; [`Cause::NoMemory`].
     pub fn open(self: &Arc<Self>, what: &Open<'_>) -> Result<Opened, PagerError> {
-        let use_of = OpenObject::begin(self)?;
+        let use_of = Arc::new(OpenObject::begin(self)?);
+        let mut closing = try_box(Closing::of(use_of.clone())).map_err(|_| PagerError::bare(Cause::NoMemory))?;
         let mut out = empty_result();
         let subject = Subject::new("open", &self.host.name);
         let mut args = abi::OpenArgs {
@@ -196,16 +210,46 @@ impl PluginModule {
                 unsafe { open(self.ctx, &raw const args, &raw mut out) }
             })?;
         }
+        closing.handle = out.object;
         let name = what.name.map(|n| n.to_string_lossy());
-        let object = PluginObject::new(use_of, &out, what.write, name.as_deref().unwrap_or(""));
-        let identity = (out.identity != [0, 0]).then_some(out.identity);
+        let object = PluginObject::new(use_of, closing, &out, what.write, name.as_deref().unwrap_or(""));
         let pager = try_box(object).map_err(|_| PagerError::bare(Cause::NoMemory))?;
+        self.check_opened(&pager, &out)?;
         Ok(Opened {
             pager,
-            identity,
-            size: out.size,
+            identity: (out.identity != [0, 0]).then_some(out.identity),
+            size: out.size.min(MAX_OBJECT_SIZE),
             granule: out.granule.max(PAGE_SIZE),
         })
+    }
+
+    /// What the pager says of an object that it opened.
+    ///
+    /// # Errors
+    /// [`Cause::Unsupported`] for a flag that must be understood, and is not.
+    fn check_opened(&self, pager: &PluginObject, out: &abi::OpenResult) -> Result<(), PagerError> {
+        let known = abi::QUIRE_OBJECT_POPULATE | abi::QUIRE_OBJECT_READ_ONLY;
+        let unknown = out.flags & abi::QUIRE_PAGER_FLAGS_MUST_KNOW & !known;
+        if unknown != 0 {
+            return Err(PagerError::new(
+                Cause::Unsupported,
+                format_args!(
+                    "{}: open answered the flags {unknown:#x}, which this host does not know; use a newer host",
+                    pager.name()
+                ),
+            ));
+        }
+        if out.size > MAX_OBJECT_SIZE {
+            self.host.log(
+                Level::Warn,
+                format_args!(
+                    "{}: open answered a size of {} bytes; {MAX_OBJECT_SIZE} is the most there can be, and is used",
+                    pager.name(),
+                    out.size
+                ),
+            );
+        }
+        Ok(())
     }
 
     /// Ends the plugin if nothing uses it: calls `fini` and lets go of the keeper. Otherwise says what is in the way, and
@@ -262,9 +306,12 @@ impl PluginModule {
 
     fn fini(&self) {
         if let Some(fini) = self.table.fini {
-            // SAFETY: the last call: no object is open, no operation runs, and new opens are refused since before.
-            let _none = plain_call(&self.host, Subject::new("fini", &self.host.name), |_| unsafe {
-                fini(self.ctx);
+            let Some(record) = self.last_call.lock().take() else {
+                unreachable!("fini is called once")
+            };
+            let _none = kept_call(&self.host, Subject::new("fini", &self.host.name), record, || {
+                // SAFETY: the last call: no object is open, no operation runs, and new opens are refused since before.
+                unsafe { fini(self.ctx) };
                 abi::QUIRE_PAGER_OK
             });
         }
@@ -286,7 +333,7 @@ impl PluginModule {
         self.ctx
     }
 
-    pub(crate) fn serial(&self) -> Option<&CallLock> {
+    pub(crate) fn serial(&self) -> Option<&Serial> {
         self.serial.as_ref()
     }
 }
@@ -311,7 +358,11 @@ impl fmt::Debug for PluginModule {
 
 /// A place among a plugin's open objects: as long as it lives, `fini` is not called.
 #[derive(Debug)]
-pub(crate) struct OpenObject(Arc<PluginModule>);
+pub(crate) struct OpenObject {
+    module: Arc<PluginModule>,
+    /// The record for `close`.
+    record: FrameLock<Option<SetAside>>,
+}
 
 impl OpenObject {
     fn begin(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
@@ -324,34 +375,33 @@ impl OpenObject {
         }
         module.objects.rise();
         drop(life);
-        Ok(Self(module.clone()))
+        let place = Self {
+            module: module.clone(),
+            record: FrameLock::new(None),
+        };
+        *place.record.lock() = Some(module.host.requests.set_aside()?);
+        Ok(place)
     }
 
     pub(crate) fn module(&self) -> &PluginModule {
-        &self.0
+        &self.module
+    }
+
+    /// For the one call of `close`.
+    pub(crate) fn take_record(&self) -> SetAside {
+        let Some(record) = self.record.lock().take() else {
+            unreachable!("an object is closed once")
+        };
+        record
     }
 }
 
 impl Drop for OpenObject {
     fn drop(&mut self) {
-        self.0.objects.fall();
-    }
-}
-
-/// Waits for the lock that the thread model asks for, if any.
-///
-/// # Errors
-/// When the calling thread is in an operation under that lock already: the pager came back to itself through the engine.
-pub(crate) fn enter<'a>(
-    lock: Option<&'a CallLock>,
-    subject: &Subject,
-) -> Result<Option<quire_core::sync::CallGuard<'a>>, PagerError> {
-    let Some(lock) = lock else { return Ok(None) };
-    match lock.enter() {
-        Some(guard) => Ok(Some(guard)),
-        None => Err(subject.broke(format_args!(
-            "was reached from inside another operation of the same pager, whose thread model allows one at a time"
-        ))),
+        if let Some(record) = self.record.get_mut().take() {
+            self.module.host.requests.give_up(record);
+        }
+        self.module.objects.fall();
     }
 }
 
@@ -372,6 +422,21 @@ pub(crate) fn call_with(
     operation: impl FnOnce(Token) -> i32,
 ) -> Result<(), PagerError> {
     let begun = host.requests.begin(subject, work)?;
+    call_begun(host, &begun, operation)
+}
+
+/// As [`plain_call`], with a record that was set aside for it: the operation is called, whatever else happens.
+pub(crate) fn kept_call(
+    host: &HostState,
+    subject: Subject,
+    record: SetAside,
+    operation: impl FnOnce() -> i32,
+) -> Result<(), PagerError> {
+    let begun = host.requests.begin_kept(record, subject);
+    call_begun(host, &begun, |_| operation())
+}
+
+fn call_begun(host: &HostState, begun: &Begun, operation: impl FnOnce(Token) -> i32) -> Result<(), PagerError> {
     let status = operation(begun.token);
     match host.requests.returned(begun.token, status, false) {
         Returned::Ended(mut ended) => judge(host, &mut ended),

@@ -1,11 +1,11 @@
 //! One opened object of a plugin, as the engine's [`Pager`].
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::ffi::{c_char, c_void};
 use core::fmt;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 use quire_abi as abi;
 use quire_core::alloc_fallible::try_reserve;
@@ -13,14 +13,15 @@ use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
 use quire_core::io::{Direction, Io};
 use quire_core::pager::{Answer, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
-use quire_core::sync::CallLock;
+use quire_core::sync::FrameLock;
 use quire_core::types::{Access, PageIndex, Prot};
 
 use crate::host::{HostState, PAGE_SIZE};
 use crate::judge::{broke_by_pending, judge};
-use crate::module::{OpenObject, call_with, enter, log_unheard, plain_call, size_u32};
+use crate::module::{OpenObject, call_with, log_unheard, plain_call, size_u32};
 use crate::name::Subject;
 use crate::requests::{Begun, Returned, Token, Work};
+use crate::serial::{Closing, Serial, enter};
 
 type RunOperation = unsafe extern "C" fn(*mut c_void, *mut abi::Io) -> i32;
 
@@ -28,14 +29,15 @@ type RunOperation = unsafe extern "C" fn(*mut c_void, *mut abi::Io) -> i32;
 pub struct PluginObject {
     /// The plugin's own.
     handle: *mut c_void,
-    use_of: OpenObject,
+    use_of: Arc<OpenObject>,
     /// Plugin and thing, for people.
     name: Arc<str>,
     ops: PagerOps,
     max_run: u32,
     /// Where the thread model is one operation at a time on an object.
-    serial: Option<CallLock>,
-    closed: AtomicBool,
+    serial: Option<Serial>,
+    /// Taken by whoever closes it.
+    closing: FrameLock<Option<Box<Closing>>>,
 }
 
 // SAFETY: the handle is opaque here, and the plugin takes it on any thread by the ABI.
@@ -44,7 +46,13 @@ unsafe impl Send for PluginObject {}
 unsafe impl Sync for PluginObject {}
 
 impl PluginObject {
-    pub(crate) fn new(use_of: OpenObject, opened: &abi::OpenResult, write: bool, thing: &str) -> Self {
+    pub(crate) fn new(
+        use_of: Arc<OpenObject>,
+        mut closing: Box<Closing>,
+        opened: &abi::OpenResult,
+        write: bool,
+        thing: &str,
+    ) -> Self {
         let module = use_of.module();
         let by_object = module.table().thread_model == abi::QUIRE_THREADS_SERIALIZE_OBJECT;
         let mut this = Self {
@@ -52,15 +60,21 @@ impl PluginObject {
             name: module.host().name.clone(),
             ops: operations(module.table(), opened.flags, write),
             max_run: if opened.max_run == 0 { u32::MAX } else { opened.max_run },
-            serial: by_object.then(CallLock::new),
-            closed: AtomicBool::new(false),
+            serial: by_object.then(Serial::default),
+            closing: FrameLock::new(None),
             use_of,
         };
         let told = this.told_name();
         let thing = told.as_deref().unwrap_or(thing);
         let separator = if thing.is_empty() { "" } else { " " };
         this.name = words_or_nothing(format_args!("{}{separator}{thing}", this.name)).into();
+        closing.name = this.name.clone();
+        *this.closing.get_mut() = Some(closing);
         this
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     /// The name that the plugin's `path` gives, where it has one.
@@ -92,7 +106,7 @@ impl PluginObject {
         Subject::new(operation, &self.name)
     }
 
-    fn lock(&self) -> Option<&CallLock> {
+    fn lock(&self) -> Option<&Serial> {
         self.serial.as_ref().or_else(|| self.use_of.module().serial())
     }
 
@@ -128,21 +142,23 @@ impl PluginObject {
         match requests.returned(begun.token, status, status == abi::QUIRE_PAGER_PEND) {
             Returned::Pending if may_pend => Ok(Answer::Pending),
             // It works on, with or without leave: the bytes stay lent, and its completion is still heard.
-            Returned::Pending => Ok(Answer::Stray(broke_by_pending(self.host(), &self.subject(operation)))),
+            Returned::Pending => {
+                let words = requests.take_text(begun.token);
+                let error = broke_by_pending(self.host(), &self.subject(operation), &words);
+                Ok(Answer::Stray(error))
+            }
+            // It completed before it returned; that it pended is a broken promise all the same.
+            Returned::Ended(ended) if status == abi::QUIRE_PAGER_PEND && !may_pend => {
+                let error = broke_by_pending(self.host(), &self.subject(operation), &ended.text);
+                Ok(Answer::Done(Err(error)))
+            }
             Returned::Ended(mut ended) => Ok(Answer::Done(judge(self.host(), &mut ended))),
         }
     }
 
     fn close_once(&self) -> Result<(), PagerError> {
-        if self.closed.swap(true, Ordering::AcqRel) {
-            return Ok(());
-        }
-        let Some(close) = self.table().close else {
-            unreachable!("close is there by the contract of `PluginModule::start`")
-        };
-        let ctx = self.use_of.module().ctx();
-        // SAFETY: the handle is open, and by `closed` this is the last call for it; the engine has nothing under way.
-        self.call("close", |_| unsafe { close(ctx, self.handle) })
+        let closing = self.closing.lock().take();
+        closing.map_or(Ok(()), |closing| closing.close(self.lock()))
     }
 }
 
@@ -175,16 +191,23 @@ impl Pager for PluginObject {
 
     fn has_page(&self, index: PageIndex) -> Result<Option<Extent>, PagerError> {
         let has_page = self.table().has_page.ok_or_else(absent)?;
-        let mut out = abi::Extent::default();
-        // SAFETY: the handle is open, and `out` outlives the call.
-        match self.call("has_page", |_| unsafe { has_page(self.handle, index.0, &raw mut out) }) {
-            Ok(()) => Ok(Some(Extent {
-                before: out.before,
-                after: out.after,
-            })),
-            Err(error) if error.cause == Cause::Absent => Ok(None),
-            Err(error) => Err(error),
-        }
+        let mut out = abi::Extent {
+            struct_size: size_u32::<abi::Extent>(),
+            before: 0,
+            after: 0,
+        };
+        let mut there = true;
+        self.call("has_page", |_| {
+            // SAFETY: the handle is open, and `out` outlives the call.
+            let status = unsafe { has_page(self.handle, index.0, &raw mut out) };
+            // An ordinary answer, and no error that wants words.
+            there = status != abi::QUIRE_PAGER_FAIL;
+            if there { status } else { abi::QUIRE_PAGER_OK }
+        })?;
+        Ok(there.then_some(Extent {
+            before: out.before,
+            after: out.after,
+        }))
     }
 
     fn populate(&self, request: &Arc<Populate>) -> Populated {
@@ -197,18 +220,24 @@ impl Pager for PluginObject {
             Err(error) => return Populated::Failed(error),
         };
         let mut arguments = populate_arguments(request);
-        let mut refault = false;
+        // Ordinary answers, and no errors that want words.
+        let (mut refault, mut use_get) = (false, false);
         let answer = call_with(self.host(), subject, Work::Populate(request.clone()), |token| {
             arguments.token = token.0;
             // SAFETY: the handle is open, and `arguments` outlives the call.
             let status = unsafe { populate(self.handle, &raw mut arguments) };
             refault = status == abi::QUIRE_PAGER_REFAULT;
-            if refault { abi::QUIRE_PAGER_OK } else { status }
+            use_get = status == abi::QUIRE_PAGER_BAD;
+            if refault || use_get {
+                abi::QUIRE_PAGER_OK
+            } else {
+                status
+            }
         });
         match answer {
             Ok(()) if refault => Populated::Restart,
+            Ok(()) if use_get => Populated::UseGet,
             Ok(()) => Populated::Range(PageIndex(arguments.first), PageIndex(arguments.last)),
-            Err(error) if error.cause == Cause::OutOfRange => Populated::UseGet,
             Err(error) => Populated::Failed(error),
         }
     }
@@ -304,7 +333,7 @@ fn write_run(begun: &Begun, io: &Io, may_pend: bool) -> Option<*mut abi::Io> {
         count: u32::try_from(io.len()).ok()?,
         required: u32::try_from(io.required()).ok()?,
         page_size: PAGE_SIZE,
-        reserved: 0,
+        page_stride: size_u32::<abi::IoPage>(),
         object_size: io.object_size(),
         pages: run.pages.as_mut_ptr(),
     };

@@ -4,7 +4,7 @@
 //!
 //! | from | to | when |
 //! |---|---|---|
-//! | free | running | [`Requests::begin`]: an operation is about to be called |
+//! | free | running | [`Requests::begin`]: an operation is about to be called; the last free ones are kept for close and fini |
 //! | running | free | [`Requests::returned`] with any answer but `PEND` |
 //! | running | answered | [`Requests::complete`]: the completion came before the operation returned |
 //! | answered | free | `returned` |
@@ -20,7 +20,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 use quire_abi as abi;
 use quire_core::alloc_fallible::{try_box, try_reserve};
@@ -31,8 +31,9 @@ use quire_core::sync::{FrameLock, Gauge, current_thread};
 
 use crate::name::Subject;
 
-/// The low bits of a token say which record; the others are a number that no other token of the process has.
-const SLOT_BITS: u32 = 16;
+/// The low bits of a token say which record; the others are a number that no other token of the process has. So many
+/// operations may be under way and objects open at the same time, together.
+const SLOT_BITS: u32 = 18;
 const MAX_SLOTS: usize = 1 << SLOT_BITS;
 
 /// Names an operation under way. 0 is none.
@@ -42,11 +43,11 @@ pub(crate) struct Token(pub(crate) u64);
 impl Token {
     fn next(slot: usize) -> Self {
         static GENERATION: AtomicU64 = AtomicU64::new(1);
-        // 2^48 of them: nine years at a million a second.
+        // 2^46 of them: two years at a million a second.
         Self(GENERATION.fetch_add(1, Ordering::Relaxed) << SLOT_BITS | slot as u64)
     }
 
-    #[allow(clippy::cast_possible_truncation, reason = "sixteen bits fit every usize")]
+    #[allow(clippy::cast_possible_truncation, reason = "these bits fit every usize")]
     fn slot(self) -> usize {
         (self.0 & (MAX_SLOTS as u64 - 1)) as usize
     }
@@ -91,6 +92,8 @@ struct Table {
     slots: Vec<Slot>,
     /// Records not in use. Has room for all of them, so that giving one back needs no memory.
     free: Vec<usize>,
+    /// So many of the free ones are kept for operations that must not fail. Never more than are free.
+    set_aside: usize,
 }
 
 // SAFETY: `run` is owned by the table, and touched only by whoever the record belongs to, one party at a time.
@@ -113,6 +116,10 @@ pub(crate) struct Requests {
     /// Completions and other uses of tokens that named nothing.
     stale: AtomicU64,
 }
+
+/// A promise that one record will be there, for an operation that must be called whatever else happens: close, fini.
+#[derive(Debug)]
+pub(crate) struct SetAside(());
 
 /// An operation that has begun.
 #[derive(Debug)]
@@ -155,6 +162,37 @@ impl Requests {
     pub(crate) fn begin(&self, subject: Subject, work: Work) -> Result<Begun, PagerError> {
         let mut table = self.table.lock();
         let index = table.take().ok_or_else(|| PagerError::bare(Cause::NoMemory))?;
+        Ok(self.occupy(&mut table, index, subject, work))
+    }
+
+    /// Keeps a record for later.
+    ///
+    /// # Errors
+    /// As [`Requests::begin`].
+    pub(crate) fn set_aside(&self) -> Result<SetAside, PagerError> {
+        let mut table = self.table.lock();
+        let index = table.take().ok_or_else(|| PagerError::bare(Cause::NoMemory))?;
+        table.free.push(index);
+        table.set_aside += 1;
+        Ok(SetAside(()))
+    }
+
+    /// Gives up a record that was kept.
+    pub(crate) fn give_up(&self, _kept: SetAside) {
+        self.table.lock().set_aside -= 1;
+    }
+
+    /// As [`Requests::begin`], with a record that was kept for it: this cannot fail.
+    pub(crate) fn begin_kept(&self, _kept: SetAside, subject: Subject) -> Begun {
+        let mut table = self.table.lock();
+        table.set_aside -= 1;
+        let Some(index) = table.free.pop() else {
+            unreachable!("what is set aside is free")
+        };
+        self.occupy(&mut table, index, subject, Work::Call)
+    }
+
+    fn occupy(&self, table: &mut Table, index: usize, subject: Subject, work: Work) -> Begun {
         let token = Token::next(index);
         let slot = &mut table.slots[index];
         slot.token = Some(token);
@@ -163,7 +201,7 @@ impl Requests {
         slot.subject = Some(subject);
         slot.work = work;
         self.under_way.rise();
-        Ok(Begun { token, run: slot.run })
+        Begun { token, run: slot.run }
     }
 
     /// The operation returned with `status`; `pends` says whether that is `PEND` and allowed.
@@ -232,6 +270,13 @@ impl Requests {
         }
     }
 
+    /// Takes what `set_error` said of a request that pends.
+    pub(crate) fn take_text(&self, token: Token) -> String {
+        let mut table = self.table.lock();
+        let slot = table.slots.get_mut(token.slot()).filter(|s| s.token == Some(token));
+        slot.map(|slot| core::mem::take(&mut slot.text)).unwrap_or_default()
+    }
+
     /// The populate request that `token` names, while its operation runs.
     ///
     /// # Errors
@@ -284,8 +329,8 @@ impl Requests {
 impl Table {
     /// A record that is not in use; a new one if there is none. Nothing when memory is short.
     fn take(&mut self) -> Option<usize> {
-        if let Some(index) = self.free.pop() {
-            return Some(index);
+        if self.free.len() > self.set_aside {
+            return self.free.pop();
         }
         let index = self.slots.len();
         if index == MAX_SLOTS {
@@ -313,16 +358,21 @@ impl Table {
 }
 
 impl Ended<'_> {
-    /// What the plugin stored as the status of page `i` of the run.
+    /// What the plugin stored as the status of page `i` of the run. To be read once: a plugin that breaks its promise may
+    /// change it at any time.
     ///
     /// # Panics
     /// If the run has fewer pages.
     pub(crate) fn page_status(&self, i: usize) -> i32 {
-        // SAFETY: the run belongs to the record, which is ours until this is dropped. A plugin that writes to it after
-        // completion breaks its promise; the read is volatile, of a plain number, in memory that is never freed.
+        // SAFETY: the run belongs to the record, which is ours until this is dropped; its list of pages has an address that
+        // no plugin knows.
+        let pages = unsafe { &*ptr::addr_of!((*self.run.as_ptr()).pages) };
+        assert!(i < pages.len());
+        // SAFETY: inside the list, whose memory is never freed. No reference is made to what the plugin may write to: a
+        // number is read atomically, as a plugin that writes after completion is to be survived.
         unsafe {
-            let pages = &*ptr::addr_of!((*self.run.as_ptr()).pages);
-            ptr::read_volatile(&raw const pages[i].status)
+            let status = &raw mut (*pages.as_ptr().cast_mut().add(i)).status;
+            AtomicI32::from_ptr(status).load(Ordering::Relaxed)
         }
     }
 }
@@ -349,7 +399,7 @@ fn no_io() -> abi::Io {
         count: 0,
         required: 0,
         page_size: 0,
-        reserved: 0,
+        page_stride: 0,
         object_size: 0,
         pages: ptr::null_mut(),
     }

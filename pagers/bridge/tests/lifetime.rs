@@ -3,18 +3,18 @@
 mod support;
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Barrier, mpsc};
+use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
 
 use quire_abi::*;
-use quire_bridge::{Open, StillInUse};
+use quire_bridge::{Open, PluginObject, StillInUse};
 use quire_core::error::Cause;
 use quire_core::io::Direction;
 use quire_core::pager::{Answer, Pager, PagerOps};
-use support::{Script, fill_all, open_one, request, start, try_start};
+use support::{Script, fill_all, open_one, request, request_over, start, try_start};
 
 #[test]
-fn a_plugin_whose_init_fails_is_let_go_with_its_own_words() {
+fn a_plugin_whose_init_fails_is_refused_with_its_own_words_and_what_it_started_may_live_on() {
     let refuses = |script: &Script| {
         script.set_error(0, c"no licence");
         -13
@@ -25,8 +25,57 @@ fn a_plugin_whose_init_fails_is_let_go_with_its_own_words() {
     });
     let error = answer.unwrap_err();
     assert_eq!((error.cause, error.text.as_str()), (Cause::Errno(13), "no licence"));
-    assert!(script.keeper_dropped.load(Ordering::SeqCst));
     assert_eq!(script.finis.load(Ordering::Relaxed), 0);
+    assert!(
+        !script.keeper_dropped.load(Ordering::SeqCst),
+        "a thread may still run its code"
+    );
+    // And that thread may speak to the host it was told.
+    script.log(QUIRE_LOG_INFO, c"still here");
+    assert_eq!(script.logged(), ["still here"]);
+}
+
+#[test]
+fn s33_a_size_above_the_largest_is_logged_and_clamped() {
+    let (script, module) = start(Script {
+        open: Box::new(|_, out| {
+            out.size = u64::MAX;
+            QUIRE_PAGER_OK
+        }),
+        ..Script::default()
+    });
+    assert_eq!(open_one(&module).size, u64::MAX - 4095);
+    assert_eq!(
+        script.logged(),
+        [
+            "scripted thing: open answered a size of 18446744073709551615 bytes; 18446744073709547520 is the most there \
+             can be, and is used"
+        ]
+    );
+}
+
+#[test]
+fn an_object_with_a_flag_that_must_be_understood_is_refused_and_closed() {
+    let (script, module) = start(Script {
+        open: Box::new(|_, out| {
+            out.flags = 1 << 20;
+            QUIRE_PAGER_OK
+        }),
+        ..Script::default()
+    });
+    let error = module.open(&Open::default()).unwrap_err();
+    assert_eq!(error.cause, Cause::Unsupported);
+    assert!(error.text.contains("open answered the flags 0x100000"), "{error}");
+    assert_eq!(script.closes.load(Ordering::Relaxed), 1);
+    assert_eq!(module.open_objects(), 0);
+    let (_, module) = start(Script {
+        open: Box::new(|_, out| {
+            out.flags = 1 << 15;
+            QUIRE_PAGER_OK
+        }),
+        ..Script::default()
+    });
+    open_one(&module);
 }
 
 #[test]
@@ -294,5 +343,107 @@ fn a_serialised_pager_that_comes_back_to_itself_is_told_so_and_does_not_hang() {
     assert!(
         text.starts_with("scripted thing: sync was reached from inside another operation of the same pager"),
         "{text}"
+    );
+}
+
+#[test]
+fn a_close_from_inside_a_serialised_pager_is_put_off_and_never_lost() {
+    type Inner = Mutex<Vec<Box<PluginObject>>>;
+    let inner: &'static Inner = Box::leak(Box::default());
+    let (script, module) = start(Script {
+        threads: QUIRE_THREADS_SERIALIZE_ALL,
+        get: Box::new(move |script, io| {
+            for object in std::mem::take(&mut *inner.lock().unwrap()) {
+                object.close().unwrap();
+                drop(object);
+            }
+            assert_eq!(script.closes.load(Ordering::Relaxed), 0, "one call at a time");
+            fill_all(io)
+        }),
+        ..Script::default()
+    });
+    let outer = open_one(&module).pager;
+    inner
+        .lock()
+        .unwrap()
+        .extend([open_one(&module).pager, open_one(&module).pager]);
+    assert!(matches!(
+        outer.get(&request(Direction::Get, 0, 1, 0)),
+        Answer::Done(Ok(()))
+    ));
+    assert_eq!(script.closes.load(Ordering::Relaxed), 2);
+    drop(outer);
+    assert_eq!(script.closes.load(Ordering::Relaxed), 3);
+    assert_eq!(module.open_objects(), 0);
+    assert_eq!(module.try_shut_down(), Ok(()));
+    assert_eq!(script.finis.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_re_entry_is_an_ordinary_error_and_not_a_broken_promise() {
+    let (pager_to, pager) = mpsc::channel::<Arc<PluginObject>>();
+    let pager = Mutex::new(pager);
+    let (causes_to, causes) = mpsc::channel();
+    let (script, module) = start(Script {
+        threads: QUIRE_THREADS_SERIALIZE_ALL,
+        get: Box::new(move |_, io| {
+            let myself = pager.lock().unwrap().recv().unwrap();
+            causes_to.send(myself.sync().unwrap_err().cause).unwrap();
+            fill_all(io)
+        }),
+        ..Script::default()
+    });
+    let myself: Arc<PluginObject> = Arc::from(open_one(&module).pager);
+    pager_to.send(myself.clone()).unwrap();
+    assert!(matches!(
+        myself.get(&request(Direction::Get, 0, 1, 0)),
+        Answer::Done(Ok(()))
+    ));
+    assert_eq!(causes.recv().unwrap(), Cause::Errno(35));
+    assert!(script.logged().is_empty());
+}
+
+#[test]
+fn close_and_fini_are_called_when_no_record_is_left() {
+    let tokens: &'static Mutex<Vec<u64>> = Box::leak(Box::default());
+    let (script, module) = start(Script {
+        get: Box::new(|_, io| {
+            tokens.lock().unwrap().push(io.token);
+            QUIRE_PAGER_PEND
+        }),
+        ..Script::default()
+    });
+    let (first, second) = (open_one(&module).pager, open_one(&module).pager);
+    let page = request(Direction::Get, 0, 1, 0).bytes(0);
+    let error = loop {
+        match first.get(&request_over(Direction::Get, 0, vec![page])) {
+            Answer::Pending => {}
+            Answer::Done(Err(error)) => break error,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(error.cause, Cause::NoMemory);
+    assert_eq!(module.open(&Open::default()).unwrap_err().cause, Cause::NoMemory);
+    second.close().unwrap();
+    drop(second);
+    assert_eq!(script.closes.load(Ordering::Relaxed), 1);
+    for token in std::mem::take(&mut *tokens.lock().unwrap()) {
+        script.complete(token, QUIRE_PAGER_ERROR);
+    }
+    drop(first);
+    assert_eq!((script.closes.load(Ordering::Relaxed), module.open_objects()), (2, 0));
+    assert_eq!(module.try_shut_down(), Ok(()));
+    assert_eq!(script.finis.load(Ordering::Relaxed), 1);
+}
+
+#[test]
+fn a_module_with_prepare_write_is_told_that_nobody_asks_it() {
+    let (script, _) = start(Script {
+        prepares_writes: true,
+        ..Script::default()
+    });
+    assert_eq!(
+        script.logged(),
+        ["has prepare_write, which this host does not call yet: writes are not asked for"]
     );
 }

@@ -165,6 +165,42 @@ fn an_unknown_status_is_a_broken_promise() {
 }
 
 #[test]
+fn what_a_pager_says_of_its_broken_promise_is_passed_on() {
+    let text = broken(get(|script, _| {
+        script.set_error(0, c"disk on fire");
+        4242
+    }));
+    assert_eq!(
+        text,
+        "scripted thing: get answered the unknown status 4242; it said: disk on fire"
+    );
+    let text = broken(Script {
+        caps: 0,
+        ..get(|script, _| {
+            script.set_error(0, c"a moment");
+            QUIRE_PAGER_PEND
+        })
+    });
+    assert!(text.ends_with(" may; it said: a moment"), "{text}");
+}
+
+#[test]
+fn to_pend_without_leave_is_a_broken_promise_even_if_it_completed_before() {
+    let text = broken(Script {
+        caps: 0,
+        ..get(|script, io| {
+            fill_all(io);
+            script.complete(io.token, QUIRE_PAGER_OK);
+            QUIRE_PAGER_PEND
+        })
+    });
+    assert!(
+        text.starts_with("scripted thing: get answered PEND without leave"),
+        "{text}"
+    );
+}
+
+#[test]
 fn to_fill_less_than_it_says_is_a_broken_promise() {
     assert_eq!(
         broken(get(|_, _| QUIRE_PAGER_OK)),
@@ -215,7 +251,10 @@ fn a_caught_panic_is_a_broken_promise_and_its_words_are_kept() {
         script.set_error(io.token, c"index out of bounds");
         QUIRE_PAGER_FAULTED
     }));
-    assert_eq!(text, "scripted thing: get failed inside: index out of bounds");
+    assert_eq!(
+        text,
+        "scripted thing: get failed inside: a panic or an exception was caught at its border; it said: index out of bounds"
+    );
     let text = broken(get(|_, _| QUIRE_PAGER_FAULTED));
     assert_eq!(
         text,

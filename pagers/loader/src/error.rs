@@ -42,7 +42,9 @@ pub enum LoadError {
         places: Vec<PathBuf>,
     },
     /// The name can be neither a plugin's name nor a path.
-    #[error("\"{name}\" cannot be the name of a pager: use letters, digits, '-' and '_', or a path with a '/' in it")]
+    #[error(
+        "\"{name}\" cannot be the name of a pager: use lower-case letters, digits, '-' and '_', or a path with a '/' in it"
+    )]
     BadName {
         /// The name that was asked for.
         name: String,
@@ -64,13 +66,13 @@ pub enum LoadError {
         what: &'static str,
     },
     /// The file does not begin as ELF files do.
-    #[error("{}: not an ELF file", .path.display())]
+    #[error("{}: not an ELF file; give the path of a plugin's shared library", .path.display())]
     NotElf {
         /// The file.
         path: PathBuf,
     },
     /// An ELF file, and of another kind than a shared library.
-    #[error("{}: an ELF file, but {what}, not a shared library", .path.display())]
+    #[error("{}: an ELF file, but {what}, not a shared library; link it with -shared", .path.display())]
     NotLibrary {
         /// The file.
         path: PathBuf,
@@ -78,7 +80,7 @@ pub enum LoadError {
         what: &'static str,
     },
     /// Built for another machine.
-    #[error("{}: for another machine: {what}", .path.display())]
+    #[error("{}: for another machine: {what}; rebuild it for this one", .path.display())]
     OtherMachine {
         /// The file.
         path: PathBuf,
@@ -86,7 +88,7 @@ pub enum LoadError {
         what: String,
     },
     /// The file is shorter than its own headers say.
-    #[error("{}: truncated: {what}", .path.display())]
+    #[error("{}: truncated: {what}; copy or build it again", .path.display())]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -94,7 +96,7 @@ pub enum LoadError {
         what: String,
     },
     /// The ELF headers contradict themselves; the dynamic linker might crash on them.
-    #[error("{}: a damaged ELF file: {what}", .path.display())]
+    #[error("{}: a damaged ELF file: {what}; copy or build it again", .path.display())]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -102,7 +104,7 @@ pub enum LoadError {
         what: String,
     },
     /// A shared library, and no plugin of ours.
-    #[error("{}: not a pager plugin: it has no symbol quire_pager_entry", .path.display())]
+    #[error("{}: not a pager plugin: it has no symbol quire_pager_entry; add QUIRE_PAGER_EXPORT or export_pager!", .path.display())]
     NoEntry {
         /// The file.
         path: PathBuf,
@@ -124,7 +126,7 @@ pub enum LoadError {
         host: AbiVersion,
     },
     /// The table does not begin with the magic number.
-    #[error("{}: its table does not begin as a pager module: magic is {magic:#010x}", .path.display())]
+    #[error("{}: its table does not begin as a pager module: magic is {magic:#010x}; set it to QUIRE_PAGER_MAGIC", .path.display())]
     BadMagic {
         /// The file.
         path: PathBuf,
@@ -132,7 +134,7 @@ pub enum LoadError {
         magic: u32,
     },
     /// Built for an ABI that this host does not load.
-    #[error("{}: built for plugin ABI {plugin}, this host has {host}: {}", .path.display(), version_rule(*.host))]
+    #[error("{}: built for plugin ABI {plugin}, this host has {host}: {}; rebuild it with this host's header", .path.display(), version_rule(*.host))]
     Version {
         /// The file.
         path: PathBuf,
@@ -142,7 +144,7 @@ pub enum LoadError {
         host: AbiVersion,
     },
     /// The table is shorter than any of its major version.
-    #[error("{}: its table has {size} bytes, and every one of its version has at least {min}", .path.display())]
+    #[error("{}: its table has {size} bytes, and every one of its version has at least {min}; set struct_size to sizeof(struct quire_pager_module)", .path.display())]
     TooSmall {
         /// The file.
         path: PathBuf,
@@ -168,7 +170,7 @@ pub enum LoadError {
         what: String,
     },
     /// An operation that every pager has is missing.
-    #[error("{}: the mandatory operation {operation} is missing", .path.display())]
+    #[error("{}: the mandatory operation {operation} is missing; add it to the table", .path.display())]
     MissingOperation {
         /// The file.
         path: PathBuf,
@@ -195,6 +197,14 @@ pub enum LoadError {
         /// The file.
         path: PathBuf,
     },
+    /// `init` or `fini` of the plugin came back to the loader for the same plugin, or would wait for what waits for it.
+    #[error("{}: {what}; do it after init or fini has returned", .path.display())]
+    Reentered {
+        /// The file.
+        path: PathBuf,
+        /// Who came back.
+        what: &'static str,
+    },
     /// Objects, or other users, still need the plugin.
     #[error("{}: still in use ({what}); close what uses it and try again", .path.display())]
     InUse {
@@ -210,7 +220,7 @@ impl LoadError {
     ///
     /// `-2` (ENOENT) not found · `-5` (EIO) unreadable · `-8` (ENOEXEC) not a loadable plugin · `-22` (EINVAL) a bad name ·
     /// `-71` (EPROTO) another ABI version or layout, or a plugin that refuses this host · `-16` (EBUSY) in use ·
-    /// `-1` (EPERM) must stay · what `init` answered, `-12` (ENOMEM) or `-5`.
+    /// `-1` (EPERM) must stay · `-35` (EDEADLK) loaded from inside its own `init` or `fini` · what `init` answered, `-12` (ENOMEM) or `-5`.
     #[must_use]
     pub fn status(&self) -> i32 {
         match self {
@@ -232,6 +242,7 @@ impl LoadError {
             Self::RefusesHost { .. } | Self::Version { .. } | Self::Layout { .. } => -71,
             Self::StaysResident { .. } => -1,
             Self::InUse { .. } | Self::OtherConfig { .. } => -16,
+            Self::Reentered { .. } => -35,
             Self::Init { error, .. } => match error.cause {
                 Cause::Errno(n) => -n,
                 Cause::NoMemory => -12,
@@ -246,7 +257,10 @@ fn looked_in(places: &[PathBuf]) -> String {
         return "there is no folder to look in; set QUIRE_PAGER_PATH".into();
     }
     let list: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
-    format!("looked for {}", list.join(", "))
+    format!(
+        "looked for {}; set QUIRE_PAGER_PATH to its folder, or give a path with a '/' in it",
+        list.join(", ")
+    )
 }
 
 fn version_rule(host: AbiVersion) -> &'static str {

@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use std::path::Path;
 use std::ptr;
 
+use quire_abi::golden::Described;
 use quire_abi::{
     Module, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_MAGIC, QUIRE_PAGER_MODULE_MIN_SIZE, QUIRE_THREADS_PARALLEL,
     QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
@@ -55,6 +56,17 @@ pub(crate) unsafe fn read_module(path: &Path, raw: *const Module) -> Result<Modu
             min: QUIRE_PAGER_MODULE_MIN_SIZE,
         });
     }
+    let cut = usize::try_from(size)
+        .ok()
+        .and_then(|size| Module::GOLDEN.cut_member(size));
+    if let Some(member) = cut {
+        return Err(LoadError::BadModule {
+            path: path.into(),
+            what: format!(
+                "struct_size {size} ends inside a member, {member}; use sizeof(struct quire_pager_module) and rebuild it"
+            ),
+        });
+    }
     let mut module = MaybeUninit::<Module>::zeroed();
     let len = usize::try_from(size).map_or(size_of::<Module>(), |n| n.min(size_of::<Module>()));
     // SAFETY: `struct_size` bytes are readable by contract, and no more than the copy holds are taken.
@@ -87,10 +99,10 @@ pub(crate) unsafe fn read_texts(path: &Path, module: &Module) -> Result<Texts, L
     };
     // SAFETY: as this function's.
     let read = |text, max, member| unsafe { read_text(text, max) }.map_err(|why| bad(format!("{member} {why}")));
-    let name = read(module.name, MAX_NAME, "name")?.ok_or_else(|| bad("name is NULL".into()))?;
+    let name = read(module.name, MAX_NAME, "name")?.ok_or_else(|| bad("name is NULL; give it one".into()))?;
     if !is_name(&name) {
         return Err(bad(format!(
-            "name {name:?} is not made of letters, digits, '-' and '_'"
+            "name {name:?} is not made of lower-case letters, digits, '-' and '_'; give it another"
         )));
     }
     Ok(Texts {
@@ -124,7 +136,7 @@ pub(crate) fn check_members(path: &Path, module: &Module) -> Result<(), LoadErro
         QUIRE_THREADS_SERIALIZE_ALL | QUIRE_THREADS_SERIALIZE_OBJECT | QUIRE_THREADS_PARALLEL => Ok(()),
         other => Err(LoadError::BadModule {
             path: path.into(),
-            what: format!("thread_model {other} is unknown"),
+            what: format!("thread_model {other} is unknown; use one of QUIRE_THREADS_..."),
         }),
     }
 }

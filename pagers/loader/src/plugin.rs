@@ -153,8 +153,19 @@ impl Plugin {
         self.layout_checked
     }
 
-    pub(crate) fn address(&self) -> usize {
-        self.address
+    /// Whether both stand for the same plugin. A library is known by where its table lies. A program may use the same
+    /// memory for another table, after it has forgotten that the first is in use: that is another plugin.
+    pub(crate) fn is_same_as(&self, other: &Self) -> bool {
+        let both_libraries = self.library.is_some() && other.library.is_some();
+        self.address == other.address && (both_libraries || self.has_contents_of(other))
+    }
+
+    fn has_contents_of(&self, other: &Self) -> bool {
+        let words = |module: &Module| {
+            // SAFETY: a module has no padding, so all its bytes are set; pointers are compared as numbers.
+            unsafe { std::mem::transmute_copy::<Module, [u64; size_of::<Module>() / 8]>(module) }
+        };
+        self.texts == other.texts && words(&self.module) == words(&other.module)
     }
 
     /// Whether it refuses to be unloaded.

@@ -22,8 +22,12 @@ impl SearchPath {
     /// The search path of this process, behind the folders `first`. Reads the environment once.
     #[must_use]
     pub fn new(first: &[PathBuf]) -> Self {
+        Self::with_environment(first, from_environment())
+    }
+
+    fn with_environment(first: &[PathBuf], environment: Vec<PathBuf>) -> Self {
         let mut folders: Vec<PathBuf> = first.to_vec();
-        folders.extend(from_environment());
+        folders.extend(environment);
         folders.extend(INSTALLED.map(PathBuf::from));
         folders.extend(beside_library());
         folders.extend(beside_executable());
@@ -84,13 +88,13 @@ impl SearchPath {
     }
 }
 
-/// Letters, digits, '-' and '_', at most [`MAX_NAME`] of them.
+/// Lower-case letters, digits, '-' and '_', at most [`MAX_NAME`] of them.
 pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= MAX_NAME
         && name
             .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'_'))
 }
 
 /// The longest name of a plugin in bytes; a file name has 255, and `libquire_pager_.so` takes some.
@@ -163,7 +167,7 @@ mod tests {
     #[test]
     fn names_cannot_climb_out_of_the_folders() {
         let path = SearchPath::of(vec!["/tmp".into()]);
-        for name in ["", "..", "a\0b", "a b", "x\n", "./a\0"] {
+        for name in ["", "..", "a\0b", "a b", "x\n", "./a\0", "Vnode"] {
             assert!(matches!(path.find(name), Err(LoadError::BadName { .. })), "{name:?}");
         }
     }
@@ -181,7 +185,7 @@ mod tests {
             text,
             "no pager plugin \"no-such\": looked for /nowhere/a/libquire_pager_no-such.so, \
              /nowhere/a/libquire_pager_no_such.so, /nowhere/b/libquire_pager_no-such.so, \
-             /nowhere/b/libquire_pager_no_such.so"
+             /nowhere/b/libquire_pager_no_such.so; set QUIRE_PAGER_PATH to its folder, or give a path with a '/' in it"
         );
     }
 
@@ -197,6 +201,20 @@ mod tests {
         assert_eq!(path.find("x").unwrap(), in_b);
         fs::write(&in_a, "").unwrap();
         assert_eq!(path.find("x").unwrap(), in_a);
+    }
+
+    #[test]
+    fn the_environments_folders_come_after_the_callers_and_before_all_others() {
+        let environment: Vec<_> = env::split_paths("/e/one::/e/two:/given").collect();
+        let path = SearchPath::with_environment(&["/given".into()], environment);
+        assert_eq!(
+            path.folders()[..3],
+            ["/given", "/e/one", "/e/two"].map(PathBuf::from),
+            "an empty folder and one that is there already are left out"
+        );
+        let bare = SearchPath::with_environment(&[], Vec::new());
+        assert_eq!(path.folders()[3..], bare.folders()[..]);
+        assert!(!bare.folders().is_empty());
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString, c_char, c_void};
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, mpsc};
 use std::thread;
 
-use quire_abi::{Module, QUIRE_PAGER_MODULE_MIN_SIZE};
+use quire_abi::{HostApi, Module, QUIRE_LOG_WARN, QUIRE_PAGER_MODULE_MIN_SIZE};
 use quire_bridge::{Log, Open};
 use quire_core::pager::Pager;
 use quire_loader::{LoadError, Loaded, Released};
@@ -100,7 +100,7 @@ fn a_plugin_whose_init_fails_is_not_loaded_and_may_be_tried_again() {
         assert_eq!(
             error.to_string(),
             format!(
-                "{}: the plugin could not be initialised: the pager reported system error 13",
+                "{}: the plugin could not be initialised: bent: init: the pager reported system error 13",
                 built.path.display()
             )
         );
@@ -139,4 +139,123 @@ fn a_table_of_the_programs_own_is_checked_like_a_plugins() {
     assert_eq!(loaded.plugin().name(), "bent");
     drop(loaded.open(&Open::default()).unwrap());
     assert_eq!(Loaded::unload(loaded).unwrap(), Released);
+}
+
+type Init = unsafe extern "C" fn(*const HostApi, *const c_char, *mut *mut c_void) -> i32;
+type Fini = unsafe extern "C" fn(*mut c_void);
+
+/// A table of the program's own, with these.
+fn table(name: &'static CStr, init: Option<Init>, fini: Option<Fini>) -> &'static Module {
+    static GOOD: OnceLock<Module> = OnceLock::new();
+    let good = GOOD.get_or_init(|| *quire_loader::Plugin::load(&c_plugin(&[]).path).unwrap().module());
+    Box::leak(Box::new(Module {
+        name: name.as_ptr(),
+        init,
+        fini,
+        ..*good
+    }))
+}
+
+fn register(table: &'static Module) -> Result<Arc<Loaded>, LoadError> {
+    // SAFETY: the table is leaked, and what it points at is static, or the plugin's, which is never unloaded.
+    unsafe { Loaded::register(Path::new("own"), table, None, no_log()) }
+}
+
+#[test]
+fn an_init_that_loads_its_own_plugin_is_told_so_and_does_not_hang() {
+    static SELF: AtomicPtr<Module> = AtomicPtr::new(std::ptr::null_mut());
+    static OTHER: AtomicPtr<Module> = AtomicPtr::new(std::ptr::null_mut());
+    static TEXTS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+    fn register_at(at: &AtomicPtr<Module>) -> Result<Arc<Loaded>, LoadError> {
+        // SAFETY: set below, to a leaked table.
+        register(unsafe { &*at.load(Ordering::SeqCst) })
+    }
+    unsafe extern "C" fn init(_: *const HostApi, _: *const c_char, _: *mut *mut c_void) -> i32 {
+        let error = register_at(&SELF).unwrap_err();
+        assert_eq!(error.status(), -35);
+        TEXTS.lock().unwrap().push(error.to_string());
+        register_at(&OTHER).expect("another plugin may be loaded");
+        0
+    }
+    unsafe extern "C" fn fini(_: *mut c_void) {
+        TEXTS.lock().unwrap().push(register_at(&SELF).unwrap_err().to_string());
+    }
+    let own = table(c"own", Some(init), Some(fini));
+    SELF.store(std::ptr::from_ref(own).cast_mut(), Ordering::SeqCst);
+    OTHER.store(
+        std::ptr::from_ref(table(c"other", None, None)).cast_mut(),
+        Ordering::SeqCst,
+    );
+    let loaded = register(own).unwrap();
+    Loaded::unload(loaded).unwrap();
+    assert_eq!(
+        *TEXTS.lock().unwrap(),
+        [
+            "own: its own init wants to load it; do it after init or fini has returned",
+            "own: its own fini wants to load it; do it after init or fini has returned"
+        ]
+    );
+    // Gone, it may come again.
+    TEXTS.lock().unwrap().clear();
+    Loaded::unload(register(own).unwrap()).unwrap();
+}
+
+#[test]
+fn a_slow_init_keeps_nobody_from_loading_another_plugin_and_is_waited_for_by_those_who_want_the_same() {
+    static INSIDE: OnceLock<mpsc::Sender<()>> = OnceLock::new();
+    static GO: Mutex<Option<mpsc::Receiver<()>>> = Mutex::new(None);
+    static INITS: AtomicU32 = AtomicU32::new(0);
+    unsafe extern "C" fn slow(_: *const HostApi, _: *const c_char, _: *mut *mut c_void) -> i32 {
+        INITS.fetch_add(1, Ordering::SeqCst);
+        INSIDE.get().unwrap().send(()).unwrap();
+        GO.lock().unwrap().take().unwrap().recv().unwrap();
+        0
+    }
+    let ((inside, is_inside), (go, may_go)) = (mpsc::channel(), mpsc::channel());
+    INSIDE.set(inside).unwrap();
+    *GO.lock().unwrap() = Some(may_go);
+    let table_of_slow = table(c"slow", Some(slow), None);
+    let first = thread::spawn(move || register(table_of_slow).unwrap());
+    is_inside.recv().unwrap();
+    let quick = register(table(c"quick", None, None)).expect("is not kept waiting");
+    Loaded::unload(quick).unwrap();
+    let second = thread::spawn(move || register(table_of_slow).unwrap());
+    go.send(()).unwrap();
+    assert!(Arc::ptr_eq(&first.join().unwrap(), &second.join().unwrap()));
+    assert_eq!(INITS.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn a_table_is_known_by_its_address_and_its_contents() {
+    let memory: &'static mut Module = Box::leak(Box::new(*table(c"one", None, None)));
+    let at = std::ptr::from_mut(memory);
+    // SAFETY: leaked; read by `register` alone, between our writes.
+    let again = move || unsafe { Loaded::register(Path::new("own"), at, None, no_log()) }.unwrap();
+    let (first, second) = (again(), again());
+    assert!(Arc::ptr_eq(&first, &second));
+    // SAFETY: as above.
+    unsafe { (*at).name = c"two".as_ptr() };
+    let other = again();
+    assert!(!Arc::ptr_eq(&first, &other), "the memory holds another pager by now");
+    assert_eq!((first.plugin().name(), other.plugin().name()), ("one", "two"));
+    Loaded::unload(other).unwrap();
+}
+
+#[test]
+fn a_failed_init_keeps_its_host_alive_for_what_it_started() {
+    static HOST: AtomicPtr<HostApi> = AtomicPtr::new(std::ptr::null_mut());
+    unsafe extern "C" fn fails(host: *const HostApi, _: *const c_char, _: *mut *mut c_void) -> i32 {
+        HOST.store(host.cast_mut(), Ordering::SeqCst);
+        -13
+    }
+    let (lines_to, lines) = mpsc::channel();
+    let log: Log = Box::new(move |_, _, text: &str| lines_to.send(text.to_owned()).unwrap());
+    // SAFETY: leaked and static.
+    unsafe { Loaded::register(Path::new("own"), table(c"own", Some(fails), None), None, log) }.unwrap_err();
+    // SAFETY: a host table stays as long as nobody has finalised the plugin, and here nobody does.
+    unsafe {
+        let host = &*HOST.load(Ordering::SeqCst);
+        host.log.unwrap()(host.host, QUIRE_LOG_WARN, c"late".as_ptr());
+    }
+    assert_eq!(lines.recv().unwrap(), "late");
 }

@@ -42,11 +42,13 @@ fn a_good_plugin_loads_and_tells_who_it_is() {
 fn another_version_is_refused_and_both_are_named() {
     assert_eq!(
         refusal_of(&["-DVERSION=0x10000"]),
-        "built for plugin ABI 1.0, this host has 0.1: while the ABI is 0.x both must be the same"
+        "built for plugin ABI 1.0, this host has 0.1: while the ABI is 0.x both must be the same; rebuild it with \
+         this host's header"
     );
     assert_eq!(
         refusal_of(&["-DVERSION=2"]),
-        "built for plugin ABI 0.2, this host has 0.1: while the ABI is 0.x both must be the same"
+        "built for plugin ABI 0.2, this host has 0.1: while the ABI is 0.x both must be the same; rebuild it with \
+         this host's header"
     );
 }
 
@@ -54,11 +56,34 @@ fn another_version_is_refused_and_both_are_named() {
 fn a_table_that_is_too_small_is_refused() {
     assert_eq!(
         refusal_of(&["-DSIZE=87"]),
-        "its table has 87 bytes, and every one of its version has at least 88"
+        "its table has 87 bytes, and every one of its version has at least 88; set struct_size to \
+         sizeof(struct quire_pager_module)"
     );
     assert_eq!(
         refusal_of(&["-DSIZE=0"]),
-        "its table has 0 bytes, and every one of its version has at least 88"
+        "its table has 0 bytes, and every one of its version has at least 88; set struct_size to \
+         sizeof(struct quire_pager_module)"
+    );
+}
+
+#[test]
+fn a_table_that_ends_inside_a_member_is_refused() {
+    for size in [89, 92, 95, 199] {
+        let text = refusal_of(&[&format!("-DSIZE={size}")]);
+        let begin = format!("its table is not valid: struct_size {size} ends inside a member, ");
+        assert!(text.starts_with(&begin), "{text}");
+    }
+    for size in [88, 96, 192, 200, 201, 208] {
+        let built = c_plugin(&[&format!("-DSIZE={size}"), "-DFUTURE"]);
+        Plugin::load(&built.path).unwrap();
+    }
+}
+
+#[test]
+fn a_name_in_capitals_is_refused_as_the_header_says() {
+    assert_eq!(
+        refusal_of(&["-DNAME=\"Bent\""]),
+        "its table is not valid: name \"Bent\" is not made of lower-case letters, digits, '-' and '_'; give it another"
     );
 }
 
@@ -77,9 +102,18 @@ fn a_table_from_the_future_loads() {
 
 #[test]
 fn each_missing_operation_is_named() {
-    assert_eq!(refusal_of(&["-DOPEN=0"]), "the mandatory operation open is missing");
-    assert_eq!(refusal_of(&["-DCLOSE=0"]), "the mandatory operation close is missing");
-    assert_eq!(refusal_of(&["-DGET=0"]), "the mandatory operation get is missing");
+    assert_eq!(
+        refusal_of(&["-DOPEN=0"]),
+        "the mandatory operation open is missing; add it to the table"
+    );
+    assert_eq!(
+        refusal_of(&["-DCLOSE=0"]),
+        "the mandatory operation close is missing; add it to the table"
+    );
+    assert_eq!(
+        refusal_of(&["-DGET=0"]),
+        "the mandatory operation get is missing; add it to the table"
+    );
 }
 
 #[test]
@@ -91,16 +125,19 @@ fn a_plugin_may_refuse_the_host() {
 fn what_a_table_says_is_checked() {
     assert_eq!(
         refusal_of(&["-DMAGIC=7"]),
-        "its table does not begin as a pager module: magic is 0x00000007"
+        "its table does not begin as a pager module: magic is 0x00000007; set it to QUIRE_PAGER_MAGIC"
     );
     assert_eq!(
         refusal_of(&["-DTHREADS=3"]),
-        "its table is not valid: thread_model 3 is unknown"
+        "its table is not valid: thread_model 3 is unknown; use one of QUIRE_THREADS_..."
     );
-    assert_eq!(refusal_of(&["-DNAME=0"]), "its table is not valid: name is NULL");
+    assert_eq!(
+        refusal_of(&["-DNAME=0"]),
+        "its table is not valid: name is NULL; give it one"
+    );
     assert_eq!(
         refusal_of(&["-DNAME=\"\""]),
-        "its table is not valid: name \"\" is not made of letters, digits, '-' and '_'"
+        "its table is not valid: name \"\" is not made of lower-case letters, digits, '-' and '_'; give it another"
     );
     assert_eq!(
         refusal_of(&["-DNAME=\"\\377\""]),
@@ -125,7 +162,8 @@ fn unknown_capabilities_are_ignored() {
 
 #[test]
 fn a_library_without_the_entry_symbol_is_refused_before_its_constructors_run() {
-    let sentence = "not a pager plugin: it has no symbol quire_pager_entry";
+    let sentence = "not a pager plugin: it has no symbol quire_pager_entry; add \
+         QUIRE_PAGER_EXPORT or export_pager!";
     assert_eq!(refusal_of(&["-DENTRY=other", "-DCONSTRUCTOR_ABORTS"]), sentence);
     assert_eq!(
         refusal_of(&["-DENTRY=quire_pager_entry2", "-DCONSTRUCTOR_ABORTS"]),
@@ -170,7 +208,11 @@ fn what_is_no_file_of_this_machine_is_refused() {
     assert_eq!(refusal(&file), "cannot be read: No such file or directory (os error 2)");
     for text in ["", "\x7fEL", "#!/bin/sh\nexit 0\n"] {
         fs::write(&file, text).unwrap();
-        assert_eq!(refusal(&file), "not an ELF file", "{text:?}");
+        assert_eq!(
+            refusal(&file),
+            "not an ELF file; give the path of a plugin's shared library",
+            "{text:?}"
+        );
     }
     let pipe = folder.path().join("pipe");
     assert!(
@@ -194,15 +236,27 @@ fn another_machine_and_another_kind_are_told_apart() {
         fs::write(&built.path, bytes).unwrap();
         refusal(&built.path)
     };
-    assert_eq!(with(4, 1), "for another machine: its word size differs");
-    assert_eq!(with(5, 2), "for another machine: its byte order differs");
+    assert_eq!(
+        with(4, 1),
+        "for another machine: its word size differs; rebuild it for this one"
+    );
+    assert_eq!(
+        with(5, 2),
+        "for another machine: its byte order differs; rebuild it for this one"
+    );
     let other = with(18, 8);
     assert!(
         other.starts_with("for another machine: its machine number is "),
         "{other}"
     );
-    assert_eq!(with(16, 1), "an ELF file, but an object file, not a shared library");
-    assert_eq!(with(16, 2), "an ELF file, but a program, not a shared library");
+    assert_eq!(
+        with(16, 1),
+        "an ELF file, but an object file, not a shared library; link it with -shared"
+    );
+    assert_eq!(
+        with(16, 2),
+        "an ELF file, but a program, not a shared library; link it with -shared"
+    );
 }
 
 #[test]
@@ -227,7 +281,8 @@ fn a_plugin_cut_short_anywhere_is_refused_or_loads_but_never_crashes() {
     fs::write(&built.path, &good[..good.len() / 2]).unwrap();
     let text = refusal(&built.path);
     assert!(
-        text.starts_with("truncated: segment ") && text.ends_with(" ends past the end of the file"),
+        text.starts_with("truncated: segment ")
+            && text.ends_with(" ends past the end of the file; copy or build it again"),
         "{text}"
     );
 }

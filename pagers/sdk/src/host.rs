@@ -1,7 +1,6 @@
 //! The host's services, safe to keep and to share.
 
 use std::ffi::{CStr, CString, c_void};
-use std::mem::{MaybeUninit, offset_of};
 use std::ptr;
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -10,6 +9,7 @@ use quire_abi::{
     QUIRE_PAGER_UNSUPPORTED,
 };
 
+use crate::border;
 use crate::error::{Error, Result};
 
 /// How much a log line matters.
@@ -55,27 +55,8 @@ impl Host {
     /// # Safety
     /// `api` is NULL, or points to a table of `struct_size` bytes that stays valid until [`Host::retire`] has returned.
     pub(crate) unsafe fn adopt(api: *const HostApi) -> Result<Self> {
-        if api.is_null() {
-            return Err(Error::invalid("the host passed no table of services"));
-        }
-        // SAFETY: the caller gives a table whose first two words are always there.
-        let size = unsafe { (&raw const (*api).struct_size).read() } as usize;
-        if size < offset_of!(HostApi, log) {
-            return Err(Error::invalid(format!(
-                "the host's table is {size} bytes long, too short for any version"
-            )));
-        }
-        let mut own = MaybeUninit::<HostApi>::zeroed();
-        // SAFETY: at most `size` bytes are read, which the caller vouches for, and at most `own`'s size written. All-zero
-        // bytes are a valid `HostApi`: absent services and null pointers.
-        let own = unsafe {
-            ptr::copy_nonoverlapping(
-                api.cast::<u8>(),
-                own.as_mut_ptr().cast::<u8>(),
-                size.min(size_of::<HostApi>()),
-            );
-            own.assume_init()
-        };
+        // SAFETY: the caller's promise.
+        let own = unsafe { border::read(api) }?;
         if !own.page_size.is_power_of_two() {
             return Err(Error::invalid(format!(
                 "the host's page size {} is no power of two",

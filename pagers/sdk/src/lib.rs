@@ -88,6 +88,7 @@ compile_error!(
      feature `panic-abort` if that is meant"
 );
 
+mod border;
 mod error;
 mod export;
 mod host;

@@ -14,8 +14,6 @@ use quire_abi::{
     QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
-pub use quire_abi::Extent;
-
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::populate::{PopulateRun, Populated};
@@ -71,6 +69,15 @@ pub trait Put: Object {
     /// Writes the pages of a run, whose bytes do not change meanwhile. Every page must be marked
     /// [`written`](crate::Page::written) or failed; an `Err` fails those that are neither.
     fn put(&self, run: &mut PutRun<'_>) -> Result<()>;
+}
+
+/// Pages around one that could come along with it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// Pages directly before it.
+    pub before: u32,
+    /// Pages directly after it.
+    pub after: u32,
 }
 
 /// The object knows which pages its backing has. Without it, every page below the size is there.

@@ -9,6 +9,7 @@ use quire_abi::{
     Populate, QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
 };
 
+use crate::border;
 use crate::error::{Error, Result};
 use crate::run::Origin;
 
@@ -46,40 +47,25 @@ pub enum Populated {
 
 /// A request to install pages around [`PopulateRun::index`], inside [`PopulateRun::window`].
 pub struct PopulateRun<'a> {
-    request: &'a Populate,
+    request: Populate,
     origin: &'a Arc<Origin>,
 }
 
 impl fmt::Debug for PopulateRun<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PopulateRun").field("request", self.request).finish()
+        f.debug_struct("PopulateRun").field("request", &self.request).finish()
     }
 }
 
 impl<'a> PopulateRun<'a> {
-    /// Borrows the host's request, after checking it.
+    /// Copies the host's request, after checking it.
     ///
     /// # Safety
-    /// `request` is NULL, or a request as the ABI describes it, lent for `'a`.
+    /// `request` is NULL, or a request as the ABI describes it, under way for `'a`.
     pub(crate) unsafe fn adopt(request: *const Populate, origin: &'a Arc<Origin>) -> Result<Self> {
-        if request.is_null() {
-            return Err(Error::invalid("the host passed no request"));
-        }
-        // SAFETY: the size is the first word of every version of the struct.
-        let size = unsafe { (&raw const (*request).struct_size).read() } as usize;
-        if size < size_of::<Populate>() {
-            return Err(Error::invalid(format!(
-                "the request is {size} bytes long, too short for any version"
-            )));
-        }
-        // SAFETY: as long as this version knows it, and lent for `'a`.
-        let request = unsafe { &*request };
-        if request.flags != 0 {
-            return Err(Error::invalid(format!(
-                "the request has the unknown flags {:#x}",
-                request.flags
-            )));
-        }
+        // SAFETY: the caller's promise.
+        let request = unsafe { border::read(request) }?;
+        border::check_flags("populate", request.flags, 0)?;
         let inside = request.first <= request.index && request.index <= request.last;
         if !inside || !request.page_size.is_power_of_two() {
             return Err(Error::invalid("the request's index, window and page size do not fit"));

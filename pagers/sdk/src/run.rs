@@ -12,9 +12,10 @@ use std::sync::Arc;
 
 use quire_abi::{
     Io, IoPage, QUIRE_IO_MAY_PEND, QUIRE_IO_RECLAIMING, QUIRE_PAGER_BAD, QUIRE_PAGER_ERROR, QUIRE_PAGER_FAULTED,
-    QUIRE_PAGER_OK, QUIRE_PAGER_UNTOUCHED,
+    QUIRE_PAGER_IO_PAGE_MIN_SIZE, QUIRE_PAGER_OK, QUIRE_PAGER_UNTOUCHED,
 };
 
+use crate::border;
 use crate::error::{Error, Result};
 use crate::host::Host;
 
@@ -83,8 +84,9 @@ pub struct Request {
     required: usize,
     page_size: usize,
     object_size: u64,
-    // Invariant: `count` pages, lent to whoever holds this request until it completes.
+    // Invariant: `count` pages, `page_stride` bytes apart, lent to whoever holds this request until it completes.
     pages: NonNull<IoPage>,
+    page_stride: usize,
 }
 
 impl Request {
@@ -135,22 +137,18 @@ impl Request {
     /// # Safety
     /// `io` is NULL or a request as the ABI describes it, lent to the caller.
     pub(crate) unsafe fn adopt(io: *mut Io) -> Result<Self> {
-        if io.is_null() {
-            return Err(Error::invalid("the host passed no request"));
-        }
-        // SAFETY: the size is the first word of every version of the struct.
-        let size = unsafe { (&raw const (*io).struct_size).read() } as usize;
-        if size < size_of::<Io>() {
-            return Err(Error::invalid(format!(
-                "the request is {size} bytes long, {} are needed",
-                size_of::<Io>()
-            )));
-        }
-        // SAFETY: the request is as long as this version knows it, and only the host's thread that calls us uses it.
-        let io = unsafe { &*io };
+        // SAFETY: the caller's promise.
+        let io = unsafe { border::read(io) }?;
+        border::check_flags("the request", io.flags, QUIRE_IO_MAY_PEND | QUIRE_IO_RECLAIMING)?;
         let Some(pages) = NonNull::new(io.pages) else {
             return Err(Error::invalid("the request has no pages"));
         };
+        if io.page_stride < QUIRE_PAGER_IO_PAGE_MIN_SIZE || io.page_stride as usize % align_of::<IoPage>() != 0 {
+            return Err(Error::invalid(format!(
+                "the request's pages are {} bytes apart, which no version of them is",
+                io.page_stride
+            )));
+        }
         let (count, required) = (io.count as usize, io.required as usize);
         let page_size = u64::from(io.page_size);
         let end = io
@@ -164,14 +162,24 @@ impl Request {
         }
         let inside = io.object_size.div_ceil(page_size).saturating_sub(io.first);
         let inside = usize::try_from(inside).unwrap_or(usize::MAX).min(count);
+        let this = Self {
+            token: io.token,
+            flags: io.flags,
+            first: io.first,
+            count,
+            required,
+            page_size: io.page_size as usize,
+            object_size: io.object_size,
+            pages,
+            page_stride: io.page_stride as usize,
+        };
         for i in 0..count {
             // SAFETY: `pages` points to `count` pages (the caller's promise), and nobody else touches them now.
-            let page = unsafe { &mut *pages.as_ptr().add(i) };
-            if page.bytes.is_null() {
+            if unsafe { (*this.page_at(i)).bytes.is_null() } {
                 return Err(Error::invalid(format!("page {i} of the request has no bytes")));
             }
             if i >= inside {
-                page.status = QUIRE_PAGER_BAD;
+                this.set_status(i, QUIRE_PAGER_BAD);
             }
         }
         if required >= inside {
@@ -181,16 +189,13 @@ impl Request {
                 io.object_size
             )));
         }
-        Ok(Self {
-            token: io.token,
-            flags: io.flags,
-            first: io.first,
-            count: inside,
-            required,
-            page_size: io.page_size as usize,
-            object_size: io.object_size,
-            pages,
-        })
+        Ok(Self { count: inside, ..this })
+    }
+
+    /// Where the host keeps page `i`. No reference is made to the whole: a newer host's is longer.
+    fn page_at(&self, i: usize) -> *mut IoPage {
+        debug_assert!(i < self.count);
+        self.pages.as_ptr().wrapping_byte_add(i * self.page_stride)
     }
 
     pub(crate) fn place(&self) -> String {
@@ -204,15 +209,13 @@ impl Request {
 
     /// The status of page `i` as it is stored now.
     fn status(&self, i: usize) -> i32 {
-        debug_assert!(i < self.count);
         // SAFETY: `i` is below `count` (asserted; callers stay below it), and the pages are lent to this request's holder.
-        unsafe { (&raw const (*self.pages.as_ptr().add(i)).status).read() }
+        unsafe { (&raw const (*self.page_at(i)).status).read() }
     }
 
     fn set_status(&self, i: usize, status: i32) {
-        debug_assert!(i < self.count);
         // SAFETY: as in `status`; no `Page`, which would borrow the holder, is alive where the holder calls this.
-        unsafe { (&raw mut (*self.pages.as_ptr().add(i)).status).write(status) }
+        unsafe { (&raw mut (*self.page_at(i)).status).write(status) }
     }
 }
 
@@ -412,7 +415,7 @@ impl<'a, D: Direction> Iterator for Pages<'a, D> {
         self.next += 1;
         // SAFETY: `position` is below `count`; the pages are lent to the request's one holder, whom this iterator borrows
         // mutably, and each position is given out once, so no two `Page`s share a status or bytes.
-        let page = unsafe { &mut *self.request.pages.as_ptr().add(position) };
+        let page = unsafe { &mut *self.request.page_at(position) };
         let index = self.request.first + position as u64;
         let left = self.request.object_size - index * self.request.page_size as u64;
         Some(Page {

@@ -17,6 +17,7 @@ use quire_abi::{
     QUIRE_PAGER_PEND, QUIRE_PAGER_REFAULT,
 };
 
+use crate::border;
 use crate::error::{Error, Result};
 use crate::host::{Host, Level};
 use crate::pager;
@@ -243,10 +244,8 @@ unsafe extern "C" fn open<P: Pager>(ctx: *mut c_void, args: *const OpenArgs, out
             object,
             origin: Arc::new(origin),
         });
-        // SAFETY: `adopt_open` checked that the place is as long as this version's struct.
-        let out = unsafe { &mut *out };
-        *out = OpenResult {
-            struct_size: out.struct_size,
+        let result = OpenResult {
+            struct_size: 0,
             flags,
             object: Box::into_raw(state).cast(),
             identity,
@@ -254,7 +253,8 @@ unsafe extern "C" fn open<P: Pager>(ctx: *mut c_void, args: *const OpenArgs, out
             granule,
             max_run,
         };
-        Ok(QUIRE_PAGER_OK)
+        // SAFETY: `adopt_open` checked the place, which is why this cannot fail.
+        unsafe { border::write(out, &result) }.map(|()| QUIRE_PAGER_OK)
     })
 }
 
@@ -263,29 +263,12 @@ unsafe extern "C" fn open<P: Pager>(ctx: *mut c_void, args: *const OpenArgs, out
 /// # Safety
 /// Both pointers are NULL or as [`Module::open`] says, borrowed for `'a`.
 unsafe fn adopt_open<'a>(args: *const OpenArgs, out: *const OpenResult, host: &Host) -> Result<OpenRequest<'a>> {
-    if args.is_null() || out.is_null() {
-        return Err(Error::invalid(
-            "the host passed no arguments, or no place for the answer",
-        ));
-    }
-    // SAFETY: not NULL; the size is the first word of every version of both structs.
-    let sizes = unsafe {
-        (
-            (&raw const (*args).struct_size).read(),
-            (&raw const (*out).struct_size).read(),
-        )
-    };
-    if (sizes.0 as usize) < size_of::<OpenArgs>() || (sizes.1 as usize) < size_of::<OpenResult>() {
-        return Err(Error::invalid(
-            "the host's arguments are too short for any version of the ABI",
-        ));
-    }
-    // SAFETY: as long as this version knows them.
-    let args = unsafe { &*args };
-    let unknown = args.flags & !(QUIRE_OPEN_READ | QUIRE_OPEN_WRITE);
-    if unknown != 0 {
-        return Err(Error::invalid(format!("unknown open flags {unknown:#x}")));
-    }
+    // SAFETY: as this function's.
+    let args = unsafe {
+        border::size_of_hosts(out)?;
+        border::read(args)
+    }?;
+    border::check_flags("open", args.flags, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)?;
     let page_size = args.page_size as usize;
     if page_size != host.page_size() {
         return Err(Error::invalid(format!(
@@ -384,8 +367,15 @@ where
     unsafe {
         on_object::<P>(object, "has_page", |object, _| {
             match pager::HasPage::has_page(object, index)? {
-                // SAFETY: `store` refuses NULL, and otherwise the host's place is writable.
-                Some(extent) => store(out, extent),
+                Some(pager::Extent { before, after }) => {
+                    let extent = Extent {
+                        struct_size: 0,
+                        before,
+                        after,
+                    };
+                    // SAFETY: the host's place, or NULL, which is refused.
+                    border::write(out, &extent).map(|()| QUIRE_PAGER_OK)
+                }
                 None => Ok(QUIRE_PAGER_FAIL),
             }
         })
@@ -411,7 +401,7 @@ where
                     "the pager installed pages {range:?} of the window {window:?}, without page {index}"
                 ))),
                 Populated::Pages(range) => {
-                    // SAFETY: `adopt` checked the pointer, and `run`, which borrowed the request, is not used again.
+                    // SAFETY: `adopt` checked the pointer, and `first` and `last` are in every version of the struct.
                     (&raw mut (*request).first).write(*range.start());
                     // SAFETY: as above.
                     (&raw mut (*request).last).write(*range.end());

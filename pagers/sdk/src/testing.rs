@@ -351,7 +351,7 @@ impl TestObject<'_> {
             count: u32::try_from(pages.len()).expect("a run is short"),
             required: transfer.required,
             page_size: PAGE_BYTES,
-            reserved: 0,
+            page_stride: abi_size::<IoPage>(),
             object_size: transfer.object_size,
             pages: pages.as_mut_ptr(),
         });
@@ -370,14 +370,23 @@ impl TestObject<'_> {
     }
 
     /// What `has_page` answers; `None` is `QUIRE_PAGER_FAIL`.
-    pub fn has_page(&self, index: u64) -> Result<Option<Extent>, Failure> {
+    pub fn has_page(&self, index: u64) -> Result<Option<crate::Extent>, Failure> {
         let has_page = self.host.module.has_page.expect("the pager has has_page");
-        let mut extent = Extent::default();
+        let mut extent = Extent {
+            struct_size: abi_size::<Extent>(),
+            before: 0,
+            after: 0,
+        };
         // SAFETY: the handle is open, and there is a place for the answer.
         let status = unsafe { has_page(self.opened.object, index, &mut extent) };
         match self.host.ledger.outcome(status) {
             Err(failure) if failure.status == quire_abi::QUIRE_PAGER_FAIL => Ok(None),
-            outcome => outcome.map(|()| Some(extent)),
+            outcome => outcome.map(|()| {
+                Some(crate::Extent {
+                    before: extent.before,
+                    after: extent.after,
+                })
+            }),
         }
     }
 

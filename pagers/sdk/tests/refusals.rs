@@ -26,11 +26,17 @@ fn errors_of_open_and_init_carry_the_name_and_the_systems_text() {
         host.open_with(None, -1, QUIRE_OPEN_READ).expect_err("nameless").status,
         QUIRE_PAGER_INVALID
     );
-    let failure = host.open_with(Some("x"), -1, 0x80).expect_err("unknown flag");
+    let failure = host
+        .open_with(Some("x"), -1, 0x2_0080)
+        .expect_err("a flag that must be understood");
     assert_eq!(
         (failure.status, failure.text.as_str()),
-        (QUIRE_PAGER_INVALID, "actor: open: unknown open flags 0x80")
+        (
+            QUIRE_PAGER_INVALID,
+            "actor: open: open has the flags 0x20000, which this pager must know and does not; build it with a newer quire-pager"
+        )
     );
+    drop(host.open_with(Some("x"), -1, QUIRE_OPEN_READ | 0x80).expect("a hint"));
     let failure = TestHost::load(quire_pager::module!(Actor), Some("refuse")).expect_err("refused");
     assert_eq!(
         (failure.status, failure.text.as_str()),
@@ -57,7 +63,7 @@ fn null_and_short_arguments_are_refused() {
         count: 1,
         required: 0,
         page_size: PAGE_SIZE as u32,
-        reserved: 0,
+        page_stride: size_of::<IoPage>() as u32,
         object_size: 10_000,
         pages: ptr::null_mut(),
     };
@@ -67,7 +73,10 @@ fn null_and_short_arguments_are_refused() {
     };
     assert_eq!(get(ptr::null_mut(), &mut good()), QUIRE_PAGER_INVALID);
     assert_eq!(get(handle, ptr::null_mut()), QUIRE_PAGER_INVALID);
-    assert_eq!(host.take_error(), "actor: get of x: the host passed no request");
+    assert_eq!(
+        host.take_error(),
+        "actor: get of x: the host passed no struct quire_pager_io"
+    );
     assert_eq!(get(handle, &mut good()), QUIRE_PAGER_INVALID);
     assert_eq!(
         get(
@@ -84,6 +93,22 @@ fn null_and_short_arguments_are_refused() {
     for wrong in [
         Io {
             struct_size: 8,
+            ..good()
+        },
+        Io {
+            struct_size: QUIRE_PAGER_IO_MIN_SIZE - 1,
+            ..good()
+        },
+        Io {
+            page_stride: 12,
+            ..good()
+        },
+        Io {
+            page_stride: 20,
+            ..good()
+        },
+        Io {
+            flags: 1 << 16,
             ..good()
         },
         Io { count: 0, ..good() },
@@ -136,6 +161,12 @@ fn null_and_short_arguments_are_refused() {
             ..*host.api()
         };
         assert_eq!(init(&short, ptr::null(), &mut ctx), QUIRE_PAGER_INVALID);
+        // Half of `complete`.
+        let cut = HostApi {
+            struct_size: std::mem::offset_of!(HostApi, complete) as u32 + 4,
+            ..*host.api()
+        };
+        assert_eq!(init(&cut, ptr::null(), &mut ctx), QUIRE_PAGER_INVALID);
         module.fini.expect("fini")(ptr::null_mut());
         assert_eq!(
             module.close.expect("close")(host.ctx(), ptr::null_mut()),
@@ -206,6 +237,87 @@ fn services_that_a_smaller_host_lacks_are_absent() {
         assert_eq!(module.close.expect("close")(ctx, out.object), QUIRE_PAGER_OK);
         module.fini.expect("fini")(ctx);
     }
+}
+
+/// A host whose structs have a member more: what it does not know is left alone, and what lies behind is not touched.
+#[test]
+fn structs_that_a_newer_host_makes_longer_are_read_and_written_as_far_as_they_are_known() {
+    #[repr(C)]
+    struct Longer<T> {
+        known: T,
+        more: u64,
+    }
+    fn longer<T>(known: T) -> Longer<T> {
+        Longer { known, more: 0xfeed }
+    }
+    const PAGES: usize = 3;
+    let host = actor();
+    let module = host.module();
+    let mut memory = vec![0xAA_u8; PAGES * PAGE_SIZE];
+    let mut pages: Vec<_> = memory
+        .chunks_mut(PAGE_SIZE)
+        .map(|bytes| {
+            longer(IoPage {
+                bytes: bytes.as_mut_ptr().cast(),
+                status: QUIRE_PAGER_UNTOUCHED,
+                reserved: 0,
+            })
+        })
+        .collect();
+    let mut args = longer(OpenArgs {
+        struct_size: size_of::<Longer<OpenArgs>>() as u32,
+        flags: QUIRE_OPEN_READ,
+        token: 1,
+        name: c"x".as_ptr(),
+        fd: -1,
+        page_size: PAGE_SIZE as u32,
+        driver: ptr::null(),
+    });
+    // SAFETY: zeros are a valid result.
+    let mut out: Longer<OpenResult> = longer(unsafe { std::mem::zeroed() });
+    out.known.struct_size = size_of::<Longer<OpenResult>>() as u32;
+    // SAFETY: as the ABI says: each struct is as long as it states, the pages as far apart.
+    unsafe {
+        assert_eq!(
+            module.open.expect("open")(host.ctx(), (&raw mut args).cast(), (&raw mut out).cast()),
+            QUIRE_PAGER_OK
+        );
+        let mut io = longer(Io {
+            struct_size: size_of::<Longer<Io>>() as u32,
+            flags: 0,
+            token: 2,
+            first: 0,
+            count: PAGES as u32,
+            required: 2,
+            page_size: PAGE_SIZE as u32,
+            page_stride: size_of::<Longer<IoPage>>() as u32,
+            object_size: 10_000,
+            pages: pages.as_mut_ptr().cast(),
+        });
+        assert_eq!(
+            module.get.expect("get")(out.known.object, (&raw mut io).cast()),
+            QUIRE_PAGER_OK
+        );
+        let mut extent = longer(quire_pager::abi::Extent {
+            struct_size: size_of::<Longer<quire_pager::abi::Extent>>() as u32,
+            before: 0,
+            after: 0,
+        });
+        assert_eq!(
+            module.has_page.expect("has_page")(out.known.object, 0, (&raw mut extent).cast()),
+            QUIRE_PAGER_OK
+        );
+        assert_eq!((extent.known.before, extent.known.after, extent.more), (1, 2, 0xfeed));
+        assert_eq!(extent.known.struct_size as usize, size_of_val(&extent));
+        module.close.expect("close")(host.ctx(), out.known.object);
+    }
+    assert_eq!(out.known.struct_size as usize, size_of_val(&out));
+    assert_eq!((args.more, out.more), (0xfeed, 0xfeed));
+    assert!(
+        pages
+            .iter()
+            .all(|page| page.known.status == QUIRE_PAGER_OK && page.more == 0xfeed)
+    );
 }
 
 #[test]

@@ -46,6 +46,15 @@ impl Backing {
         open::length(&self.fd, self.kind)
     }
 
+    /// Nothing at or beyond this byte may be written.
+    pub(crate) fn end_for_writes(&self) -> Result<u64> {
+        match self.kind {
+            Kind::Regular => self.length(),
+            // Its size does not change, and nothing makes it longer.
+            Kind::BlockDevice => Ok(u64::MAX),
+        }
+    }
+
     /// Whether bytes at this offset and address, so many, can go past the page cache.
     pub(crate) fn takes_direct(&self, offset: u64, address: usize, len: usize) -> bool {
         self.direct.as_ref().is_some_and(|direct| {

@@ -7,9 +7,13 @@
 //!
 //! - Bytes past the end of the file read as zeros (S121), and nothing at or beyond the object's size is ever written (S117).
 //! - A page that lies wholly beyond the object's size (S115), or beyond the end that the file has by now because somebody
-//!   cut it short, is answered with `QUIRE_PAGER_BAD`; what touches it gets a bus error.
+//!   cut it short, is answered with `QUIRE_PAGER_BAD`; what touches it gets a bus error. A put answers the same and does
+//!   not bring the file's old end back; the engine keeps the page dirty until the caller discards it. Of a page in which the
+//!   file ends, the bytes before the end are written. A file grows through `resize` only, which comes before the puts.
 //! - Reads and writes that are interrupted or come back short are continued. A read that gets nothing where the file has
-//!   bytes, and a write that takes nothing, are errors (S120, D10).
+//!   bytes is tried once more, because the file may have been cut and have grown again; twice nothing, and a write that
+//!   takes nothing, are errors (S120, D10).
+//! - A descriptor of the caller's with `O_DIRECT` is refused: `direct=1` is the way past the page cache.
 //!
 //! # Requests that complete later
 //!

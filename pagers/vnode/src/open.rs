@@ -122,6 +122,13 @@ fn adopt(fd: BorrowedFd<'_>, write: bool) -> Result<OwnedFd> {
             "the file descriptor was not opened for writing; open the file with O_RDWR",
         ));
     }
+    if flags.contains(OFlags::DIRECT) {
+        return Err(refusal(
+            Errno::INVAL,
+            "the file descriptor has O_DIRECT, which moves whole aligned blocks only; open the file without it, and \
+             configure direct=1 to go past the page cache where that can be done",
+        ));
+    }
     if write && flags.contains(OFlags::APPEND) {
         return Err(refusal(
             Errno::INVAL,

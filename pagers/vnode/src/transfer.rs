@@ -4,6 +4,10 @@
 //! takes the system's answer; who asks, and on which thread, is the engines' business. [`now`] asks here and at once.
 //!
 //! A page that fails costs only itself: the run goes on behind it.
+//!
+//! Somebody who cuts a file short does not want its old end back: what lies beyond the end that the file has by now is not
+//! written. The end is asked for before each system call that writes. No lock makes that exact: a file that is cut between
+//! the question and the write grows again to the end of that write, as with any program that writes to it.
 
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
@@ -45,6 +49,9 @@ pub(crate) trait Way: Direction + Sized {
     const CALL: &'static str;
     const READS: bool;
 
+    /// The byte of the file at which this must end, as the file is now; the object's size limits it too. Fails the pages that
+    /// begin at or beyond that, which includes those at the cursor.
+    fn limit(cursor: &mut Cursor, backing: &Backing, run: &mut impl Holder<Self>) -> u64;
     /// Where the page's data lies; its length is the part of the page below the object's size.
     fn place(page: Page<'_, Self>) -> *mut u8;
     /// The page's data has been moved, whole.
@@ -58,6 +65,11 @@ pub(crate) trait Way: Direction + Sized {
 impl Way for Get {
     const CALL: &'static str = "preadv";
     const READS: bool = true;
+
+    /// What is not there is found out by reading.
+    fn limit(_cursor: &mut Cursor, _backing: &Backing, _run: &mut impl Holder<Self>) -> u64 {
+        u64::MAX
+    }
 
     fn place(page: Page<'_, Self>) -> *mut u8 {
         page.into_data().as_mut_ptr()
@@ -74,6 +86,8 @@ impl Way for Get {
                 fill_to_the_end(run, cursor, end);
                 cursor.page = run.count();
             }
+            // It was cut and grew again in between, perhaps.
+            Ok(_) if cursor.tried_again_at != Some(end) => cursor.tried_again_at = Some(end),
             // The file has bytes, and none came (S120).
             Ok(_) => cursor.fail(run, system("preadv read nothing")(Errno::IO)),
             Err(error) => cursor.fail(run, error),
@@ -101,6 +115,19 @@ fn fill_to_the_end(run: &mut impl Holder<Get>, cursor: &Cursor, end: u64) {
 impl Way for Put {
     const CALL: &'static str = "pwritev";
     const READS: bool = false;
+
+    fn limit(cursor: &mut Cursor, backing: &Backing, run: &mut impl Holder<Self>) -> u64 {
+        while !cursor.at_end(run) {
+            match backing.end_for_writes() {
+                Ok(end) => {
+                    cursor.stop_at(run, end);
+                    return end;
+                }
+                Err(error) => cursor.fail(run, error),
+            }
+        }
+        0
+    }
 
     fn place(page: Page<'_, Self>) -> *mut u8 {
         page.data().as_ptr().cast_mut()
@@ -178,6 +205,8 @@ pub(crate) struct Step {
     pub(crate) fd: RawFd,
     pub(crate) offset: u64,
     bytes: usize,
+    /// Nothing at or beyond this byte of the file is moved.
+    end: u64,
     /// Past the page cache.
     direct: bool,
 }
@@ -191,6 +220,8 @@ pub(crate) struct Cursor {
     within: usize,
     /// The file refused to go past the page cache.
     buffered: bool,
+    /// Where a read got nothing once, although the file had bytes.
+    tried_again_at: Option<u64>,
 }
 
 impl Cursor {
@@ -199,14 +230,16 @@ impl Cursor {
         self.page >= run.count()
     }
 
-    /// The next system call, with its memory in `pieces`; `None` when every page is settled.
+    /// The next system call, with its memory in `pieces`; `None` when every page is settled. For a put, asks for the file's
+    /// end, and settles the pages beyond it.
     pub(crate) fn step<D: Way>(
-        &self,
+        &mut self,
         backing: &Backing,
         run: &mut impl Holder<D>,
         pieces: &mut Pieces,
     ) -> Option<Step> {
         pieces.clear();
+        let end = D::limit(self, backing, run).min(run.object_size());
         if self.at_end(run) {
             return None;
         }
@@ -215,7 +248,10 @@ impl Cursor {
         let mut direct = None;
         let (mut at, mut within) = (offset, self.within);
         for (position, page) in run.pages().enumerate().skip(self.page) {
-            let len = len_of(&request, position) - within;
+            let len = len_of(&request, position, end) - within;
+            if len == 0 {
+                break;
+            }
             let place = D::place(page).wrapping_add(within);
             let aligned = !self.buffered && backing.takes_direct(at, place.addr(), len);
             // What goes past the page cache and what goes through it are different calls.
@@ -230,6 +266,7 @@ impl Cursor {
             fd: backing.descriptor(direct).as_raw_fd(),
             offset,
             bytes: pieces.bytes,
+            end,
             direct,
         })
     }
@@ -252,7 +289,7 @@ impl Cursor {
                 if moved < step.bytes {
                     add(&backing.stats.short_transfers, 1);
                 }
-                self.take(run, moved);
+                self.take(run, moved, step.end);
             }
             Err(Errno::INTR) => {}
             Err(Errno::INVAL) if step.direct => self.buffered = true,
@@ -260,13 +297,13 @@ impl Cursor {
         }
     }
 
-    /// Marks the pages that `moved` more bytes complete.
-    fn take<D: Way>(&mut self, run: &mut impl Holder<D>, moved: usize) {
+    /// Marks the pages that `moved` more bytes complete, up to `end`.
+    fn take<D: Way>(&mut self, run: &mut impl Holder<D>, moved: usize, end: u64) {
         self.within += moved;
         let request = **run;
         for page in run.pages().skip(self.page) {
-            let len = len_of(&request, self.page);
-            if self.within < len {
+            let len = len_of(&request, self.page, end);
+            if len == 0 || self.within < len {
                 break;
             }
             self.within -= len;
@@ -283,6 +320,25 @@ impl Cursor {
         self.page += 1;
         self.within = 0;
     }
+
+    /// The file ends at `end` by now. If that is at or before the cursor, pages that begin below it have been written as far
+    /// as they can be, and the others stay the caller's.
+    fn stop_at(&mut self, run: &mut impl Holder<Put>, end: u64) {
+        if end > offset_of(run, self.page) + self.within as u64 {
+            return;
+        }
+        for page in run.pages().skip(self.page) {
+            if page.offset() < end {
+                page.written();
+            } else {
+                page.fail(Error::bad(format!(
+                    "the file ends at byte {end}, because it was cut short while it was in use; discard the page, or make \
+                     the file longer with resize"
+                )));
+            }
+        }
+        self.page = run.count();
+    }
 }
 
 /// Byte offset, in the file, of the page at `position` in the run.
@@ -290,9 +346,9 @@ fn offset_of(run: &Request, position: usize) -> u64 {
     run.offset() + (position * run.page_size()) as u64
 }
 
-/// Bytes of the page at `position` that lie below the object's size.
-fn len_of(run: &Request, position: usize) -> usize {
-    let left = run.object_size() - offset_of(run, position);
+/// Bytes of the page at `position` that lie below `end`.
+fn len_of(run: &Request, position: usize, end: u64) -> usize {
+    let left = end.saturating_sub(offset_of(run, position));
     usize::try_from(left).unwrap_or(usize::MAX).min(run.page_size())
 }
 
@@ -372,20 +428,27 @@ mod tests {
     use super::*;
     use crate::backing::Kind;
 
-    /// A pager whose system moves a few bytes a call, never the same number, and is interrupted in between.
-    struct Stutter;
+    /// A pager whose system moves a few bytes a call, never the same number, is interrupted in between, and finds nothing to
+    /// read now and then. Its configuration names the call before which somebody cuts the file to [`CUT`] bytes.
+    struct Stutter {
+        cut_before: Option<usize>,
+    }
 
     struct File {
         backing: Backing,
         calls: AtomicUsize,
+        cut_before: Option<usize>,
     }
+
+    const CUT: u64 = PAGE_SIZE as u64 + 50;
 
     impl Pager for Stutter {
         const NAME: &'static CStr = c"stutter";
         type Object = File;
 
-        fn init(_host: Host, _config: Option<&str>) -> Result<Self> {
-            Ok(Self)
+        fn init(_host: Host, config: Option<&str>) -> Result<Self> {
+            let cut_before = config.map(|text| text.parse().expect("a number"));
+            Ok(Self { cut_before })
         }
 
         fn open(&self, request: &OpenRequest<'_>) -> Result<Opened<File>> {
@@ -405,21 +468,34 @@ mod tests {
                 under_way: Arc::default(),
             };
             let calls = AtomicUsize::new(0);
-            Ok(Opened::new(File { backing, calls }, size))
+            let cut_before = self.cut_before;
+            let file = File {
+                backing,
+                calls,
+                cut_before,
+            };
+            Ok(Opened::new(file, size))
         }
     }
 
     impl File {
         fn stutter<D: Way>(&self, run: &mut impl Holder<D>) {
             let (mut cursor, mut pieces) = (Cursor::default(), Pieces::new());
-            while let Some(step) = cursor.step::<D>(&self.backing, run, &mut pieces) {
+            loop {
                 let call = self.calls.fetch_add(1, Relaxed);
+                if self.cut_before == Some(call) {
+                    rustix::fs::ftruncate(&self.backing.fd, CUT).expect("is cut");
+                }
+                let Some(step) = cursor.step::<D>(&self.backing, run, &mut pieces) else {
+                    return;
+                };
                 // Pieces of one page each are joined where they touch; the first is enough to be cut.
                 pieces.len = 1;
                 let first = &mut pieces.list[0];
                 first.iov_len = first.iov_len.min(1 + call * 997 % 6000);
                 let answer = match call % 5 {
                     3 => Err(Errno::INTR),
+                    4 if D::READS => Ok(0),
                     // SAFETY: the piece is a part of pages of `run`, which holds them for this direction.
                     _ => unsafe { super::call::<D>(step, &pieces, 0) },
                 };
@@ -458,5 +534,28 @@ mod tests {
         let other: Vec<u8> = bytes.iter().map(|byte| !byte).collect();
         assert_eq!(object.put(0, &other).status, 0);
         assert!(std::fs::read(file.path()).expect("reads") == other);
+    }
+
+    /// Wherever a put has come to, it does not make a file that is cut longer again.
+    #[test]
+    fn a_put_notices_between_two_calls_that_the_file_was_cut_short() {
+        for cut_before in 0..20 {
+            let file = tempfile::NamedTempFile::new().expect("a temporary file");
+            file.as_file().set_len(20 * PAGE_SIZE as u64).expect("grows");
+            let host = TestHost::load(quire_pager::module!(Stutter), Some(&cut_before.to_string())).expect("loads");
+            let object = host.open(file.path().to_str().expect("UTF-8")).expect("opens");
+            let answer = object.put(0, &[9; 20 * PAGE_SIZE]);
+            assert_eq!(answer.status, quire_pager::abi::QUIRE_PAGER_BAD, "{}", answer.text);
+            let statuses = answer.pages.iter().map(|page| page.status);
+            let good = statuses.clone().take_while(|&status| status == 0).count();
+            // Those that were written before are answered so.
+            assert!(good >= 2, "{cut_before}: {good}");
+            assert!(
+                statuses
+                    .skip(good)
+                    .all(|status| status == quire_pager::abi::QUIRE_PAGER_BAD)
+            );
+            assert!(std::fs::read(file.path()).expect("reads") == [9; PAGE_SIZE + 50]);
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::soft::{Failure, Injection};
 
 fn write_to(loan: &Loan, page: usize, byte: u8) {
     // SAFETY: the loan's pages are ours to write until it is taken back.
-    unsafe { loan.bytes[page].write_bytes(byte, 4096) };
+    unsafe { loan.bytes()[page].write_bytes(byte, 4096) };
 }
 
 fn bytes_of(machine: &SoftMachine, page: PageRef) -> [u8; 4096] {
@@ -46,7 +46,7 @@ fn bytes_lent_for_reading_are_those_of_the_pages() {
         machine.copy_in(pages[0], 1, b"odd offset");
         machine.copy_in(pages[1], 4088, b"the end.");
         let loan = machine.lend(&pages, Purpose::Read).unwrap();
-        for (page, address) in pages.iter().zip(&loan.bytes) {
+        for (page, address) in pages.iter().zip(loan.bytes()) {
             // SAFETY: lent for reading: nobody writes until it is taken back.
             let lent: &[u8] = unsafe { NonNull::slice_from_raw_parts(*address, 4096).as_ref() };
             assert_eq!(lent, bytes_of(&machine, page));

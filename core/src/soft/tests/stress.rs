@@ -147,7 +147,7 @@ impl World {
             page.put_begins();
             let loan = self.machine.lend(&[page], Purpose::Read).unwrap();
             // SAFETY: lent for reading; the page is write-protected and exclusively busied.
-            stored.copy_from_slice(unsafe { core::slice::from_raw_parts(loan.bytes[0].as_ptr(), 4096) });
+            stored.copy_from_slice(unsafe { core::slice::from_raw_parts(loan.bytes()[0].as_ptr(), 4096) });
             self.machine.take_back(&[page], loan, &|_| false);
             page.put_succeeded();
             self.puts.fetch_add(1, Ordering::Relaxed);
@@ -155,7 +155,7 @@ impl World {
         if evict {
             let loan = self.machine.lend(&[page], Purpose::Fill).unwrap();
             // SAFETY: lent for filling; the page is not mapped and exclusively busied.
-            unsafe { core::slice::from_raw_parts_mut(loan.bytes[0].as_ptr(), 4096) }.copy_from_slice(&*stored);
+            unsafe { core::slice::from_raw_parts_mut(loan.bytes()[0].as_ptr(), 4096) }.copy_from_slice(&*stored);
             self.machine.take_back(&[page], loan, &|_| true);
         }
     }

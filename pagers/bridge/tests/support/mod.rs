@@ -35,6 +35,7 @@ pub struct Script {
     pub path: Option<&'static CStr>,
     pub caps: u64,
     pub threads: u32,
+    pub prepares_writes: bool,
     pub host: AtomicPtr<HostApi>,
     pub inits: AtomicU32,
     pub finis: AtomicU32,
@@ -55,6 +56,7 @@ impl Default for Script {
             path: None,
             caps: QUIRE_CAP_ASYNC,
             threads: QUIRE_THREADS_PARALLEL,
+            prepares_writes: false,
             host: AtomicPtr::default(),
             inits: AtomicU32::new(0),
             finis: AtomicU32::new(0),
@@ -206,6 +208,10 @@ unsafe extern "C" fn sync(object: *mut c_void) -> i32 {
     (script.sync)(script)
 }
 
+unsafe extern "C" fn prepare_write(_object: *mut c_void, _first: u64, _count: u64) -> i32 {
+    -13
+}
+
 unsafe extern "C" fn path(object: *mut c_void, text: *mut c_char, len: usize) -> i32 {
     // SAFETY: the handle.
     let name = unsafe { script(object) }.path.unwrap().to_bytes_with_nul();
@@ -245,7 +251,9 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
         get_size: None,
         resize: None,
         sync: Some(sync),
-        prepare_write: None,
+        prepare_write: script
+            .prepares_writes
+            .then_some(prepare_write as unsafe extern "C" fn(*mut c_void, u64, u64) -> i32),
         cancel: None,
         reserve: None,
         free_space: None,
@@ -290,6 +298,15 @@ pub fn request(direction: Direction, first: u64, count: usize, required: usize) 
         .chunks_mut(PAGE_BYTES)
         .map(|page| NonNull::from(page).cast())
         .collect();
+    required_over(direction, first, required, bytes)
+}
+
+/// A request over pages of [`request`]'s, which the test does not use twice at a time.
+pub fn request_over(direction: Direction, first: u64, bytes: Vec<NonNull<u8>>) -> Arc<CoreIo> {
+    required_over(direction, first, 0, bytes)
+}
+
+fn required_over(direction: Direction, first: u64, required: usize, bytes: Vec<NonNull<u8>>) -> Arc<CoreIo> {
     let plan = IoPlan {
         direction,
         first: PageIndex(first),
