@@ -8,6 +8,7 @@ use crate::map::Map;
 use crate::object::{Object, SharedBusy};
 use crate::page::PageRef;
 use crate::populate::PopulatePlan;
+use crate::read_ahead::Plan;
 use crate::types::{Access, PageIndex, VirtAddr};
 
 /// What the page is wanted for.
@@ -38,6 +39,8 @@ pub(crate) struct Fault<'m> {
     pub(super) fruitless: u32,
     /// How often the machine had no memory to enter the page.
     pub(super) shortages: u32,
+    /// A window to be read ahead once the fault is over.
+    pub(super) ahead: Option<(Arc<Object>, Plan)>,
 }
 
 impl<'m> Fault<'m> {
@@ -51,6 +54,7 @@ impl<'m> Fault<'m> {
             populate_declined: false,
             fruitless: 0,
             shortages: 0,
+            ahead: None,
         }
     }
 }
@@ -78,8 +82,8 @@ pub(crate) enum Stop {
 pub(crate) enum Need {
     /// A page that is exclusively busied.
     Page(PageRef),
-    /// A page that is not in memory.
-    Get(Arc<Object>, PageIndex),
+    /// A page that is not in memory, and how many behind it are wanted along.
+    Get(Arc<Object>, PageIndex, u32),
     /// The same, from a pager that installs pages itself.
     Populate(Arc<Object>, PopulatePlan),
     /// Memory for the machine's own tables.

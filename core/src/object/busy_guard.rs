@@ -210,7 +210,7 @@ impl Object {
                 page
             };
             this.engine.stats().count(crate::stats::Counter::BusyWaits);
-            page.busy.sleep(BusyMode::Exclusive);
+            this.engine.wait_for_page(page, BusyMode::Exclusive);
         }
     }
 }
