@@ -298,7 +298,8 @@ impl Engine {
             }
         }
         let busy = self.memory.queues.lock().take_passed_over();
-        if self.memory.progress.now() != seen || busy.is_some_and(|page| self.wait_for_page(page, BusyMode::Exclusive)) {
+        if self.memory.progress.now() != seen || busy.is_some_and(|page| self.wait_for_page(page, BusyMode::Exclusive))
+        {
             Ok(())
         } else {
             Err(FaultError::NoMemory)
