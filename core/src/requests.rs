@@ -20,7 +20,9 @@ use crate::engine::Engine;
 use crate::io::{Direction, Io};
 use crate::object::{Detached, Object};
 use crate::page::PageRef;
-use crate::sync::{QueueLock, park, unpark_all};
+#[cfg(feature = "std")]
+use crate::sync::park;
+use crate::sync::{QueueLock, unpark_all};
 use crate::types::{ObjectId, PageIndex};
 
 /// Rung when there is something to do for whoever has nothing else to do.
@@ -34,11 +36,13 @@ impl Bell {
     }
 
     /// How often it was rung, round and round.
+    #[cfg(feature = "std")]
     pub(crate) fn rung(&self) -> u32 {
         self.0.load(Ordering::Acquire)
     }
 
     /// Sleeps unless it was rung since `rung`. May wake for no reason.
+    #[cfg(feature = "std")]
     pub(crate) fn wait(&self, rung: u32) {
         crate::sync::assert_no_locks_held("waiting for work");
         park(&self.0, rung);
