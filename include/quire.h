@@ -522,6 +522,18 @@ struct quire_stats {
      * Of those, objects that nobody uses and that only stay because their last write-back failed.
      */
     uint64_t objects_unwritten;
+    /**
+     * Pages brought in that nobody had asked for yet.
+     */
+    uint64_t pages_read_ahead;
+    /**
+     * Read-aheads that failed; nobody was told.
+     */
+    uint64_t read_aheads_failed;
+    /**
+     * Runs of dirty pages that a flush could not write.
+     */
+    uint64_t writes_failed;
 };
 
 /**

@@ -12,6 +12,8 @@ use crate::machine::Machine;
 use crate::object::{Object, ObjectRef, Opening, Registry};
 use crate::pagedaemon::{EngineOptions, Memory};
 use crate::pager::Pager;
+use crate::read_ahead::Plans;
+use crate::requests::Requests;
 use crate::stats::Stats;
 use crate::sync::{CallLock, RegistryGuard, RegistryLock};
 use crate::types::ObjectId;
@@ -26,6 +28,8 @@ pub struct Engine {
     syncing: CallLock,
     /// Which pages can be taken, and who waits for memory.
     pub(crate) memory: Memory,
+    requests: Requests,
+    plans: Plans,
 }
 
 impl Engine {
@@ -54,6 +58,8 @@ impl Engine {
             stats: Stats::new(),
             registry: RegistryLock::new(Registry::new()),
             syncing: CallLock::new(),
+            requests: Requests::new(),
+            plans: Plans::new(),
         })
     }
 
@@ -67,6 +73,14 @@ impl Engine {
     #[must_use]
     pub fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    pub(crate) fn plans(&self) -> &Plans {
+        &self.plans
     }
 
     /// A new object of `size` bytes over `pager`, without a name, and its first use.

@@ -12,12 +12,14 @@
 //!
 //! The bytes are the pager's from 2 to 4. Pages stay busy from 1 to 5.
 
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 use crate::error::PagerError;
 use crate::machine::{Loan, Purpose};
+use crate::requests::Bell;
 use crate::sync::{Event, FrameLock};
 use crate::types::{PAGE_BYTES, PageIndex};
 
@@ -68,6 +70,8 @@ pub struct Io {
     outcomes: Vec<AtomicU8>,
     state: FrameLock<State>,
     done: Event,
+    /// Rung on completion, for requests that nobody waits for.
+    bell: Option<Arc<Bell>>,
 }
 
 /// Under its lock, so that bytes are touched here only while they are lent.
@@ -86,7 +90,7 @@ unsafe impl Sync for Io {}
 
 impl Io {
     /// A request over lent bytes. Nothing when memory is short.
-    pub(crate) fn new(plan: IoPlan, loan: &Loan) -> Option<Self> {
+    pub(crate) fn new(plan: IoPlan, loan: &Loan, bell: Option<Arc<Bell>>) -> Option<Self> {
         debug_assert!(plan.required < loan.bytes().len());
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(loan.bytes().len()).ok()?;
@@ -100,6 +104,7 @@ impl Io {
             outcomes,
             state: FrameLock::new(State::UnderWay),
             done: Event::new(),
+            bell,
         })
     }
 
@@ -110,7 +115,7 @@ impl Io {
     /// and that nobody else touches meanwhile. `plan.required` is less than their number.
     pub unsafe fn detached(plan: IoPlan, bytes: Vec<NonNull<u8>>) -> Option<Self> {
         // SAFETY: the caller's contract is the loan's; it is never taken back by a machine.
-        Self::new(plan, &unsafe { Loan::new(bytes, Purpose::Fill, 0) })
+        Self::new(plan, &unsafe { Loan::new(bytes, Purpose::Fill, 0) }, None)
     }
 
     /// Which way the bytes go.
@@ -238,13 +243,26 @@ impl Io {
         *state = State::Completed(answer);
         drop(state);
         self.done.set();
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
         true
     }
 
     /// Whether it has completed.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.done.happened()
+        self.done.happened() && !matches!(*self.state.lock(), State::UnderWay)
+    }
+
+    /// Sleeps until the request has completed or was [dismissed](Self::dismiss), and takes nothing. No lock may be held.
+    pub(crate) fn wait_over(&self) {
+        self.done.wait();
+    }
+
+    /// Wakes whoever waits, although it has not completed and may never.
+    pub(crate) fn dismiss(&self) {
+        self.done.set();
     }
 
     /// Sleeps until the request has completed, and takes its answer. No lock may be held.

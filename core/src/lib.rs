@@ -12,6 +12,7 @@
 //! | [`map_entry`], [`map_tree`], [`map_ops`], [`map`] | address spaces |
 //! | [`fault`], [`access`] | resolving faults; reading and writing through a map |
 //! | [`page_queues`], [`policy`] | pages that can be taken, and which goes first |
+//! | [`read_ahead`], [`requests`] | reading in sequence; the requests under way |
 //! | [`pagedaemon`], [`engine`] | making room; everything together |
 //!
 //! Under `--cfg loom` only what loom models is compiled: [`busy`], [`sync`] and the life of an object.
@@ -78,6 +79,12 @@ pub mod pager;
 pub mod policy;
 #[cfg(not(loom))]
 pub mod populate;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod read_ahead;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod requests;
 #[cfg(not(loom))]
 pub mod soft;
 #[cfg(not(loom))]

@@ -36,8 +36,7 @@
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use crate::busy::{BusyMode, BusyWord};
-use crate::stats::{Counter, Stats};
+use crate::busy::BusyWord;
 use crate::sync::FrameLock;
 use crate::types::{Frame, ObjectId, PageIndex};
 
@@ -139,13 +138,6 @@ impl Page {
     #[must_use]
     pub fn is(&self, object: ObjectId, index: PageIndex) -> bool {
         self.object.load(Ordering::Acquire) == object.0 && self.index.load(Ordering::Relaxed) == index.0
-    }
-
-    /// Sleeps once if this still is page `index` of `object` and busied against `mode`. It has to be looked up anew afterwards.
-    /// May block; no lock may be held.
-    pub(crate) fn sleep(&self, mode: BusyMode, object: ObjectId, index: PageIndex, stats: &Stats) {
-        stats.count(Counter::BusyWaits);
-        self.busy.sleep_if(mode, || self.is(object, index));
     }
 
     /// The object the page is in; nothing when it is in none.

@@ -2,6 +2,9 @@
 //!
 //! Six bits a level. The tree is as high as the highest index needs and no higher, so that an object of up to 64 pages is
 //! one node and one of 64 times 64 is two levels. An empty node is given back at once. Guarded by the object's lock.
+//!
+//! Beside the used places every node keeps those that are *tagged*: in a leaf the pages that may be dirty, above it the
+//! children with such pages below (N5, N6). A flush finds them without walking clean pages.
 
 use alloc::boxed::Box;
 
@@ -16,12 +19,14 @@ const FANOUT: usize = 1 << BITS;
 #[derive(Debug)]
 struct Leaf {
     used: u64,
+    tagged: u64,
     pages: [Option<PageRef>; FANOUT],
 }
 
 #[derive(Debug)]
 struct Inner {
     used: u64,
+    tagged: u64,
     children: [Option<Node>; FANOUT],
 }
 
@@ -29,6 +34,24 @@ struct Inner {
 enum Node {
     Leaf(Box<Leaf>),
     Inner(Box<Inner>),
+}
+
+/// Which pages a walk visits.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Which {
+    All,
+    Tagged,
+}
+
+impl Node {
+    fn places(&self, which: Which) -> u64 {
+        match (self, which) {
+            (Self::Leaf(leaf), Which::All) => leaf.used,
+            (Self::Leaf(leaf), Which::Tagged) => leaf.tagged,
+            (Self::Inner(inner), Which::All) => inner.used,
+            (Self::Inner(inner), Which::Tagged) => inner.tagged,
+        }
+    }
 }
 
 /// The pages of one object, by index.
@@ -65,10 +88,37 @@ impl PageIndexTree {
 
     /// The first page at or after `index`.
     pub(crate) fn next(&self, index: PageIndex) -> Option<(PageIndex, PageRef)> {
+        self.next_of(Which::All, index)
+    }
+
+    /// The first tagged page at or after `index`.
+    pub(crate) fn next_tagged(&self, index: PageIndex) -> Option<(PageIndex, PageRef)> {
+        self.next_of(Which::Tagged, index)
+    }
+
+    fn next_of(&self, which: Which, index: PageIndex) -> Option<(PageIndex, PageRef)> {
         if !reaches(self.height, index.0) {
             return None;
         }
-        first_from(self.root.as_ref()?, self.height, index.0)
+        first_from(self.root.as_ref()?, self.height, index.0, which)
+    }
+
+    /// Tags the page at `index`, if there is one.
+    pub(crate) fn tag(&mut self, index: PageIndex) {
+        self.set_tag(index, true);
+    }
+
+    /// Takes the tag of the page at `index` away, if it has one.
+    pub(crate) fn untag(&mut self, index: PageIndex) {
+        self.set_tag(index, false);
+    }
+
+    fn set_tag(&mut self, index: PageIndex, tagged: bool) {
+        if reaches(self.height, index.0)
+            && let Some(root) = &mut self.root
+        {
+            tag_below(root, self.height, index.0, tagged);
+        }
     }
 
     /// Puts a page where there is none.
@@ -110,6 +160,7 @@ impl PageIndexTree {
     /// One level more on top: the old root becomes child 0.
     fn grow(&mut self) -> Result<()> {
         let mut inner = new_inner()?;
+        inner.tagged = u64::from(self.root.as_ref().is_some_and(|root| root.places(Which::Tagged) != 0));
         inner.children[0] = self.root.take();
         inner.used = 1;
         self.root = Some(Node::Inner(inner));
@@ -134,6 +185,7 @@ impl PageIndexTree {
 fn new_inner() -> Result<Box<Inner>> {
     try_box(Inner {
         used: 0,
+        tagged: 0,
         children: [const { None }; FANOUT],
     })
 }
@@ -165,6 +217,7 @@ fn insert_below(place: &mut Option<Node>, level: u32, index: u64, page: PageRef)
         *place = Some(if level == 0 {
             Node::Leaf(try_box(Leaf {
                 used: 0,
+                tagged: 0,
                 pages: [None; FANOUT],
             })?)
         } else {
@@ -199,11 +252,16 @@ fn remove_below(place: &mut Option<Node>, level: u32, index: u64) -> Option<Page
         Node::Leaf(leaf) => {
             let page = leaf.pages[at].take()?;
             leaf.used &= !(1 << at);
+            leaf.tagged &= !(1 << at);
             (page, leaf.used == 0)
         }
         Node::Inner(inner) => {
             let page = remove_below(&mut inner.children[at], level - 1, index)?;
-            if inner.children[at].is_none() {
+            let child = inner.children[at].as_ref();
+            if child.is_none_or(|child| child.places(Which::Tagged) == 0) {
+                inner.tagged &= !(1 << at);
+            }
+            if child.is_none() {
                 inner.used &= !(1 << at);
             }
             (page, inner.used == 0)
@@ -215,13 +273,25 @@ fn remove_below(place: &mut Option<Node>, level: u32, index: u64) -> Option<Page
     Some(page)
 }
 
-fn first_from(node: &Node, level: u32, index: u64) -> Option<(PageIndex, PageRef)> {
-    let start = slot(index, level);
-    let used = match node {
-        Node::Leaf(leaf) => leaf.used,
-        Node::Inner(inner) => inner.used,
+/// Sets or clears a page's tag; answers whether anything below `node` is tagged now.
+fn tag_below(node: &mut Node, level: u32, index: u64, tagged: bool) -> bool {
+    let at = slot(index, level);
+    let (tags, below) = match node {
+        Node::Leaf(leaf) => (&mut leaf.tagged, tagged && leaf.pages[at].is_some()),
+        Node::Inner(inner) => (
+            &mut inner.tagged,
+            inner.children[at]
+                .as_mut()
+                .is_some_and(|child| tag_below(child, level - 1, index, tagged)),
+        ),
     };
-    let mut candidates = used & (u64::MAX << start);
+    *tags = *tags & !(1 << at) | u64::from(below) << at;
+    *tags != 0
+}
+
+fn first_from(node: &Node, level: u32, index: u64, which: Which) -> Option<(PageIndex, PageRef)> {
+    let start = slot(index, level);
+    let mut candidates = node.places(which) & (u64::MAX << start);
     while candidates != 0 {
         let at = candidates.trailing_zeros();
         candidates &= candidates - 1;
@@ -237,7 +307,7 @@ fn first_from(node: &Node, level: u32, index: u64) -> Option<(PageIndex, PageRef
             Node::Inner(inner) => {
                 let found = inner.children[at as usize]
                     .as_ref()
-                    .and_then(|child| first_from(child, level - 1, from));
+                    .and_then(|child| first_from(child, level - 1, from, which));
                 if found.is_some() {
                     return found;
                 }
@@ -300,6 +370,44 @@ mod tests {
             }
             prop_assert_eq!(walked, model.keys().copied().collect::<alloc::vec::Vec<_>>());
             prop_assert!(tree.root.is_none() && tree.height == 0);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn n6_tags_behave_like_a_subset_of_the_pages(
+            steps in proptest::collection::vec((0..4_u8, indices()), 1..200)
+        ) {
+            let mut tree = PageIndexTree::default();
+            let mut model = BTreeMap::new();
+            for (step, index) in steps {
+                let at = PageIndex(index);
+                match step {
+                    0 => if let alloc::collections::btree_map::Entry::Vacant(vacant) = model.entry(index) {
+                        tree.insert(at, page()).unwrap();
+                        vacant.insert(false);
+                    },
+                    1 => {
+                        model.remove(&index);
+                        if let Some(page) = tree.remove(at) {
+                            page::free(page);
+                        }
+                    }
+                    _ => {
+                        let tagged = step == 2;
+                        if tagged { tree.tag(at) } else { tree.untag(at) }
+                        model.entry(index).and_modify(|old| *old = tagged);
+                    }
+                }
+                let next = tree.next_tagged(at).map(|(at, _)| at.0);
+                let expected = model.range(index..).find(|(_, tagged)| **tagged).map(|(at, _)| *at);
+                prop_assert_eq!(next, expected);
+                let first = tree.next_tagged(PageIndex(0)).map(|(at, _)| at.0);
+                prop_assert_eq!(first, model.iter().find(|(_, tagged)| **tagged).map(|(at, _)| *at));
+            }
+            for index in model.keys() {
+                page::free(tree.remove(PageIndex(*index)).unwrap());
+            }
         }
     }
 

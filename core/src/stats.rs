@@ -61,6 +61,12 @@ counters! {
     BusyWaits => busy_waits,
     /// Waits for memory.
     MemoryWaits => memory_waits,
+    /// Pages brought in that nobody had asked for yet.
+    PagesReadAhead => pages_read_ahead,
+    /// Read-aheads that failed; nobody was told.
+    ReadAheadsFailed => read_aheads_failed,
+    /// Runs of dirty pages that a flush could not write.
+    WritesFailed => writes_failed,
     /// Clean pages given up to make room.
     PagesReclaimed => pages_reclaimed,
     /// Errors that pagers answered.

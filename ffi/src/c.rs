@@ -142,6 +142,12 @@ pub struct EngineStats {
     pub objects: u64,
     /// Of those, objects that nobody uses and that only stay because their last write-back failed.
     pub objects_unwritten: u64,
+    /// Pages brought in that nobody had asked for yet.
+    pub pages_read_ahead: u64,
+    /// Read-aheads that failed; nobody was told.
+    pub read_aheads_failed: u64,
+    /// Runs of dirty pages that a flush could not write.
+    pub writes_failed: u64,
 }
 
 /// What a pager is.

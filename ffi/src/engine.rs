@@ -194,6 +194,9 @@ fn stats(engine: &Engine) -> EngineStats {
         pages_populated,
         busy_waits,
         memory_waits,
+        pages_read_ahead,
+        read_aheads_failed,
+        writes_failed,
         pages_reclaimed,
         pager_errors,
         broken_promises,
@@ -226,5 +229,8 @@ fn stats(engine: &Engine) -> EngineStats {
         frames_reserved: frames.reserved,
         objects: objects as u64,
         objects_unwritten: unwritten as u64,
+        pages_read_ahead,
+        read_aheads_failed,
+        writes_failed,
     }
 }

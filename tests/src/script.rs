@@ -1,7 +1,7 @@
 //! A pager that the test drives: it keeps its bytes in memory, counts and records what it is asked, fails when told, and
 //! leaves requests pending until the test completes them, in the order the test likes. It never sleeps.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use quire_core::error::{Cause, PagerError};
@@ -69,6 +69,8 @@ struct State {
     populate: Option<PopulateScript>,
     before_puts: Option<Arc<dyn Fn() + Send + Sync>>,
     let_go: bool,
+    extent: Extent,
+    bad: BTreeSet<u64>,
 }
 
 #[derive(Default)]
@@ -163,6 +165,16 @@ impl Script {
         self.state().hook = Some(Box::new(hook));
     }
 
+    /// What `has_page` offers with any page.
+    pub fn offers(&self, before: u32, after: u32) {
+        self.state().extent = Extent { before, after };
+    }
+
+    /// Pages that every get and put leaves out; one that requires such a page fails.
+    pub fn bad_pages(&self, pages: impl IntoIterator<Item = u64>) {
+        self.state().bad = pages.into_iter().collect();
+    }
+
     /// What populate does.
     pub fn on_populate(&self, script: impl Fn(&Arc<Populate>) -> Populated + Send + Sync + 'static) {
         self.state().populate = Some(Arc::new(script));
@@ -253,6 +265,9 @@ pub fn pattern(index: u64) -> Vec<u8> {
 fn move_pages(state: &mut State, io: &Io) {
     for i in 0..io.len() {
         let index = io.first().0 + i as u64;
+        if state.bad.contains(&index) {
+            continue;
+        }
         // Past the end there is nothing to read, and nothing may be written.
         let live = usize::try_from(io.object_size().saturating_sub(index * PAGE_SIZE))
             .unwrap_or(usize::MAX)
@@ -307,6 +322,10 @@ impl ScriptedPager {
         state.calls.push(call);
         match twist.unwrap_or(Twist::Obey) {
             Twist::Obey => {
+                let required = io.first().0 + io.required() as u64;
+                if state.bad.contains(&required) {
+                    return Answer::Done(Err(PagerError::bare(Cause::Io)));
+                }
                 move_pages(&mut state, io);
                 Answer::Done(Ok(()))
             }
@@ -383,7 +402,7 @@ impl Pager for ScriptedPager {
     }
 
     fn has_page(&self, _index: PageIndex) -> Result<Option<Extent>, PagerError> {
-        Ok(Some(Extent { before: 0, after: 0 }))
+        Ok(Some(self.script.state().extent))
     }
 
     fn populate(&self, request: &Arc<Populate>) -> Populated {

@@ -1,7 +1,7 @@
 //! How much memory the engine needs for a resident page, beside the page itself.
 //!
 //! The machine under the engine here weighs nothing: it hands out numbers for frames, has bytes only while they are lent, and
-//! keeps no tables. So every byte that is counted is the engine's: page structs, the object's index, the pool's list. What the
+//! keeps no tables. So every byte that is counted is the engine's: page structs and the object's index. What the
 //! soft machine takes for its own is printed for comparison.
 //!
 //! Bytes are counted as they are asked for; what the system's allocator adds to each is not in it (16 bytes at most on a slab of 64 pages).

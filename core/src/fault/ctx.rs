@@ -8,6 +8,7 @@ use crate::map::Map;
 use crate::object::{Object, SharedBusy};
 use crate::page::PageRef;
 use crate::populate::PopulatePlan;
+use crate::read_ahead::Plan;
 use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
 
 /// What the page is wanted for.
@@ -40,6 +41,8 @@ pub(crate) struct Fault<'m> {
     pub(super) shortages: u32,
     /// How often populate started it over.
     pub(super) refaults: u32,
+    /// A window to be read ahead once the fault is over.
+    pub(super) ahead: Option<(Arc<Object>, Plan)>,
 }
 
 impl<'m> Fault<'m> {
@@ -54,6 +57,7 @@ impl<'m> Fault<'m> {
             fruitless: 0,
             shortages: 0,
             refaults: 0,
+            ahead: None,
         }
     }
 }
@@ -81,8 +85,8 @@ pub(crate) enum Stop {
 pub(crate) enum Need {
     /// A page that is exclusively busied, as long as it is the one that was looked up.
     Page(PageRef, ObjectId, PageIndex),
-    /// A page that is not in memory.
-    Get(Arc<Object>, PageIndex),
+    /// A page that is not in memory, and how many behind it are wanted along.
+    Get(Arc<Object>, PageIndex, u32),
     /// The same, from a pager that installs pages itself.
     Populate(Arc<Object>, PopulatePlan),
     /// Memory for the machine's own tables.

@@ -21,6 +21,8 @@ use crate::types::{Access, MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr, pag
 pub(super) struct Gathered {
     pages: [Option<PageRef>; MAX_WINDOW],
     window: Window,
+    /// The access goes on with a sequence.
+    pub(super) sequential: bool,
 }
 
 impl Drop for Gathered {
@@ -40,12 +42,14 @@ impl Gathered {
 
 /// Finds the faulting page and its resident neighbours, and share-busies them.
 pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Result<Gathered, Stop> {
-    let state = found.entry.backing.lock();
+    let mut state = found.entry.backing.lock();
     let mut gathered = Gathered {
         pages: [None; MAX_WINDOW],
         window,
+        sequential: false,
     };
-    gathered.pages[window.centre] = Some(busy_faulting_page(fault, found, &state)?);
+    gathered.pages[window.centre] = Some(busy_faulting_page(fault, found, &mut state)?);
+    gathered.sequential = state.streams.used(found.index, found.entry.attr.advice);
     for (i, place) in gathered.pages.iter_mut().enumerate().take(window.len) {
         if i != window.centre {
             // A neighbour that is not there, or busy, is not waited for (N14).
@@ -55,16 +59,51 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Re
                 .filter(|page| page.busy.try_shared());
         }
     }
+    note_what_may_happen(fault, found, &mut state, &gathered);
     Ok(gathered)
 }
 
-/// Keeps the faulting page in place of mapping it.
-pub(super) fn hold(fault: &Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
-    let page = busy_faulting_page(fault, found, &found.entry.backing.lock())?;
-    if fault.access == Access::Write {
-        // While the map's lock still keeps the object in use: whoever closes it afterwards finds the page dirty, and waits.
-        page.note_modified();
+/// Enters up to `len` pages from `first` on, which is behind the faulting one, as far as they are resident in one piece.
+/// Answers how many.
+pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageIndex, len: usize) -> usize {
+    let window = Window { first, len, centre: 0 };
+    let mut gathered = Gathered {
+        pages: [None; MAX_WINDOW],
+        window,
+        sequential: true,
+    };
+    let mut count = 0;
+    {
+        let mut state = found.entry.backing.lock();
+        while count < len
+            && let Some(page) = state.pages.get(PageIndex(first.0 + count as u64))
+            && page.busy.try_shared()
+        {
+            if found.prot.contains(Prot::WRITE) {
+                state.note_writable(page);
+            }
+            gathered.pages[count] = Some(page);
+            count += 1;
+        }
     }
+    if count == 0 || enter_run(fault, found, &gathered, 0..count, None).is_err() {
+        return 0;
+    }
+    fault.map.engine().stats().add(Counter::NeighboursMapped, count as u64);
+    count
+}
+
+/// Keeps the faulting page in place of mapping it.
+pub(super) fn hold(fault: &mut Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
+    let mut state = found.entry.backing.lock();
+    let page = busy_faulting_page(fault, found, &mut state)?;
+    if fault.access == Access::Write {
+        state.note_modified(page);
+    }
+    if state.streams.used(found.index, found.entry.attr.advice) {
+        fault.plan_ahead(found, state.streams.mapped(found.index, found.index.0 + 1));
+    }
+    drop(state);
     Ok(Outcome::Held(SharedBusy::adopt(
         page,
         found.entry.backing.object().clone(),
@@ -72,7 +111,7 @@ pub(super) fn hold(fault: &Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop
 }
 
 /// The faulting page, shared busied, or what is needed first.
-fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &ObjectState) -> Result<PageRef, Stop> {
+fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState) -> Result<PageRef, Stop> {
     let object = &found.entry.backing;
     if let Some(reason) = state.refuses_faults() {
         return Err(FaultError::Quarantined(reason).into());
@@ -86,14 +125,20 @@ fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &ObjectState)
             Ok(page)
         }
         Some(page) => Err(Stop::Wait(Need::Page(page, object.id(), found.index))),
-        None => Err(Stop::Wait(how_to_bring_in(fault, found))),
+        None => Err(Stop::Wait(how_to_bring_in(fault, found, state))),
     }
 }
 
-fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
+fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState) -> Need {
     let object = found.entry.backing.object();
     if !object.ops().contains(PagerOps::POPULATE) || fault.populate_declined {
-        return Need::Get(object.clone(), found.index);
+        let in_entry = pages_of(found.entry.range.end.0 - found.page_va.0) - 1;
+        let along = state.streams.missed(found.index, found.entry.attr.advice);
+        return Need::Get(
+            object.clone(),
+            found.index,
+            u32::try_from(in_entry).map_or(along, |most| along.min(most)),
+        );
     }
     let first = found.entry.offset.page();
     let end = (first.0 + pages_of(found.entry.range.len())).min(pages_of(object.size()));
@@ -109,7 +154,6 @@ fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>) -> Need {
 
 /// Enters the faulting page, which must succeed, and its neighbours, which may.
 pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> Result<Outcome, Stop> {
-    note_what_may_happen(fault, found, pages);
     let centre = pages.window.centre;
     let around = run_around(pages, centre);
     enter_run(fault, found, pages, around.clone(), Some(centre))?;
@@ -137,17 +181,18 @@ pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> R
     }))
 }
 
-/// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen.
-fn note_what_may_happen(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) {
+/// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen. Under
+/// the object's lock, so that a flush finds it by its tag.
+fn note_what_may_happen(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState, pages: &Gathered) {
     if found.prot.contains(Prot::WRITE) {
         for page in pages.pages[..pages.window.len].iter().flatten() {
-            page.note_writable();
+            state.note_writable(page);
         }
     }
     if fault.access == Access::Write
         && let Some(page) = pages.pages[pages.window.centre]
     {
-        page.note_modified();
+        state.note_modified(page);
     }
 }
 
@@ -197,7 +242,9 @@ fn enter_run(
     for (to, from) in list.iter_mut().zip(pages.pages[run.clone()].iter().flatten()) {
         *to = from;
     }
-    let first_va = found.page_va.0 - pages.window.centre as u64 * PAGE_SIZE;
+    // Modulo 2^64: the run may begin before or behind the faulting page.
+    let ahead = pages.window.first.0.wrapping_sub(found.index.0);
+    let first_va = found.page_va.0.wrapping_add(ahead.wrapping_mul(PAGE_SIZE));
     let enter = EnterRun {
         start: VirtAddr(first_va + run.start as u64 * PAGE_SIZE),
         pages: &list[..run.len()],

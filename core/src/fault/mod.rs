@@ -15,11 +15,13 @@
 //! 1. [`verify`]: find the entry, check the access, find the page's place in the object.
 //! 2. [`check`]: choose the window of neighbours that are mapped along, by the entry's advice.
 //! 3. [`lower`]: find the page and its resident neighbours, share-busy them, enter them.
+//!    In a sequence [`along`] enters those behind them as well.
 //!
 //! What is needed is waited for in one place, [`Fault::wait_for`], holding nothing; then the fault starts over, because
 //! anything may have changed meanwhile: the map, the object's size, the page's identity (rule 3 of the design). Nothing
 //! found in one attempt is carried into the next.
 
+mod along;
 mod check;
 mod ctx;
 mod lower;
@@ -104,7 +106,12 @@ impl Fault<'_> {
         assert_no_locks_held("resolving a fault");
         loop {
             match self.attempt() {
-                Ok(outcome) => return Ok(outcome),
+                Ok(outcome) => {
+                    if let Some((object, plan)) = self.ahead.take() {
+                        self.map.engine().read_ahead(&object, plan);
+                    }
+                    return Ok(outcome);
+                }
                 Err(Stop::Fail(error)) => return Err(error),
                 Err(Stop::Wait(need)) => {
                     self.wait_for(need)?;
@@ -124,7 +131,12 @@ impl Fault<'_> {
             Goal::Enter | Goal::Wire => {
                 let window = check::window(&found);
                 let pages = lower::gather(self, &found, window)?;
-                lower::enter(self, &found, &pages)
+                let entered = lower::enter(self, &found, &pages)?;
+                if pages.sequential && self.goal == Goal::Enter && found.entry.attr.wired == 0 {
+                    drop(pages);
+                    along::map(self, &found);
+                }
+                Ok(entered)
             }
         }
     }
@@ -133,10 +145,10 @@ impl Fault<'_> {
     fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
         match need {
             Need::Page(page, object, index) => {
-                page.sleep(BusyMode::Shared, object, index, self.map.engine().stats());
+                self.map.engine().wait_for_page(page, BusyMode::Shared, object, index);
                 Ok(())
             }
-            Need::Get(object, index) => match object.page_in(index) {
+            Need::Get(object, index, along) => match object.page_in(index, along) {
                 Ok(_) => Ok(()),
                 Err(Error::NoMemory) => self.wait_for_memory(),
                 Err(Error::Pager(error)) => Err(self.pager_failed(index, error)),

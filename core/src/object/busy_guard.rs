@@ -209,7 +209,7 @@ impl Object {
                 }
                 page
             };
-            page.sleep(BusyMode::Exclusive, this.id, index, this.engine.stats());
+            this.engine.wait_for_page(page, BusyMode::Exclusive, this.id, index);
         }
     }
 }

@@ -22,6 +22,7 @@
 
 mod attach;
 mod busy_guard;
+mod dirty;
 mod end;
 mod life;
 mod openings;
@@ -43,6 +44,7 @@ use crate::error::{Cause, Error, PagerError, words_or_nothing};
 use crate::page::PageRef;
 use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
+use crate::read_ahead::Streams;
 use crate::stats::Counter;
 use crate::sync::{CallLock, Gauge, ObjectGuard, ObjectLock};
 use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
@@ -55,7 +57,7 @@ use openings::Openings;
 pub use reference::ObjectRef;
 pub(crate) use registry::Registry;
 use transfer::Stray;
-pub(crate) use transfer::Transfer;
+pub(crate) use transfer::{Detached, Started, Transfer};
 
 /// A memory object.
 #[derive(Debug)]
@@ -97,6 +99,8 @@ pub(crate) struct ObjectState {
     broken: Option<String>,
     /// New requests wait.
     quiet: bool,
+    /// Where it was read last.
+    pub(crate) streams: Streams,
     /// What the pager works on without leave.
     strays: Vec<Stray>,
     /// As `strays`, but without memory to remember them.
@@ -136,6 +140,7 @@ impl Object {
     /// A live object with one use, which the caller adopts.
     fn new(engine: Arc<Engine>, pager: Box<dyn Pager>, name: Name, size: u64) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        let streams = Streams::new(pager.ops());
         Self {
             id: ObjectId(NEXT.fetch_add(1, Ordering::Relaxed)),
             engine,
@@ -150,6 +155,7 @@ impl Object {
             sizing: CallLock::new(),
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
+                streams,
                 accepts: Accepts::Everything,
                 broken: None,
                 quiet: false,
@@ -182,11 +188,6 @@ impl Object {
     #[must_use]
     pub fn ops(&self) -> PagerOps {
         self.pager.ops()
-    }
-
-    /// The longest run, in pages, of one request.
-    pub(crate) fn longest_run(&self) -> u32 {
-        self.pager.max_run()
     }
 
     /// Its name for people, as its pager says it.
@@ -269,6 +270,7 @@ impl Object {
             self.quieted.wait_for_none();
         }
         let quiet = Quiet(self);
+        self.drain_read_ahead();
         self.paging.wait_for_none();
         quiet
     }
@@ -286,15 +288,9 @@ impl Object {
 }
 
 impl ObjectState {
-    /// Pages that are known to be dirty.
-    pub(crate) fn dirty_pages(&self) -> u64 {
-        let mut from = PageIndex(0);
-        let mut dirty = 0;
-        while let Some((index, page)) = self.pages.next(from) {
-            dirty += u64::from(page.dirtiness() == crate::page::Dirtiness::Dirty);
-            from = PageIndex(index.0 + 1);
-        }
-        dirty
+    /// Somebody waits, or will, until no request is under way.
+    fn is_to_be_quiet(&self) -> bool {
+        self.quiet || self.accepts != Accepts::Everything
     }
 
     /// Whether new requests are welcome; the error says why not.
@@ -354,6 +350,12 @@ pub(crate) struct Paging(Arc<Object>);
 impl Paging {
     pub(crate) fn object(&self) -> &Arc<Object> {
         &self.0
+    }
+
+    /// One more request of whoever has this one: never waits.
+    pub(crate) fn another(&self) -> Self {
+        self.0.paging.rise();
+        Self(self.0.clone())
     }
 }
 

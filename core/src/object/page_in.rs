@@ -5,10 +5,10 @@ use alloc::vec::Vec;
 
 use super::{ExclusiveBusy, Object, Refusal, Transfer};
 use crate::alloc_fallible::try_reserve;
-use crate::error::{Error, Result};
+use crate::error::{Cause, Error, Result};
 use crate::io::Direction;
 use crate::machine::Reserve;
-use crate::types::PageIndex;
+use crate::types::{PageIndex, pages_of};
 
 /// What became of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -20,26 +20,60 @@ pub(crate) enum PageIn {
 }
 
 impl Object {
-    /// Fills page `index`, which was not in memory a moment ago. Of several callers one asks the pager, and the others are
-    /// told to look again and find the page busy (S111). May block; no lock may be held.
+    /// Fills page `index`, which was not in memory a moment ago, and up to `along` pages behind it, if the pager offers them
+    /// (F4) and none of them is in memory. Of several callers one asks the pager, and the others are told to look again and
+    /// find the page busy (S111). May block; no lock may be held.
     ///
     /// # Errors
-    /// [`Error::NoMemory`], or the pager's answer; the page is not in memory then (S107).
-    pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex) -> Result<PageIn> {
+    /// [`Error::NoMemory`], or the pager's answer for this page; it is not in memory then (S107). A failure of the others is nobody's.
+    pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex, along: u32) -> Result<PageIn> {
+        match self.page_in_run(index, along) {
+            // Perhaps it was one of those that nobody asked for.
+            Err(Error::Pager(error)) if along > 0 && error.cause != Cause::BrokenPromise => self.page_in_run(index, 0),
+            done => done,
+        }
+    }
+
+    fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32) -> Result<PageIn> {
         let paging = match self.begin_paging() {
             Ok(paging) => paging,
             Err(Refusal::Closed) => return Ok(PageIn::LookAgain),
             Err(Refusal::Quarantined(error)) => return Err(error.into()),
         };
-        let page = match ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary) {
-            Ok(page) => page,
+        let most = 1 + self.offered_behind(index, along);
+        let mut pages = Vec::new();
+        try_reserve(&mut pages, most)?;
+        match ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary) {
+            Ok(page) => pages.push(page),
             Err(Error::InUse(_)) => return Ok(PageIn::LookAgain),
             Err(error) => return Err(error),
-        };
-        let mut pages = Vec::new();
-        try_reserve(&mut pages, 1)?;
-        pages.push(page);
-        Transfer::new(paging, Direction::Get, pages, 0, false)?.run()?;
+        }
+        while pages.len() < most {
+            let next = PageIndex(index.0 + pages.len() as u64);
+            match ExclusiveBusy::insert_new(self.clone(), next, Reserve::Ordinary) {
+                Ok(page) => pages.push(page),
+                Err(_) => break,
+            }
+        }
+        Transfer::new(paging, Direction::Get, pages, 0)?.run()?;
         Ok(PageIn::Filled)
+    }
+
+    /// How many of the `wanted` pages behind `index` the object has and the pager offers. An error of `has_page` is no offer.
+    fn offered_behind(&self, index: PageIndex, wanted: u32) -> usize {
+        let in_object = pages_of(self.size()).saturating_sub(index.0 + 1);
+        let most = (self.longest_run() - 1).min(usize::try_from(in_object).unwrap_or(usize::MAX));
+        let most = most.min(wanted as usize);
+        if most == 0 || !self.engine.has_frames_to_spare() {
+            return 0;
+        }
+        match self.pager().has_page(index) {
+            Ok(Some(offered)) => most.min(offered.after as usize),
+            Ok(None) => 0,
+            Err(error) => {
+                self.note_pager_error(&error);
+                0
+            }
+        }
     }
 }

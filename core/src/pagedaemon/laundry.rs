@@ -11,7 +11,6 @@ use super::{AtWork, Count, Memory};
 use crate::alloc_fallible::try_reserve;
 use crate::engine::Engine;
 use crate::error::Result;
-use crate::flush::Purpose;
 use crate::machine::{Placement, Reserve};
 use crate::object::{ExclusiveBusy, Object};
 use crate::page::{Dirtiness, PageRef, Queue};
@@ -112,7 +111,7 @@ impl Engine {
         memory.washing.fetch_add(pages.len() as u64, Ordering::AcqRel);
         let written = {
             let _rescuing = memory.rescuers.enter();
-            object.put_dirty(run, Purpose::Reclaim)
+            object.put_dirty(run)
         };
         memory.washing.fetch_sub(pages.len() as u64, Ordering::AcqRel);
         let clean = memory.sort_washed(object.id(), &pages);

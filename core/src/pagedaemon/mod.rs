@@ -170,6 +170,14 @@ impl Memory {
         }
     }
 
+    /// Makes a page the next to be looked at, unless it is wired. Exclusively busied.
+    pub(crate) fn deactivate(&self, page: PageRef) {
+        let mut queues = self.queues.lock();
+        if page.wire_count() == 0 && page.queue().is_some() {
+            queues.put_first(page, Queue::Inactive);
+        }
+    }
+
     /// Wires a page once more. Busied in either mode.
     pub(crate) fn wire(&self, page: PageRef) {
         self.queues.lock().wire(page);
@@ -233,6 +241,7 @@ impl Engine {
     /// dirty ones. Each page is tried once. May block; no lock may be held.
     pub fn daemon_step(&self) -> Step {
         assert_no_locks_held("a step of the page daemon");
+        self.settle_requests();
         let targets = self.daemon_targets();
         let mut step = Step::default();
         if self.free_or_soon() >= targets.free_target {
@@ -259,6 +268,7 @@ impl Engine {
     /// [`FaultError::NoMemory`] when nothing could be freed.
     pub fn make_room(&self) -> Result<(), FaultError> {
         assert_no_locks_held("making room");
+        self.settle_requests();
         self.stats().count(Counter::MemoryWaits);
         self.memory.ring();
         let seen = self.memory.progress.now();
@@ -288,7 +298,12 @@ impl Engine {
             }
         }
         let busy = self.memory.queues.lock().take_passed_over();
-        if self.memory.progress.now() != seen || busy.is_some_and(|page| page.busy.sleep(BusyMode::Exclusive)) {
+        if self.memory.progress.now() != seen
+            || busy.is_some_and(|page| {
+                name_of(page)
+                    .is_some_and(|(object, index)| self.wait_for_page(page, BusyMode::Exclusive, object, index))
+            })
+        {
             Ok(())
         } else {
             Err(FaultError::NoMemory)

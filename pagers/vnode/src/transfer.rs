@@ -49,8 +49,8 @@ pub(crate) trait Way: Direction + Sized {
     const CALL: &'static str;
     const READS: bool;
 
-    /// The byte of the file at which this must end, as the file is now; the object's size limits it too. Fails the pages that
-    /// begin at or beyond that, which includes those at the cursor.
+    /// The byte of the file, as it is now, at or beyond which nothing is moved; the object's size limits that too. If the
+    /// cursor is there already, the pages that are left are settled.
     fn limit(cursor: &mut Cursor, backing: &Backing, run: &mut impl Holder<Self>) -> u64;
     /// Where the page's data lies; its length is the part of the page below the object's size.
     fn place(page: Page<'_, Self>) -> *mut u8;

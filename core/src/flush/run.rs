@@ -1,0 +1,65 @@
+//! Finding the next run of dirty pages, and making sure that they are.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use crate::alloc_fallible::try_reserve;
+use crate::error::Result;
+use crate::object::{ExclusiveBusy, Object};
+use crate::page::{Dirtiness, PageRef};
+use crate::types::{PageIndex, Prot};
+
+/// Contiguous pages, exclusively busied.
+pub(crate) type Run = Vec<ExclusiveBusy<Arc<Object>>>;
+
+/// What comes next in a range.
+pub(super) enum Next {
+    /// These may be dirty.
+    Run(Run),
+    /// This one may be, and somebody has it busied.
+    Busy(PageIndex, PageRef),
+    /// Nothing.
+    End,
+}
+
+impl Object {
+    /// Busies the next run of pages at or after `from` that are, or may be, dirty. It ends before a page that is busy. Does
+    /// not wait.
+    pub(super) fn next_dirty_run(self: &Arc<Self>, from: PageIndex, end: PageIndex, longest: usize) -> Result<Next> {
+        let mut run = Vec::new();
+        try_reserve(&mut run, longest)?;
+        let mut state = self.lock();
+        state.takes_requests()?;
+        let Some((first, page)) = state.next_unclean(from, end) else {
+            return Ok(Next::End);
+        };
+        let Some(busy) = ExclusiveBusy::try_resident(self.clone(), &state, first) else {
+            return Ok(Next::Busy(first, page));
+        };
+        run.push(busy);
+        while run.len() < longest {
+            let next = PageIndex(first.0 + run.len() as u64);
+            let wanted = next < end
+                && state
+                    .pages
+                    .get(next)
+                    .is_some_and(|page| page.dirtiness() != Dirtiness::Clean);
+            match wanted
+                .then(|| ExclusiveBusy::try_resident(self.clone(), &state, next))
+                .flatten()
+            {
+                Some(busy) => run.push(busy),
+                None => break,
+            }
+        }
+        Ok(Next::Run(run))
+    }
+}
+
+/// Takes the right to write from every mapping of an exclusively busied page and records what the machine collected:
+/// afterwards it is clean or dirty.
+pub(crate) fn settle(object: &Object, page: PageRef) {
+    let harvest = object.engine().machine().page_protect(page, Prot::READ | Prot::EXEC);
+    harvest.record(page);
+    page.settle();
+}

@@ -1,0 +1,55 @@
+//! What the index knows of dirtiness: the tags.
+//!
+//! Invariant: while the object is locked, a page that is not clean is tagged. A page leaves *clean* only through
+//! [`ObjectState::note_writable`] and [`ObjectState::note_modified`], under the object's lock; what machines collect later was
+//! *unknown* since. The tag of a page may outlive its dirtiness: whoever finds a tagged page clean takes the tag away.
+
+use super::ObjectState;
+use crate::page::{Dirtiness, PageRef};
+use crate::types::PageIndex;
+
+impl ObjectState {
+    /// A page of this object, busied in either mode, is about to be mapped writable.
+    #[inline]
+    pub(crate) fn note_writable(&mut self, page: PageRef) {
+        self.tag_if_clean(page);
+        page.note_writable();
+    }
+
+    /// A page of this object, busied in either mode, is about to be written.
+    #[inline]
+    pub(crate) fn note_modified(&mut self, page: PageRef) {
+        self.tag_if_clean(page);
+        page.note_modified();
+    }
+
+    #[inline]
+    fn tag_if_clean(&mut self, page: PageRef) {
+        if page.dirtiness() == Dirtiness::Clean {
+            self.pages.tag(page.index());
+        }
+    }
+
+    /// The first page in `from..end` that may be dirty. Forgets the tags of clean pages on the way.
+    pub(crate) fn next_unclean(&mut self, mut from: PageIndex, end: PageIndex) -> Option<(PageIndex, PageRef)> {
+        loop {
+            let (index, page) = self.pages.next_tagged(from).filter(|(index, _)| *index < end)?;
+            if page.dirtiness() != Dirtiness::Clean {
+                return Some((index, page));
+            }
+            self.pages.untag(index);
+            from = PageIndex(index.0 + 1);
+        }
+    }
+
+    /// Pages that are known to be dirty.
+    pub(crate) fn dirty_pages(&self) -> u64 {
+        let mut from = PageIndex(0);
+        let mut dirty = 0;
+        while let Some((index, page)) = self.pages.next_tagged(from) {
+            dirty += u64::from(page.dirtiness() == Dirtiness::Dirty);
+            from = PageIndex(index.0 + 1);
+        }
+        dirty
+    }
+}

@@ -1,0 +1,240 @@
+//! Clustering and read-ahead, counted in operations. On every kind of soft machine.
+
+use std::sync::Arc;
+use std::thread;
+
+use quire_core::error::Cause;
+use quire_core::flush::FlushFlags;
+use quire_core::map::MapRequest;
+use quire_core::object::ObjectRef;
+use quire_core::pager::PagerOps;
+use quire_core::read_ahead::Worker;
+use quire_core::types::{Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use quire_tests::{Call, Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};
+
+const CLUSTERING: PagerOps = PagerOps::PUT.union(PagerOps::SYNC).union(PagerOps::HAS_PAGE);
+
+fn mapped(rig: &Rig, ops: PagerOps, max_run: u32, pages: u64) -> (Script, ObjectRef, VirtAddr) {
+    let (script, pager) = Script::with(ops, max_run);
+    script.offers(255, 255);
+    let object = rig.engine.create_object(pager, pages * PAGE_SIZE).unwrap();
+    let va = rig
+        .map
+        .map(&object, &MapRequest::read_write(pages * PAGE_SIZE))
+        .unwrap()
+        .start;
+    (script, object, va)
+}
+
+fn advise(rig: &Rig, va: VirtAddr, pages: u64, advice: Advice) {
+    rig.map.advise(va, pages * PAGE_SIZE, advice).unwrap();
+}
+
+/// Reads pages as a processor does, and checks what they hold.
+fn read(rig: &Rig, va: VirtAddr, pages: impl IntoIterator<Item = u64>) {
+    for i in pages {
+        let mut bytes = [0; 8];
+        rig.map.load(page_at(va, i), &mut bytes).unwrap();
+        assert_eq!(bytes, pattern(i)[..8], "page {i}");
+    }
+}
+
+/// The same places for every run: a multiplicative walk over `0..pages`.
+fn scattered(pages: u64, n: u64) -> impl Iterator<Item = u64> {
+    (1..=n).scan(12_345_u64, move |at, _| {
+        *at = at
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        Some((*at >> 33) % pages)
+    })
+}
+
+fn end(rig: Rig, object: ObjectRef) {
+    drop(object);
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn a_flush_of_contiguous_dirty_pages_is_one_put_for_each_256() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 4096, 600);
+        for i in 0..600 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        object.object().flush_all(FlushFlags::empty()).unwrap();
+        let puts: Vec<_> = script
+            .calls()
+            .into_iter()
+            .filter(|call| matches!(call, Call::Put(..)))
+            .collect();
+        assert_eq!(puts, [Call::Put(0, 256), Call::Put(256, 256), Call::Put(512, 88)]);
+        end(rig, object);
+    });
+}
+
+#[test]
+fn f11_a_sequential_read_is_at_most_one_fault_in_16_pages() {
+    for ops in [CLUSTERING, CLUSTERING.union(PagerOps::ASYNC)] {
+        in_all_modes(|rig| {
+            let (script, object, va) = mapped(&rig, ops, 256, 512);
+            read(&rig, va, 0..512);
+            let counts = rig.engine.stats().counts();
+            assert!(counts.faults <= 512 / 16, "{} faults", counts.faults);
+            assert!(script.gets() <= 512 / 16, "{} gets", script.gets());
+            assert_eq!(counts.pages_in, 512, "each page once");
+            end(rig, object);
+        });
+    }
+}
+
+#[test]
+fn f11_a_sequential_read_by_copying_asks_the_pager_as_seldom() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 256, 512);
+        let mut bytes = vec![0; 512 * PAGE_BYTES];
+        rig.map.copy_out(va, &mut bytes).unwrap();
+        for i in 0..512 {
+            assert!(bytes[i * PAGE_BYTES..][..PAGE_BYTES] == pattern(i as u64));
+        }
+        assert!(script.gets() <= 512 / 16, "{} gets", script.gets());
+        end(rig, object);
+    });
+}
+
+#[test]
+fn a_random_read_brings_in_no_page_that_was_not_asked_for() {
+    for ops in [CLUSTERING, CLUSTERING.union(PagerOps::ASYNC)] {
+        in_all_modes(|rig| {
+            let (_script, object, va) = mapped(&rig, ops, 256, 4096);
+            let places: std::collections::BTreeSet<_> = scattered(4096, 200).collect();
+            read(&rig, va, scattered(4096, 200));
+            while rig.engine.read_ahead_step() {}
+            assert_eq!(object.resident(), places.len() as u64);
+            assert_eq!(rig.engine.stats().counts().pages_in, places.len() as u64);
+            end(rig, object);
+        });
+    }
+}
+
+#[test]
+fn with_the_advice_random_a_page_comes_alone_in_any_order() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 256, 64);
+        advise(&rig, va, 64, Advice::Random);
+        read(&rig, va, 0..64);
+        assert_eq!(script.calls(), (0..64).map(|i| Call::Get(i, 1)).collect::<Vec<_>>());
+        end(rig, object);
+    });
+}
+
+#[test]
+fn with_the_advice_sequential_the_first_fault_brings_pages_along() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 256, 64);
+        advise(&rig, va, 64, Advice::Sequential);
+        read(&rig, va, [0]);
+        assert_eq!(script.calls(), [Call::Get(0, 8)]);
+        end(rig, object);
+    });
+}
+
+#[test]
+fn f4_a_run_is_no_longer_than_what_has_page_offers_the_pager_takes_and_the_object_has() {
+    in_all_modes(|rig| {
+        let first_call = |offer: u32, max_run: u32, pages: u64, from: u64| {
+            let (script, object, va) = mapped(&rig, CLUSTERING, max_run, pages);
+            script.offers(0, offer);
+            advise(&rig, va, pages, Advice::Sequential);
+            read(&rig, va, [from]);
+            drop(object);
+            script.calls()[0]
+        };
+        assert_eq!(first_call(2, 256, 64, 5), Call::Get(5, 3));
+        assert_eq!(first_call(0, 256, 64, 5), Call::Get(5, 1));
+        assert_eq!(first_call(99, 4, 64, 5), Call::Get(5, 4));
+        assert_eq!(first_call(99, 256, 7, 5), Call::Get(5, 2));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s102_a_run_ends_before_a_page_that_is_in_memory() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 256, 64);
+        advise(&rig, va, 64, Advice::Random);
+        read(&rig, va, [13]);
+        advise(&rig, va, 64, Advice::Sequential);
+        read(&rig, va, [10]);
+        assert_eq!(script.calls(), [Call::Get(13, 1), Call::Get(10, 3)]);
+        end(rig, object);
+    });
+}
+
+#[test]
+fn s112_a_page_that_was_brought_along_and_is_bad_fails_nobody() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 256, 64);
+        advise(&rig, va, 64, Advice::Sequential);
+        script.bad_pages([2]);
+        read(&rig, va, [0, 1, 3]);
+        assert!(object.lookup(PageIndex(2)).is_none());
+        rig.map.load(page_at(va, 2), &mut [0]).unwrap_err();
+        script.bad_pages([]);
+        read(&rig, va, 0..64);
+        end(rig, object);
+    });
+}
+
+#[test]
+fn a_run_that_fails_is_asked_for_again_without_those_that_came_along() {
+    in_all_modes(|rig| {
+        let (script, object, va) = mapped(&rig, CLUSTERING, 256, 64);
+        advise(&rig, va, 64, Advice::Sequential);
+        script.next_gets([Twist::Fail(Cause::Io)]);
+        read(&rig, va, [4]);
+        assert_eq!(script.calls(), [Call::Get(4, 8), Call::Get(4, 1)]);
+        end(rig, object);
+    });
+}
+
+#[test]
+fn reading_ahead_stops_before_memory_is_short() {
+    in_all_modes_with_frames(64, |rig| {
+        let (_script, object, va) = mapped(&rig, CLUSTERING.union(PagerOps::ASYNC), 256, 512);
+        read(&rig, va, 0..48);
+        assert!(rig.engine.machine().frame_counts().free >= 1);
+        assert_eq!(
+            rig.engine.stats().counts().pages_reclaimed,
+            0,
+            "nothing was taken for pages that nobody asked for"
+        );
+        end(rig, object);
+    });
+}
+
+#[test]
+fn a_pager_that_cannot_pend_is_read_ahead_by_the_worker() {
+    in_all_modes(|rig| {
+        let (_script, object, va) = mapped(&rig, CLUSTERING, 256, 256);
+        let worker = Worker::spawn(&rig.engine).unwrap();
+        read(&rig, va, 0..8);
+        // The window behind those was asked for, though nobody touched it.
+        while rig.engine.stats().counts().pages_read_ahead == 0 {
+            thread::yield_now();
+        }
+        read(&rig, va, 8..256);
+        drop(worker);
+        assert_eq!(rig.engine.stats().counts().pages_in, 256);
+        end(rig, object);
+    });
+}
+
+#[test]
+fn a_worker_does_not_keep_its_engine() {
+    let rig = Rig::new(quire_core::soft::SoftConfig::default());
+    let worker = Worker::spawn(&rig.engine).unwrap();
+    let weak = Arc::downgrade(&rig.engine);
+    drop(rig);
+    drop(worker);
+    assert!(weak.upgrade().is_none());
+}

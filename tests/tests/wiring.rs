@@ -1,0 +1,210 @@
+//! Wiring: pages that stay, under mappings that stay. On every kind of soft machine.
+
+use quire_core::error::{Cause, Error, FaultError};
+use quire_core::map::MapRequest;
+use quire_core::map_ops::Place;
+use quire_core::pagedaemon::Targets;
+use quire_core::types::{PAGE_SIZE, PageIndex, Prot};
+use quire_tests::{Rig, Twist, in_all_modes, in_all_modes_with_frames, page_at};
+
+/// Lets the daemon free whatever it can.
+fn squeeze(rig: &Rig) {
+    let all = rig.engine.machine().frame_counts().total;
+    rig.engine.set_daemon_targets(Targets {
+        free_min: all,
+        free_target: all,
+        free_enough: all,
+    });
+    for _ in 0..4 {
+        rig.engine.daemon_step();
+    }
+}
+
+fn wired(rig: &Rig, va: quire_core::types::VirtAddr, pages: u64) -> Vec<u64> {
+    (0..pages)
+        .filter(|i| rig.map.pmap().extract(page_at(va, *i)).is_some_and(|seen| seen.wired))
+        .collect()
+}
+
+#[test]
+fn s92_s188_a_wired_page_is_on_no_queue_and_is_never_taken() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(8);
+        rig.map.wire(page_at(va, 2), 3 * PAGE_SIZE).unwrap();
+        for i in [0, 1, 5, 6, 7] {
+            rig.map.load(page_at(va, i), &mut [0]).unwrap();
+        }
+        assert_eq!(wired(&rig, va, 8), [2, 3, 4]);
+        assert!(
+            [2, 3, 4]
+                .iter()
+                .all(|i| object.lookup(PageIndex(*i)).unwrap().queue().is_none())
+        );
+        let lengths = rig.engine.queue_lengths();
+        assert_eq!(lengths.active + lengths.inactive + lengths.laundry, 5);
+        squeeze(&rig);
+        assert_eq!(object.resident(), 3);
+        let (faults, gets) = (rig.engine.stats().counts().faults, script.gets());
+        for i in [2, 3, 4] {
+            rig.map.load(page_at(va, i), &mut [0]).unwrap();
+        }
+        assert_eq!(
+            (rig.engine.stats().counts().faults, script.gets()),
+            (faults, gets),
+            "no access faults"
+        );
+        rig.map.unwire(page_at(va, 2), 3 * PAGE_SIZE).unwrap();
+        squeeze(&rig);
+        assert_eq!(object.resident(), 0);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s211_n_wires_need_n_unwires_and_each_mapping_wires_its_pages_by_itself() {
+    in_all_modes(|rig| {
+        let (_script, object, va) = rig.mapped(2);
+        let other = rig
+            .map
+            .map(&object, &MapRequest::read_write(2 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        for _ in 0..3 {
+            rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        }
+        rig.map.wire(other, PAGE_SIZE).unwrap();
+        let counts = || [0, 1].map(|i| object.lookup(PageIndex(i)).unwrap().wire_count());
+        assert_eq!(counts(), [2, 1]);
+        rig.map.unwire(va, 2 * PAGE_SIZE).unwrap();
+        rig.map.unwire(va, 2 * PAGE_SIZE).unwrap();
+        assert_eq!((counts(), wired(&rig, va, 2)), ([2, 1], vec![0, 1]));
+        rig.map.unwire(va, 2 * PAGE_SIZE).unwrap();
+        assert_eq!((counts(), wired(&rig, va, 2)), ([1, 0], vec![]));
+        assert_eq!(
+            rig.map.unwire(va, 2 * PAGE_SIZE),
+            Err(Error::Invalid("a part of the range is not wired"))
+        );
+        rig.map.unwire(other, PAGE_SIZE).unwrap();
+        assert_eq!(counts(), [0, 0]);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s208_s209_a_buffer_that_is_locked_stays_wired_through_the_wiring_of_an_inner_user() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(4);
+        rig.map.wire(va, 4 * PAGE_SIZE).unwrap();
+        // Physical input and output on the middle of it.
+        rig.map.wire(page_at(va, 1), 2 * PAGE_SIZE).unwrap();
+        rig.map.unwire(page_at(va, 1), 2 * PAGE_SIZE).unwrap();
+        assert_eq!(wired(&rig, va, 4), [0, 1, 2, 3], "still wired, every page");
+        squeeze(&rig);
+        let faults = rig.engine.stats().counts().faults;
+        for i in 0..4 {
+            rig.map.load(page_at(va, i), &mut [0]).unwrap();
+        }
+        assert_eq!(rig.engine.stats().counts().faults, faults);
+        rig.map.unwire(va, 4 * PAGE_SIZE).unwrap();
+        assert_eq!((wired(&rig, va, 4).len(), script.gets()), (0, script.gets()));
+        squeeze(&rig);
+        assert_eq!(object.resident(), 0);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s210_pages_are_unwired_with_the_map_locked_so_that_unmapping_takes_their_wiring_along() {
+    in_all_modes(|rig| {
+        let (_script, object, va) = rig.mapped(6);
+        rig.map.wire(va, 6 * PAGE_SIZE).unwrap();
+        rig.map.unmap(page_at(va, 1), PAGE_SIZE).unwrap();
+        let replaced = MapRequest {
+            place: Place::Fixed(page_at(va, 3)),
+            ..MapRequest::read_only(PAGE_SIZE)
+        };
+        let (_other, other_object) = rig.object(1);
+        rig.map.map(&other_object, &replaced).unwrap();
+        let counts: Vec<_> = (0..6)
+            .map(|i| object.lookup(PageIndex(i)).unwrap().wire_count())
+            .collect();
+        assert_eq!(counts, [1, 0, 1, 0, 1, 1]);
+        squeeze(&rig);
+        assert_eq!(object.resident(), 4);
+        drop((object, other_object));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_wiring_that_fails_half_way_is_taken_back() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(5);
+        script.next_gets([Twist::Obey, Twist::Obey, Twist::Fail(Cause::Io)]);
+        assert!(matches!(
+            rig.map.wire(va, 5 * PAGE_SIZE),
+            Err(Error::Fault(FaultError::Pager { .. }))
+        ));
+        assert_eq!(wired(&rig, va, 5).len(), 0);
+        assert!((0..5).all(|i| rig.map.attributes_at(page_at(va, i)).unwrap().wired == 0));
+        assert!((0..5).all(|i| object.lookup(PageIndex(i)).is_none_or(|page| page.wire_count() == 0)));
+        assert_eq!(rig.map.entry_count(), 1);
+        rig.map.wire(va, 5 * PAGE_SIZE).unwrap();
+        rig.map.unwire(va, 5 * PAGE_SIZE).unwrap();
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn refusals_of_wiring_change_nothing() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(3);
+        rig.map.unmap(page_at(va, 2), PAGE_SIZE).unwrap();
+        assert_eq!(rig.map.wire(va, 3 * PAGE_SIZE), Err(Error::NotMapped(page_at(va, 2))));
+        assert!(matches!(rig.map.wire(va, 0), Err(Error::Invalid(_))));
+        rig.map.protect(va, PAGE_SIZE, Prot::empty()).unwrap();
+        assert_eq!(rig.map.wire(va, PAGE_SIZE), Err(Error::Fault(FaultError::Denied(va))));
+        assert_eq!((script.gets(), wired(&rig, va, 3).len()), (0, 0));
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn wiring_more_than_there_is_memory_for_is_out_of_memory_and_is_taken_back() {
+    in_all_modes_with_frames(8, |rig| {
+        let (_script, object, va) = rig.mapped(16);
+        assert_eq!(
+            rig.map.wire(va, 16 * PAGE_SIZE),
+            Err(Error::Fault(FaultError::NoMemory))
+        );
+        assert_eq!(wired(&rig, va, 16).len(), 0);
+        for i in 0..16 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_wired_dirty_page_is_flushed_and_stays_wired() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(2);
+        rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        rig.map.store(va, &[0x77]).unwrap();
+        object.object().flush_all(Default::default()).unwrap();
+        assert_eq!(script.stored(0)[0], 0x77);
+        squeeze(&rig);
+        assert_eq!((object.resident(), script.gets()), (2, 2));
+        rig.map.store(va, &[0x78]).unwrap();
+        assert_eq!(wired(&rig, va, 1), [0], "entered again, wired as its entry is");
+        rig.map.unwire(va, 2 * PAGE_SIZE).unwrap();
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
