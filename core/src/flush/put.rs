@@ -72,7 +72,8 @@ impl Object {
     /// # Errors
     /// The first failure; the pages that could not be written stay dirty.
     pub(crate) fn put_dirty(self: &Arc<Self>, run: Run) -> Result<()> {
-        let mut puts = Puts::new(self.begin_paging()?, 1);
+        // The pages are busied already, so that this must not wait for whoever has the object quiet.
+        let mut puts = Puts::new(self.try_begin_paging()?, 1);
         self.put_dirty_of(&mut puts, run)?;
         puts.failure.map_or(Ok(()), Err)
     }
