@@ -195,7 +195,7 @@ fn refresh_follows_a_thing_that_was_changed_behind_our_back() {
     in_all_modes(|rig| {
         let (script, object, va) = sized(&rig, 2 * PAGE_SIZE + 100);
         for i in 0..3 {
-            rig.load_page(page_at(va, i));
+            let _in_memory = rig.load_page(page_at(va, i));
         }
         // Shrunk: accesses behind the end are bus errors.
         script.set_size(PAGE_SIZE);

@@ -73,9 +73,10 @@ impl Object {
     /// # Errors
     /// The first failure; the pages that could not be written stay dirty.
     pub(crate) fn put_dirty(self: &Arc<Self>, run: Run) -> Result<()> {
+        // The pages are busied already, so that this must not wait for whoever has the object quiet.
         let mut puts = Puts {
             reclaiming: true,
-            ..Puts::new(self.begin_paging()?, 1)
+            ..Puts::new(self.try_begin_paging()?, 1)
         };
         self.put_dirty_of(&mut puts, run)?;
         puts.failure.map_or(Ok(()), Err)

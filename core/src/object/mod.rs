@@ -238,21 +238,40 @@ impl Object {
     }
 
     /// A request begins, if the object still takes any. The count keeps the object from dying until the guard is dropped.
-    /// May block while the object is quiet. Whoever has a request must not wait for a busy page: whoever has that page
-    /// may be waiting here.
+    /// Blocks while the object is quiet, so that no page may be held busy: whoever has a request may wait for that page,
+    /// and whoever has the object quiet waits for the request.
     pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, Refusal> {
         loop {
-            {
-                let state = self.lock();
-                state.takes_requests()?;
-                if !state.quiet {
-                    self.paging.rise();
-                    break;
-                }
+            if let Some(paging) = self.begin_paging_now()? {
+                return Ok(paging);
             }
             self.quieted.wait_for_none();
         }
-        Ok(Paging(self.clone()))
+    }
+
+    /// As [`Object::begin_paging`], for those who hold busy pages: it does not block.
+    ///
+    /// # Errors
+    /// [`Cause::Again`] while the object is quiet.
+    pub(crate) fn try_begin_paging(self: &Arc<Self>) -> Result<Paging, Error> {
+        let later = || {
+            PagerError::new(
+                Cause::Again,
+                format_args!("the object is changing its size or closing; its pages can be written afterwards"),
+            )
+        };
+        self.begin_paging_now()?.ok_or_else(|| later().into())
+    }
+
+    fn begin_paging_now(self: &Arc<Self>) -> Result<Option<Paging>, Refusal> {
+        let state = self.lock();
+        state.takes_requests()?;
+        if state.quiet {
+            return Ok(None);
+        }
+        self.paging.rise();
+        drop(state);
+        Ok(Some(Paging(self.clone())))
     }
 
     /// Waits until no request is under way, and keeps new ones waiting (S20, S21, S90). May block for as long as the
