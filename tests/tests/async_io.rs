@@ -131,11 +131,11 @@ fn s146_whoever_comes_settles_a_read_ahead_that_has_completed() {
         assert_eq!(rig.engine.settle_requests(), 0, "it is not complete");
         script.finish(&io);
         assert!(
-            object.lookup(PageIndex(8)).unwrap().busy.is_exclusive(),
+            object.lookup(PageIndex(8)).unwrap().is_exclusive(),
             "completing only records"
         );
         assert_eq!(rig.engine.settle_requests(), 1);
-        assert!((8..24).all(|i| !object.lookup(PageIndex(i)).unwrap().busy.is_busied()));
+        assert!((8..24).all(|i| !object.lookup(PageIndex(i)).unwrap().is_busied()));
         assert_eq!(rig.engine.stats().counts().pages_read_ahead, 16);
         drop(object);
         rig.assert_nothing_left();

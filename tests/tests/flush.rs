@@ -371,7 +371,7 @@ fn s75_a_busy_page_is_waited_for_and_then_judged_anew() {
                 thread::yield_now();
             }
             assert!(
-                !object.lookup(PageIndex(0)).unwrap().busy.is_busied(),
+                !object.lookup(PageIndex(0)).unwrap().is_busied(),
                 "it sleeps with no page busied"
             );
             drop(busy);
