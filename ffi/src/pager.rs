@@ -30,8 +30,9 @@ pub(crate) struct PagerState {
 /// QUIRE_PAGER_PATH, in the installation's, and beside the library and the executable; with a '/' in it, it is the
 /// path of a file. `config` is handed to the plugin's `init` and may be NULL; a plugin at work must have been given
 /// the same. Both texts are borrowed until return. Stores a handle in `out`, to be closed with `quire_pager_unload`.
-/// Runs code of the plugin, and may block for as long as that does and for file reads. NOT_FOUND; one of
-/// `QUIRE_ERR_LOAD_…`; IN_USE (at work with another configuration, or being unloaded).
+/// Runs code of the plugin, and may block for as long as that does and for file reads, and while another thread loads or
+/// ends the same plugin. NOT_FOUND; one of `QUIRE_ERR_LOAD_…`; IN_USE (at work with another configuration, being
+/// unloaded, or loaded from inside its own `init` or `fini`; these may load other plugins).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_pager_load(
     engine: *mut EngineHandle,
@@ -60,8 +61,10 @@ fn find(name: &CStr) -> Result<std::path::PathBuf> {
 }
 
 /// Puts a pager to work that the program has itself: `table` is its `struct quire_pager_module`, which must stay
-/// valid and unchanged, with all that it points at, until `quire_pager_unload` has succeeded, or the engine has
-/// ended. It is checked as a plugin's is. Otherwise as `quire_pager_load`.
+/// valid and unchanged, with all that it points at, until its last handle in this process has been closed by
+/// `quire_pager_unload` or with its engine; for ever when its `init` failed, and when it asked to stay. A table is known by its
+/// address and its contents: the same one registered again is the same pager. It is checked as a plugin's is. Otherwise
+/// as `quire_pager_load`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_pager_register(
     engine: *mut EngineHandle,
@@ -128,10 +131,12 @@ pub unsafe extern "C" fn quire_pager_info(pager: *mut PagerHandle, out: *mut Pag
     })
 }
 
-/// Closes a pager's handle. The last one in the process also ends the pager: `fini` is called, and its library is
-/// released to the dynamic linker, unless it asked to stay; whether its code leaves memory is the dynamic linker's
-/// decision. Objects that are only kept are closed before. May block for as long as the pager does. IN_USE: objects
-/// are open through it in this engine; release them first. WRITE_BACK, PAGER: a kept object could not be closed.
+/// Closes a pager's handle. OK says that, and no more: the pager works on while another handle of it is open in this
+/// process, while a request of it is under way that has not completed, and if it asked to stay. Otherwise this was the
+/// last handle, and the pager is ended: `fini` is called, and its library is released to the dynamic linker; whether its
+/// code leaves memory is the dynamic linker's decision. Objects that are only kept are closed before. May block for as
+/// long as the pager does. IN_USE: objects are open through it in this engine; release them first. WRITE_BACK, PAGER: a
+/// kept object could not be closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_pager_unload(pager: *mut PagerHandle) -> i32 {
     guard(|| handle::close(pager, |state| end(state, PagerAt(pager.addr()))))

@@ -115,13 +115,14 @@ fn what_is_no_plugin_is_refused_in_a_sentence() {
     let text = folder.path().join("text.so");
     fs::write(&text, "no ELF file").expect("writes");
     let answer = probe(&text, &[]);
-    let sentence = format!("refused: {}: not an ELF file\n", text.display());
+    let sentence = format!("refused: {}: not an ELF file; give the path of a plugin's shared library\n", text.display());
     assert_eq!((answer.status, answer.err, answer.out), (1, sentence, String::new()));
 
     let without = Crasher::new(&["-DNO_ENTRY"]);
     let answer = probe(&without.path(), &[]);
     let sentence = format!(
-        "refused: {}: not a pager plugin: it has no symbol quire_pager_entry\n",
+        "refused: {}: not a pager plugin: it has no symbol quire_pager_entry; add QUIRE_PAGER_EXPORT or \
+         export_pager!\n",
         without.path().display()
     );
     assert_eq!((answer.status, answer.err), (1, sentence));
