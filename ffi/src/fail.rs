@@ -96,9 +96,7 @@ impl From<LoadError> for Fail {
             LoadError::MissingOperation { .. } => QUIRE_ERR_LOAD_OPERATION,
             LoadError::Init { .. } => QUIRE_ERR_LOAD_INIT,
             LoadError::StaysResident { .. } => QUIRE_ERR_UNSUPPORTED,
-            LoadError::OtherConfig { .. } | LoadError::InUse { .. } | LoadError::Reentered { .. } => {
-                QUIRE_ERR_IN_USE
-            }
+            LoadError::OtherConfig { .. } | LoadError::InUse { .. } | LoadError::Reentered { .. } => QUIRE_ERR_IN_USE,
         };
         let errno = match &error {
             LoadError::Unreadable { error, .. } => error.raw_os_error().unwrap_or(0),

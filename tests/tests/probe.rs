@@ -115,7 +115,10 @@ fn what_is_no_plugin_is_refused_in_a_sentence() {
     let text = folder.path().join("text.so");
     fs::write(&text, "no ELF file").expect("writes");
     let answer = probe(&text, &[]);
-    let sentence = format!("refused: {}: not an ELF file; give the path of a plugin's shared library\n", text.display());
+    let sentence = format!(
+        "refused: {}: not an ELF file; give the path of a plugin's shared library\n",
+        text.display()
+    );
     assert_eq!((answer.status, answer.err, answer.out), (1, sentence, String::new()));
 
     let without = Crasher::new(&["-DNO_ENTRY"]);
