@@ -260,6 +260,33 @@
 #define QUIRE_SOFT_MODIFIED_BY_REMOVAL 4
 
 /**
+ * `quire_engine_options.flags`: no thread keeps memory free. Whoever finds none makes room itself; see
+ * `quire_engine_daemon_step`.
+ */
+#define QUIRE_NO_DAEMON_THREAD 16
+
+/**
+ * `quire_engine_options.flags`: no thread reads ahead for pagers that cannot leave requests pending; see
+ * `quire_engine_read_ahead_step`.
+ */
+#define QUIRE_NO_READ_AHEAD_THREAD 32
+
+/**
+ * `quire_engine_options.policy`: what is best in general. At present S3-FIFO.
+ */
+#define QUIRE_POLICY_DEFAULT 0
+
+/**
+ * `quire_engine_options.policy`: a clock with two hands.
+ */
+#define QUIRE_POLICY_CLOCK 1
+
+/**
+ * `quire_engine_options.policy`: S3-FIFO, which loses nothing to a single long scan.
+ */
+#define QUIRE_POLICY_S3_FIFO 2
+
+/**
  * Rights: none.
  */
 #define QUIRE_PROT_NONE 0
@@ -330,6 +357,11 @@
 #define QUIRE_CASE_2A 3
 
 /**
+ * Bytes that `quire_request.name` has room for, its terminating zero included.
+ */
+#define QUIRE_REQUEST_NAME 128
+
+/**
  * `quire_engine_destroy`: gives up what is dirty instead of writing it.
  */
 #define QUIRE_DISCARD 1
@@ -343,6 +375,32 @@
  * `quire_engine_options`: objects that nobody uses are closed at once.
  */
 #define QUIRE_KEEP_NONE UINT32_MAX
+
+/**
+ * `quire_object_put`: write dirty pages. Only with this the call waits, for pages in use and for the pager.
+ */
+#define QUIRE_PGO_CLEANIT 1
+
+/**
+ * `quire_object_put`: one request to the pager at a time. Without it several are under way.
+ */
+#define QUIRE_PGO_SYNCIO 2
+
+/**
+ * `quire_object_put`: the pages are the next to go when memory is short. Wired ones stay where they are.
+ */
+#define QUIRE_PGO_DEACTIVATE 4
+
+/**
+ * `quire_object_put`: free the pages, unless `QUIRE_PGO_DEACTIVATE` is given as well. With `QUIRE_PGO_CLEANIT` those that
+ * are clean then; without it what is dirty is given up. Wired ones stay.
+ */
+#define QUIRE_PGO_FREE 8
+
+/**
+ * `quire_object_put`: all pages of the object, whatever the range.
+ */
+#define QUIRE_PGO_ALLPAGES 16
 
 /**
  * The lowest address of a map that was created without a range.
@@ -408,7 +466,7 @@ struct quire_engine_options {
      */
     uint64_t reserve;
     /**
-     * A set of `QUIRE_SOFT_…`.
+     * A set of `QUIRE_SOFT_…` and `QUIRE_NO_…`.
      */
     uint32_t flags;
     /**
@@ -416,6 +474,27 @@ struct quire_engine_options {
      * open. 0: 128. `QUIRE_KEEP_NONE`: none.
      */
     uint32_t kept_objects;
+    /**
+     * Which pages go first when memory is short: one of `QUIRE_POLICY_…`.
+     */
+    uint32_t policy;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * With fewer bytes free above the reserve, the page daemon's thread is woken. This and the next two are rounded down
+     * to whole pages; for what is 0, see `quire_stats` for what was chosen.
+     */
+    uint64_t free_min;
+    /**
+     * With as many bytes free, the page daemon has nothing to do. At least `free_min`.
+     */
+    uint64_t free_target;
+    /**
+     * Once at work, the page daemon goes on until so many bytes are free, or being written. At least `free_target`.
+     */
+    uint64_t free_enough;
 };
 
 /**
@@ -534,6 +613,114 @@ struct quire_stats {
      * Runs of dirty pages that a flush could not write.
      */
     uint64_t writes_failed;
+    /**
+     * Objects that nobody uses and that are kept with their pages.
+     */
+    uint64_t objects_kept;
+    /**
+     * Pages that have proved useful.
+     */
+    uint64_t pages_active;
+    /**
+     * Pages that are the next to go.
+     */
+    uint64_t pages_inactive;
+    /**
+     * Pages that have to be written before they go.
+     */
+    uint64_t pages_laundry;
+    /**
+     * Steps of the page daemon that had something to do.
+     */
+    uint64_t daemon_steps;
+    /**
+     * Pages that were to go, and turned out to be in use.
+     */
+    uint64_t daemon_reactivated;
+    /**
+     * Pages written so that they could be freed.
+     */
+    uint64_t daemon_washed;
+    /**
+     * Runs of pages that could not be written so that they could be freed.
+     */
+    uint64_t daemon_wash_failures;
+    /**
+     * Pages of memory taken from the reserve so that others could be written.
+     */
+    uint64_t daemon_rescues;
+    /**
+     * With fewer pages free above the reserve, the page daemon's thread is woken.
+     */
+    uint64_t free_min;
+    /**
+     * With as many pages free, the page daemon has nothing to do.
+     */
+    uint64_t free_target;
+    /**
+     * Once at work, the page daemon goes on until so many pages are free, or being written.
+     */
+    uint64_t free_enough;
+    /**
+     * What the replacement policy is called, such as "S3-FIFO". Static.
+     */
+    const char *policy;
+};
+
+/**
+ * What one step of the page daemon did.
+ */
+struct quire_step {
+    /**
+     * `sizeof(struct quire_step)`. Stored by the caller; only members within it are written.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * Pages freed.
+     */
+    uint64_t freed;
+    /**
+     * Pages written.
+     */
+    uint64_t written;
+    /**
+     * Runs of pages that could not be written, and stay dirty.
+     */
+    uint64_t failed;
+};
+
+/**
+ * A request that a pager has. May grow at its end: `quire_engine_overdue` is told its size.
+ */
+struct quire_request {
+    /**
+     * The object's name for people, cut to fit.
+     */
+    char name[QUIRE_REQUEST_NAME];
+    /**
+     * Where in the object it begins, in bytes.
+     */
+    uint64_t offset;
+    /**
+     * How many pages it has.
+     */
+    uint64_t pages;
+    /**
+     * For how long the pager has had it, in milliseconds.
+     */
+    uint64_t age;
+    /**
+     * 1: the pager is to write. 0: it is to read.
+     */
+    uint32_t writes;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
 };
 
 /**
@@ -580,6 +767,36 @@ struct quire_pager_info {
      * The file it came from, or the name it was registered under.
      */
     const char *path;
+};
+
+/**
+ * What `quire_object_put` did, in pages.
+ */
+struct quire_put {
+    /**
+     * `sizeof(struct quire_put)`. Stored by the caller; only members within it are written.
+     */
+    uint32_t struct_size;
+    /**
+     * 0.
+     */
+    uint32_t reserved;
+    /**
+     * Written.
+     */
+    uint64_t written;
+    /**
+     * Made the next to be taken.
+     */
+    uint64_t deactivated;
+    /**
+     * Freed.
+     */
+    uint64_t freed;
+    /**
+     * To be freed, but wired, or in use in a call that does not wait, or written to meanwhile.
+     */
+    uint64_t kept;
 };
 
 /**
@@ -696,13 +913,16 @@ const char *quire_version(void);
 
 /**
  * Makes an engine. `options` may be NULL: all defaults. Stores its handle in `out`, to be ended with
- * `quire_engine_destroy`. Does not block. INVALID (an unknown machine, unknown flags, no room for one page above the
- * reserve); NOMEM.
+ * `quire_engine_destroy`. Unless `options` say otherwise two threads work for it, which keep memory free and read ahead;
+ * they end with it. Does not block. INVALID (an unknown machine or policy, unknown flags, no room for one page above the
+ * reserve, thresholds in disorder or above what there is); NOMEM (no memory, or no thread).
  */
-int32_t quire_engine_create(const struct quire_engine_options *options, struct quire_engine **out);
+int32_t quire_engine_create(const struct quire_engine_options *options,
+                            struct quire_engine **out);
 
 /**
- * Ends an engine: writes what is dirty, closes its objects, ends its pagers and closes their handles. Its maps must
+ * Ends an engine: writes what is dirty, closes its objects, ends its threads and waits for them, ends its pagers and
+ * closes their handles. Its maps must
  * have been destroyed and its objects released before. With `QUIRE_DISCARD` in `flags` dirty pages are given up and
  * not written. May block for as long as its pagers do. IN_USE (maps or objects are open); WRITE_BACK (dirty pages
  * could not be written, and are kept); QUARANTINED (an object with a broken pager still has pages; discard). After
@@ -721,6 +941,45 @@ int32_t quire_engine_sync(struct quire_engine *engine, uint32_t flags);
  * Stores the engine's counters in `out`, whose `struct_size` the caller has set. Does not block. INVALID.
  */
 int32_t quire_engine_stats(struct quire_engine *engine, struct quire_stats *out);
+
+/**
+ * Sets when the page daemon works, in bytes, rounded down to whole pages; see `quire_engine_options`. What is 0 stays as
+ * it is. Does not block. INVALID (thresholds in disorder, or above the memory there is): nothing was changed.
+ */
+int32_t quire_engine_set_targets(struct quire_engine *engine,
+                                 uint64_t free_min,
+                                 uint64_t free_target,
+                                 uint64_t free_enough);
+
+/**
+ * One step of the page daemon, on the calling thread: if too little memory is free, frees pages until enough is, clean ones
+ * first, and writes dirty ones. For programs that want no thread (`QUIRE_NO_DAEMON_THREAD`), and for tests. Stores what
+ * it did in `out`, which may be NULL, and whose `struct_size` the caller has set otherwise. Pages that cannot be written
+ * are no error of the step: they are counted, and stay dirty. May block for as long as pagers do. INVALID.
+ */
+int32_t quire_engine_daemon_step(struct quire_engine *engine,
+                                 struct quire_step *out);
+
+/**
+ * One step of reading ahead, on the calling thread: settles the requests that have completed and that nobody waits for, and
+ * reads one window ahead. For programs that want no thread (`QUIRE_NO_READ_AHEAD_THREAD`). Stores in `more`, which may be
+ * NULL, 1 if there was a window to read, so that there may be another, or 0. May block for as long as a pager does.
+ */
+int32_t quire_engine_read_ahead_step(struct quire_engine *engine,
+                                     uint32_t *more);
+
+/**
+ * Lists the requests that pagers have had for at least so many milliseconds without completing them: for a watchdog. Stores
+ * the first `room` of them in `requests`, an array of that length, which may be NULL when `room` is 0; and how many
+ * there are altogether in `found`. `request_size` is the `sizeof(struct quire_request)` that the program was compiled
+ * with. May block for as long as it takes pagers to describe their objects. INVALID; NOMEM.
+ */
+int32_t quire_engine_overdue(struct quire_engine *engine,
+                             uint64_t milliseconds,
+                             struct quire_request *requests,
+                             size_t request_size,
+                             size_t room,
+                             size_t *found);
 
 /**
  * Loads a pager plugin, or takes one that is at work in this process already. `name` is a short name such as
@@ -824,6 +1083,20 @@ int32_t quire_object_describe(struct quire_object *object, char *text, size_t le
 int32_t quire_object_flush(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags);
 
 /**
+ * Does with the pages that have bytes in the `length` bytes from `offset` what `flags` say, a set of `QUIRE_PGO_…`: writes,
+ * deactivates, frees; 0 does nothing. `length` 0: to the end. Bytes behind the object's end are no error. Stores what it
+ * did in `out`, which may be NULL, and whose `struct_size` the caller has set otherwise. With `QUIRE_PGO_CLEANIT` it
+ * may block for as long as the pager does; without, it does not block. To give up what is dirty, the handle must have been
+ * opened with `QUIRE_OPEN_WRITE`. INVALID; WRITE_BACK (what failed is kept, dirty, also if it was to be freed; all other
+ * pages were dealt with); QUARANTINED; NOMEM.
+ */
+int32_t quire_object_put(struct quire_object *object,
+                         uint64_t offset,
+                         uint64_t length,
+                         uint32_t flags,
+                         struct quire_put *out);
+
+/**
  * Makes an object `size` bytes long, at its pager and in memory. Pages behind the new end are given up, with what is
  * dirty in them, and accesses there get BUS_OBJERR. The handle must have been opened with `QUIRE_OPEN_WRITE`. May block
  * for as long as the pager does. INVALID; UNSUPPORTED (the pager cannot do that); PAGER; QUARANTINED. After an
@@ -905,6 +1178,23 @@ int32_t quire_inherit(struct quire_map *map, uint64_t addr, uint64_t length, uin
  * INVALID; NOT_MAPPED; NOMEM: nothing was changed.
  */
 int32_t quire_advise(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t advice);
+
+/**
+ * Wires `length` bytes from `addr` once more: their pages are brought in, and neither they nor their mappings are taken
+ * away until each wiring has been taken back, or the range is unmapped. Whole pages are wired that have bytes in the
+ * range; `addr` is page aligned. May block for as long as the pager does. INVALID; NOT_MAPPED; NOMEM; one of
+ * `QUIRE_FAULT_…`: a page could not be brought in, or the mapping allows no access. After an error nothing is wired that
+ * was not.
+ */
+int32_t quire_wire(struct quire_map *map,
+                   uint64_t addr,
+                   uint64_t length);
+
+/**
+ * Takes one wiring of `length` bytes from `addr` back. Does not block. INVALID (also when a part of the range is not
+ * wired); NOT_MAPPED; NOMEM: nothing was changed.
+ */
+int32_t quire_unwire(struct quire_map *map, uint64_t addr, uint64_t length);
 
 /**
  * Stores a number in `version` that every change of the map's entries raises. Does not block.
@@ -1004,6 +1294,16 @@ struct quire_api_table {
     int32_t (*object_refresh)(struct quire_object *object, uint64_t *size);
     int32_t (*object_uncache)(struct quire_object *object);
     int32_t (*object_terminate)(struct quire_object *object, uint32_t flags);
+    int32_t (*object_put)(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags,
+        struct quire_put *out);
+    int32_t (*wire)(struct quire_map *map, uint64_t addr, uint64_t length);
+    int32_t (*unwire)(struct quire_map *map, uint64_t addr, uint64_t length);
+    int32_t (*engine_set_targets)(struct quire_engine *engine, uint64_t free_min, uint64_t free_target,
+        uint64_t free_enough);
+    int32_t (*engine_daemon_step)(struct quire_engine *engine, struct quire_step *out);
+    int32_t (*engine_read_ahead_step)(struct quire_engine *engine, uint32_t *more);
+    int32_t (*engine_overdue)(struct quire_engine *engine, uint64_t milliseconds, struct quire_request *requests,
+        size_t request_size, size_t room, size_t *found);
 };
 
 #ifdef __cplusplus

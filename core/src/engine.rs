@@ -138,10 +138,11 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Closes every object, with what is dirty in them.
+    /// Closes every object, with what is dirty in them, and ends the page daemon's thread.
     ///
     /// # Errors
-    /// [`Error::InUse`] as for [`Engine::shut_down`]. A pager's answer to close; the objects are gone all the same.
+    /// [`Error::InUse`] as for [`Engine::shut_down`]. A pager's answer to close; the objects are gone all the same, and the
+    /// thread goes on.
     pub fn discard_all(&self) -> Result<()> {
         self.check_unused()?;
         let mut failure = None;
@@ -150,6 +151,9 @@ impl Engine {
                 failure.get_or_insert(error);
             }
         });
+        if failure.is_none() {
+            self.memory.stop_daemon();
+        }
         failure.map_or(Ok(()), Err)
     }
 

@@ -58,7 +58,7 @@ pub(crate) struct Requests {
     bell: Arc<Bell>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct UnderWay {
     object: ObjectId,
     io: Arc<Io>,
@@ -151,6 +151,9 @@ pub struct Request {
     pub pages: usize,
     /// Whether the pager has completed it, so that only settling is left.
     pub complete: bool,
+    /// For how long the pager has had it, by the host's clock.
+    #[cfg(feature = "std")]
+    pub age: Duration,
 }
 
 impl Engine {
@@ -176,23 +179,32 @@ impl Engine {
                 .lock()
                 .iter()
                 .filter(|one| which(one))
-                .map(|one| (one.object, one.io.clone()))
+                .cloned()
                 .collect();
             ios
         };
         found
             .into_iter()
-            .map(|(object, io)| Request {
-                object,
-                name: self
-                    .object_of(object)
-                    .map(|object| object.describe())
-                    .unwrap_or_default(),
-                direction: io.direction(),
-                first: io.first(),
-                pages: io.len(),
-                complete: io.is_complete(),
-            })
+            .map(
+                |UnderWay {
+                     object,
+                     io,
+                     #[cfg(feature = "std")]
+                     since,
+                 }| Request {
+                    object,
+                    name: self
+                        .object_of(object)
+                        .map(|object| object.describe())
+                        .unwrap_or_default(),
+                    direction: io.direction(),
+                    first: io.first(),
+                    pages: io.len(),
+                    complete: io.is_complete(),
+                    #[cfg(feature = "std")]
+                    age: since.elapsed(),
+                },
+            )
             .collect()
     }
 

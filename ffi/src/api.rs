@@ -2,12 +2,14 @@
 
 use crate::access::*;
 use crate::c::QUIRE_API_VERSION;
+use crate::daemon::*;
 use crate::engine::*;
 use crate::fail::*;
 use crate::log::*;
 use crate::map::*;
 use crate::object::*;
 use crate::pager::*;
+use crate::requests::*;
 use crate::status::*;
 
 macro_rules! api_table {
@@ -66,6 +68,13 @@ api_table! {
     quire_object_refresh,
     quire_object_uncache,
     quire_object_terminate,
+    quire_object_put,
+    quire_wire,
+    quire_unwire,
+    quire_engine_set_targets,
+    quire_engine_daemon_step,
+    quire_engine_read_ahead_step,
+    quire_engine_overdue,
 }
 
 /// The whole API as a table; its members are at the end of this header.

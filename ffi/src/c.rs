@@ -5,6 +5,7 @@
 //! the members that we do not know are 0. Of an answer only the members that the caller knows are written.
 
 use std::ffi::{CStr, c_char, c_void};
+use std::mem::MaybeUninit;
 use std::slice;
 
 use quire_core::types::PAGE_SIZE;
@@ -69,6 +70,20 @@ pub const QUIRE_SOFT_LEND_COPIES: u32 = 2;
 /// `quire_engine_options.flags`: the soft machine learns of modifications only by removing mappings. For tests.
 pub const QUIRE_SOFT_MODIFIED_BY_REMOVAL: u32 = 4;
 
+/// `quire_engine_options.flags`: no thread keeps memory free. Whoever finds none makes room itself; see
+/// `quire_engine_daemon_step`.
+pub const QUIRE_NO_DAEMON_THREAD: u32 = 16;
+/// `quire_engine_options.flags`: no thread reads ahead for pagers that cannot leave requests pending; see
+/// `quire_engine_read_ahead_step`.
+pub const QUIRE_NO_READ_AHEAD_THREAD: u32 = 32;
+
+/// `quire_engine_options.policy`: what is best in general. At present S3-FIFO.
+pub const QUIRE_POLICY_DEFAULT: u32 = 0;
+/// `quire_engine_options.policy`: a clock with two hands.
+pub const QUIRE_POLICY_CLOCK: u32 = 1;
+/// `quire_engine_options.policy`: S3-FIFO, which loses nothing to a single long scan.
+pub const QUIRE_POLICY_S3_FIFO: u32 = 2;
+
 /// What an engine is made with. Everything 0 but `struct_size` is the default.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -81,11 +96,22 @@ pub struct EngineOptions {
     pub memory: u64,
     /// Of that, bytes that only making room may use; rounded up to whole pages. 0: 12 pages.
     pub reserve: u64,
-    /// A set of `QUIRE_SOFT_…`.
+    /// A set of `QUIRE_SOFT_…` and `QUIRE_NO_…`.
     pub flags: u32,
     /// How many objects that nobody uses are kept with their pages, for the next to open them; each may hold a file
     /// open. 0: 128. `QUIRE_KEEP_NONE`: none.
     pub kept_objects: u32,
+    /// Which pages go first when memory is short: one of `QUIRE_POLICY_…`.
+    pub policy: u32,
+    /// 0.
+    pub reserved: u32,
+    /// With fewer bytes free above the reserve, the page daemon's thread is woken. This and the next two are rounded down
+    /// to whole pages; for what is 0, see `quire_stats` for what was chosen.
+    pub free_min: u64,
+    /// With as many bytes free, the page daemon has nothing to do. At least `free_min`.
+    pub free_target: u64,
+    /// Once at work, the page daemon goes on until so many bytes are free, or being written. At least `free_target`.
+    pub free_enough: u64,
 }
 
 /// The counters of an engine. Each is exact; all together are not a snapshot.
@@ -148,6 +174,32 @@ pub struct EngineStats {
     pub read_aheads_failed: u64,
     /// Runs of dirty pages that a flush could not write.
     pub writes_failed: u64,
+    /// Objects that nobody uses and that are kept with their pages.
+    pub objects_kept: u64,
+    /// Pages that have proved useful.
+    pub pages_active: u64,
+    /// Pages that are the next to go.
+    pub pages_inactive: u64,
+    /// Pages that have to be written before they go.
+    pub pages_laundry: u64,
+    /// Steps of the page daemon that had something to do.
+    pub daemon_steps: u64,
+    /// Pages that were to go, and turned out to be in use.
+    pub daemon_reactivated: u64,
+    /// Pages written so that they could be freed.
+    pub daemon_washed: u64,
+    /// Runs of pages that could not be written so that they could be freed.
+    pub daemon_wash_failures: u64,
+    /// Pages of memory taken from the reserve so that others could be written.
+    pub daemon_rescues: u64,
+    /// With fewer pages free above the reserve, the page daemon's thread is woken.
+    pub free_min: u64,
+    /// With as many pages free, the page daemon has nothing to do.
+    pub free_target: u64,
+    /// Once at work, the page daemon goes on until so many pages are free, or being written.
+    pub free_enough: u64,
+    /// What the replacement policy is called, such as "S3-FIFO". Static.
+    pub policy: *const c_char,
 }
 
 /// What a pager is.
@@ -249,20 +301,86 @@ pub struct FaultInfo {
     pub neighbours: u32,
 }
 
-/// A struct that begins with its size. Its first version had all members that it has now.
+/// What `quire_object_put` did, in pages.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct PutCounts {
+    /// `sizeof(struct quire_put)`. Stored by the caller; only members within it are written.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Written.
+    pub written: u64,
+    /// Made the next to be taken.
+    pub deactivated: u64,
+    /// Freed.
+    pub freed: u64,
+    /// To be freed, but wired, or in use in a call that does not wait, or written to meanwhile.
+    pub kept: u64,
+}
+
+/// What one step of the page daemon did.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct StepCounts {
+    /// `sizeof(struct quire_step)`. Stored by the caller; only members within it are written.
+    pub struct_size: u32,
+    /// 0.
+    pub reserved: u32,
+    /// Pages freed.
+    pub freed: u64,
+    /// Pages written.
+    pub written: u64,
+    /// Runs of pages that could not be written, and stay dirty.
+    pub failed: u64,
+}
+
+/// Bytes that `quire_request.name` has room for, its terminating zero included.
+pub const QUIRE_REQUEST_NAME: usize = 128;
+
+/// A request that a pager has. May grow at its end: `quire_engine_overdue` is told its size.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct RequestC {
+    /// The object's name for people, cut to fit.
+    pub name: [c_char; QUIRE_REQUEST_NAME],
+    /// Where in the object it begins, in bytes.
+    pub offset: u64,
+    /// How many pages it has.
+    pub pages: u64,
+    /// For how long the pager has had it, in milliseconds.
+    pub age: u64,
+    /// 1: the pager is to write. 0: it is to read.
+    pub writes: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
+/// A struct that begins with its size.
 ///
 /// # Safety
 /// `repr(C)`, begins with a `u32`, and valid for any bits.
 pub(crate) unsafe trait Sized32: Copy {
     /// What C calls it.
     const NAME: &'static str;
+    /// How large its first version was.
+    const FIRST: usize = size_of::<Self>();
 }
 
 // SAFETY: integers only.
 unsafe impl Sized32 for EngineOptions {
     const NAME: &'static str = "quire_engine_options";
+    const FIRST: usize = std::mem::offset_of!(Self, policy);
 }
 // SAFETY: integers only.
+unsafe impl Sized32 for PutCounts {
+    const NAME: &'static str = "quire_put";
+}
+// SAFETY: integers only.
+unsafe impl Sized32 for StepCounts {
+    const NAME: &'static str = "quire_step";
+}
+// SAFETY: integers and a raw pointer only.
 unsafe impl Sized32 for EngineStats {
     const NAME: &'static str = "quire_stats";
 }
@@ -289,22 +407,31 @@ const MAX_SIZE: usize = 4096;
 pub(crate) unsafe fn read_sized<T: Sized32>(from: *const T) -> Result<T> {
     // SAFETY: this function's contract.
     let size = unsafe { size_of_caller(from.cast::<u32>(), T::NAME) }?;
-    if size < size_of::<T>() {
+    // The size of every version is a multiple of its alignment.
+    if size < T::FIRST || !size.is_multiple_of(align_of::<T>()) {
         return Err(Fail::invalid(format!(
             "struct_size of {} is {size}; set it to its sizeof",
             T::NAME
         )));
     }
     // SAFETY: `size` bytes are readable.
-    let unknown = unsafe { slice::from_raw_parts(from.cast::<u8>(), size) };
-    if unknown[size_of::<T>()..].iter().any(|byte| *byte != 0) {
+    let given = unsafe { slice::from_raw_parts(from.cast::<u8>(), size) };
+    let known = size.min(size_of::<T>());
+    if given[known..].iter().any(|byte| *byte != 0) {
         return Err(Fail::invalid(format!(
             "{} has members that this version of Quire does not know",
             T::NAME
         )));
     }
-    // SAFETY: large enough, and any bits make a T; nothing is said of its alignment.
-    Ok(unsafe { from.read_unaligned() })
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: no more is copied than both have; and any bits make a T, zeros where the caller knows of no member.
+    Ok(unsafe {
+        value
+            .as_mut_ptr()
+            .cast::<u8>()
+            .copy_from_nonoverlapping(given.as_ptr(), known);
+        value.assume_init()
+    })
 }
 
 /// Writes as much of `value` as the caller knows, but for the size.
@@ -323,6 +450,30 @@ pub(crate) unsafe fn write_sized<T: Sized32>(to: *mut T, value: &T) -> Result {
             .copy_from_nonoverlapping(from.add(word), size - word)
     };
     Ok(())
+}
+
+/// Checks a struct to be written later, before anything is done. NULL stands for no interest.
+///
+/// # Safety
+/// `to` is NULL or readable.
+pub(crate) unsafe fn check_sized<T: Sized32>(to: *mut T) -> Result {
+    if !to.is_null() {
+        // SAFETY: this function's contract.
+        unsafe { size_of_caller(to.cast_const().cast::<u32>(), T::NAME) }?;
+    }
+    Ok(())
+}
+
+/// As `write_sized`; NULL stands for no interest.
+///
+/// # Safety
+/// As for `write_sized`.
+pub(crate) unsafe fn write_optional<T: Sized32>(to: *mut T, value: &T) -> Result {
+    if to.is_null() {
+        return Ok(());
+    }
+    // SAFETY: this function's contract.
+    unsafe { write_sized(to, value) }
 }
 
 /// # Safety

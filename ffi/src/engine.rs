@@ -1,20 +1,25 @@
 //! Engines.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use quire_core::engine::Engine;
 use quire_core::flush::FlushFlags;
+use quire_core::machine::Machine as _;
+use quire_core::pagedaemon::Targets;
+use quire_core::policy::PolicyKind;
+use quire_core::read_ahead::Worker;
 use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::stats::Counts;
 use quire_core::types::{PAGE_SIZE, pages_of};
 
 use crate::c::*;
+use crate::daemon;
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
 use crate::pager::{self, PagerState};
-use crate::status::QUIRE_ERR_IN_USE;
+use crate::status::{QUIRE_ERR_IN_USE, QUIRE_ERR_NOMEM};
 
 /// `quire_engine_destroy`: gives up what is dirty instead of writing it.
 pub const QUIRE_DISCARD: u32 = 1;
@@ -32,6 +37,7 @@ pub(crate) struct EngineState {
 /// An engine and what belongs to it, shared by all handles made in it.
 pub(crate) struct Shared {
     pub(crate) engine: Arc<Engine>,
+    threads: Threads,
     /// Open handles of maps.
     pub(crate) maps: AtomicUsize,
     /// Open handles of pagers.
@@ -49,35 +55,131 @@ pub extern "C" fn quire_version() -> *const c_char {
 }
 
 /// Makes an engine. `options` may be NULL: all defaults. Stores its handle in `out`, to be ended with
-/// `quire_engine_destroy`. Does not block. INVALID (an unknown machine, unknown flags, no room for one page above the
-/// reserve); NOMEM.
+/// `quire_engine_destroy`. Unless `options` say otherwise two threads work for it, which keep memory free and read ahead;
+/// they end with it. Does not block. INVALID (an unknown machine or policy, unknown flags, no room for one page above the
+/// reserve, thresholds in disorder or above what there is); NOMEM (no memory, or no thread).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_engine_create(options: *const EngineOptions, out: *mut *mut EngineHandle) -> i32 {
     guard(|| {
         check_out(out, "out")?;
-        let (config, kept) = if options.is_null() {
-            (SoftConfig::default(), 0)
+        let options = if options.is_null() {
+            DEFAULTS
         } else {
             // SAFETY: the caller's struct, with its size in it.
-            let options = unsafe { read_sized(options) }?;
-            (soft_config(&options)?, options.kept_objects)
+            unsafe { read_sized(options) }?
         };
-        let shared = Arc::new(Shared {
-            engine: Engine::new(SoftMachine::new(config)?),
-            maps: AtomicUsize::new(0),
-            pagers: Mutex::new(Vec::new()),
-        });
-        match kept {
-            0 => {}
-            QUIRE_KEEP_NONE => shared.engine.set_cache_limit(0),
-            // At most u32::MAX, which fits.
-            kept => shared.engine.set_cache_limit(kept as usize),
-        }
-        let handle = handle::open(EngineState { shared })?;
+        let shared = make(&options)?;
+        shared.start_threads()?;
+        let handle = handle::open(EngineState { shared: shared.clone() }).inspect_err(|_| shared.stop_threads())?;
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(out, handle) };
         Ok(())
     })
+}
+
+const DEFAULTS: EngineOptions = EngineOptions {
+    struct_size: 0,
+    machine: QUIRE_MACHINE_AUTO,
+    memory: 0,
+    reserve: 0,
+    flags: 0,
+    kept_objects: 0,
+    policy: QUIRE_POLICY_DEFAULT,
+    reserved: 0,
+    free_min: 0,
+    free_target: 0,
+    free_enough: 0,
+};
+
+/// An engine without threads, yet.
+fn make(options: &EngineOptions) -> Result<Arc<Shared>> {
+    if options.reserved != 0 {
+        return Err(Fail::invalid(
+            "reserved of quire_engine_options is not 0; clear the struct before use",
+        ));
+    }
+    let machine = SoftMachine::new(soft_config(options)?)?;
+    let frames = machine.frame_counts();
+    let of_free = [options.free_min, options.free_target, options.free_enough];
+    let engine = Engine::with_options(
+        machine,
+        &quire_core::pagedaemon::EngineOptions {
+            policy: policy(options.policy)?,
+            targets: Some(daemon::targets(Targets::of(frames), of_free, frames)?),
+            daemon_thread: false,
+        },
+    )?;
+    match options.kept_objects {
+        0 => {}
+        QUIRE_KEEP_NONE => engine.set_cache_limit(0),
+        // At most u32::MAX, which fits.
+        kept => engine.set_cache_limit(kept as usize),
+    }
+    Ok(Arc::new(Shared {
+        engine,
+        threads: Threads {
+            daemon: options.flags & QUIRE_NO_DAEMON_THREAD == 0,
+            read_ahead: options.flags & QUIRE_NO_READ_AHEAD_THREAD == 0,
+            worker: Mutex::new(None),
+        },
+        maps: AtomicUsize::new(0),
+        pagers: Mutex::new(Vec::new()),
+    }))
+}
+
+fn policy(number: u32) -> Result<PolicyKind> {
+    match number {
+        QUIRE_POLICY_DEFAULT => Ok(PolicyKind::default()),
+        QUIRE_POLICY_CLOCK => Ok(PolicyKind::Clock),
+        QUIRE_POLICY_S3_FIFO => Ok(PolicyKind::S3Fifo),
+        _ => Err(Fail::invalid(format!("policy {number} is unknown"))),
+    }
+}
+
+/// The threads that work for an engine.
+struct Threads {
+    /// Whether one keeps memory free.
+    daemon: bool,
+    /// Whether one reads ahead.
+    read_ahead: bool,
+    /// That one, while it is there.
+    worker: Mutex<Option<Worker>>,
+}
+
+impl Shared {
+    /// Starts those threads that are wanted and not there. After an error there are none.
+    fn start_threads(&self) -> Result {
+        self.try_start_threads().inspect_err(|_| self.stop_threads())
+    }
+
+    fn try_start_threads(&self) -> Result {
+        if self.threads.daemon {
+            self.engine.start_daemon()?;
+        }
+        let mut worker = self.threads.worker.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.threads.read_ahead && worker.is_none() {
+            let started = Worker::spawn(&self.engine).map_err(|error| {
+                let text =
+                    format!("no thread to read ahead could be started: {error}; free some resources and try again");
+                Fail::new(QUIRE_ERR_NOMEM, text)
+            })?;
+            *worker = Some(started);
+        }
+        Ok(())
+    }
+
+    /// Ends the threads and waits for them.
+    fn stop_threads(&self) {
+        self.engine.stop_daemon();
+        let worker = self
+            .threads
+            .worker
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Outside the lock: it is joined.
+        drop(worker);
+    }
 }
 
 fn soft_config(options: &EngineOptions) -> Result<SoftConfig> {
@@ -85,7 +187,11 @@ fn soft_config(options: &EngineOptions) -> Result<SoftConfig> {
         return Err(Fail::invalid(format!("machine {} is unknown", options.machine)));
     }
     let awkward = QUIRE_SOFT_FIXED_FRAMES | QUIRE_SOFT_LEND_COPIES | QUIRE_SOFT_MODIFIED_BY_REMOVAL;
-    check_flags(options.flags, awkward, "flags")?;
+    check_flags(
+        options.flags,
+        awkward | QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD,
+        "flags",
+    )?;
     let mut config = SoftConfig {
         fixed_frames: options.flags & QUIRE_SOFT_FIXED_FRAMES != 0,
         lend_copies: options.flags & QUIRE_SOFT_LEND_COPIES != 0,
@@ -110,7 +216,8 @@ fn soft_config(options: &EngineOptions) -> Result<SoftConfig> {
     Ok(config)
 }
 
-/// Ends an engine: writes what is dirty, closes its objects, ends its pagers and closes their handles. Its maps must
+/// Ends an engine: writes what is dirty, closes its objects, ends its threads and waits for them, ends its pagers and
+/// closes their handles. Its maps must
 /// have been destroyed and its objects released before. With `QUIRE_DISCARD` in `flags` dirty pages are given up and
 /// not written. May block for as long as its pagers do. IN_USE (maps or objects are open); WRITE_BACK (dirty pages
 /// could not be written, and are kept); QUARANTINED (an object with a broken pager still has pages; discard). After
@@ -137,6 +244,15 @@ fn end(shared: &Shared, flags: u32) -> Result {
     } else {
         shared.engine.shut_down()?;
     }
+    // Their last steps are over before the pagers are.
+    shared.stop_threads();
+    end_pagers(shared).inspect_err(|_| {
+        // The engine goes on, without threads if none can be had: then whoever needs memory makes room itself.
+        let _without = shared.start_threads();
+    })
+}
+
+fn end_pagers(shared: &Shared) -> Result {
     let pagers = shared.pagers.lock().unwrap_or_else(PoisonError::into_inner).clone();
     for pager in pagers {
         handle::close(std::ptr::without_provenance_mut(pager.0), |state: PagerState| {
@@ -203,6 +319,9 @@ fn stats(engine: &Engine) -> EngineStats {
     } = engine.stats().counts();
     let frames = engine.machine().frame_counts();
     let (objects, unwritten) = engine.object_counts();
+    let queues = engine.queue_lengths();
+    let daemon = engine.daemon_counts();
+    let targets = engine.daemon_targets();
     EngineStats {
         struct_size: 0,
         reserved: 0,
@@ -232,5 +351,27 @@ fn stats(engine: &Engine) -> EngineStats {
         pages_read_ahead,
         read_aheads_failed,
         writes_failed,
+        objects_kept: engine.kept_count() as u64,
+        pages_active: queues.active,
+        pages_inactive: queues.inactive,
+        pages_laundry: queues.laundry,
+        daemon_steps: daemon.steps,
+        daemon_reactivated: daemon.reactivated,
+        daemon_washed: daemon.washed,
+        daemon_wash_failures: daemon.wash_failures,
+        daemon_rescues: daemon.rescues,
+        free_min: targets.free_min,
+        free_target: targets.free_target,
+        free_enough: targets.free_enough,
+        policy: policy_name(engine).as_ptr(),
+    }
+}
+
+/// With a terminating zero, for C.
+fn policy_name(engine: &Engine) -> &'static CStr {
+    match engine.policy_name() {
+        "clock" => c"clock",
+        "S3-FIFO" => c"S3-FIFO",
+        _ => c"unknown",
     }
 }

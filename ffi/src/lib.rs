@@ -10,7 +10,7 @@
 //! | `fail` | an error on its way out; the panic guard; the last error's text |
 //! | `handle` | handles, and how a wrong one is caught |
 //! | `c` | the structs, and how pointers from C are read and written |
-//! | `engine`, `pager`, `object`, `map`, `access` | the functions |
+//! | `engine`, `daemon`, `requests`, `pager`, `object`, `map`, `access` | the functions |
 //! | `log` | where log lines go |
 //! | `api` | all functions as one table |
 #![allow(
@@ -21,6 +21,7 @@
 pub mod access;
 pub mod api;
 pub mod c;
+pub mod daemon;
 pub mod engine;
 pub mod fail;
 mod handle;
@@ -28,4 +29,5 @@ pub mod log;
 pub mod map;
 pub mod object;
 pub mod pager;
+pub mod requests;
 pub mod status;

@@ -225,6 +225,23 @@ pub unsafe extern "C" fn quire_advise(map: *mut MapHandle, addr: u64, length: u6
     })
 }
 
+/// Wires `length` bytes from `addr` once more: their pages are brought in, and neither they nor their mappings are taken
+/// away until each wiring has been taken back, or the range is unmapped. Whole pages are wired that have bytes in the
+/// range; `addr` is page aligned. May block for as long as the pager does. INVALID; NOT_MAPPED; NOMEM; one of
+/// `QUIRE_FAULT_…`: a page could not be brought in, or the mapping allows no access. After an error nothing is wired that
+/// was not.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_wire(map: *mut MapHandle, addr: u64, length: u64) -> i32 {
+    guard(|| Ok(handle::get::<MapState>(map)?.map.wire(VirtAddr(addr), length)?))
+}
+
+/// Takes one wiring of `length` bytes from `addr` back. Does not block. INVALID (also when a part of the range is not
+/// wired); NOT_MAPPED; NOMEM: nothing was changed.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_unwire(map: *mut MapHandle, addr: u64, length: u64) -> i32 {
+    guard(|| Ok(handle::get::<MapState>(map)?.map.unwire(VirtAddr(addr), length)?))
+}
+
 /// Stores a number in `version` that every change of the map's entries raises. Does not block.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_map_version(map: *mut MapHandle, version: *mut u64) -> i32 {

@@ -1,9 +1,11 @@
 //! Objects.
 
 use std::ffi::c_char;
+use std::ops::Range;
 use std::sync::Arc;
 
 use quire_bridge::Open;
+use quire_core::flush::{Put, PutFlags};
 use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::types::{ByteOff, MAX_OBJECT_SIZE, PageIndex, pages_of};
 
@@ -11,7 +13,7 @@ use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE};
 
 use crate::c::*;
 use crate::engine::{QUIRE_DISCARD, flush_flags};
-use crate::fail::{Fail, guard};
+use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
 use crate::pager::PagerState;
 
@@ -151,16 +153,87 @@ pub unsafe extern "C" fn quire_object_describe(object: *mut ObjectHandle, text: 
 pub unsafe extern "C" fn quire_object_flush(object: *mut ObjectHandle, offset: u64, length: u64, flags: u32) -> i32 {
     guard(|| {
         let state = handle::get::<ObjectState>(object)?;
-        let end = match length {
-            0 => MAX_OBJECT_SIZE,
-            _ => offset
-                .checked_add(length)
-                .ok_or_else(|| Fail::invalid("the range overflows: offset and length together exceed 64 bits"))?,
-        };
-        let range = ByteOff(offset).page()..PageIndex(pages_of(end));
+        let range = pages_in(offset, length)?;
         Ok(state.object.object().flush(range, flush_flags(flags)?)?)
     })
 }
+
+/// The pages that have bytes in a range.
+fn pages_in(offset: u64, length: u64) -> Result<Range<PageIndex>> {
+    let end = match length {
+        0 => MAX_OBJECT_SIZE,
+        _ => offset
+            .checked_add(length)
+            .ok_or_else(|| Fail::invalid("the range overflows: offset and length together exceed 64 bits"))?,
+    };
+    Ok(ByteOff(offset).page()..PageIndex(pages_of(end)))
+}
+
+/// `quire_object_put`: write dirty pages. Only with this the call waits, for pages in use and for the pager.
+pub const QUIRE_PGO_CLEANIT: u32 = 1;
+/// `quire_object_put`: one request to the pager at a time. Without it several are under way.
+pub const QUIRE_PGO_SYNCIO: u32 = 2;
+/// `quire_object_put`: the pages are the next to go when memory is short. Wired ones stay where they are.
+pub const QUIRE_PGO_DEACTIVATE: u32 = 4;
+/// `quire_object_put`: free the pages, unless `QUIRE_PGO_DEACTIVATE` is given as well. With `QUIRE_PGO_CLEANIT` those that
+/// are clean then; without it what is dirty is given up. Wired ones stay.
+pub const QUIRE_PGO_FREE: u32 = 8;
+/// `quire_object_put`: all pages of the object, whatever the range.
+pub const QUIRE_PGO_ALLPAGES: u32 = 0x10;
+
+/// Does with the pages that have bytes in the `length` bytes from `offset` what `flags` say, a set of `QUIRE_PGO_…`: writes,
+/// deactivates, frees; 0 does nothing. `length` 0: to the end. Bytes behind the object's end are no error. Stores what it
+/// did in `out`, which may be NULL, and whose `struct_size` the caller has set otherwise. With `QUIRE_PGO_CLEANIT` it
+/// may block for as long as the pager does; without, it does not block. To give up what is dirty, the handle must have been
+/// opened with `QUIRE_OPEN_WRITE`. INVALID; WRITE_BACK (what failed is kept, dirty, also if it was to be freed; all other
+/// pages were dealt with); QUARANTINED; NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_put(
+    object: *mut ObjectHandle,
+    offset: u64,
+    length: u64,
+    flags: u32,
+    out: *mut PutCounts,
+) -> i32 {
+    guard(|| {
+        let state = handle::get::<ObjectState>(object)?;
+        check_flags(flags, PutFlags::all().bits(), "flags")?;
+        // SAFETY: the caller's struct, with its size in it.
+        unsafe { check_sized(out) }?;
+        let range = pages_in(offset, length)?;
+        let flags = PutFlags::from_bits_truncate(flags);
+        let gives_up = (flags & (PutFlags::CLEANIT | PutFlags::DEACTIVATE | PutFlags::FREE)) == PutFlags::FREE;
+        if gives_up && !state.writable {
+            return Err(Fail::invalid(
+                "the object was opened for reading only, so that what is dirty cannot be given up; add QUIRE_PGO_CLEANIT",
+            ));
+        }
+        let Put {
+            written,
+            deactivated,
+            freed,
+            kept,
+        } = state.object.object().put(range, flags)?;
+        let counts = PutCounts {
+            struct_size: 0,
+            reserved: 0,
+            written,
+            deactivated,
+            freed,
+            kept,
+        };
+        // SAFETY: as above.
+        unsafe { write_optional(out, &counts) }
+    })
+}
+
+const _: () = assert!(
+    PutFlags::CLEANIT.bits() == QUIRE_PGO_CLEANIT
+        && PutFlags::SYNCIO.bits() == QUIRE_PGO_SYNCIO
+        && PutFlags::DEACTIVATE.bits() == QUIRE_PGO_DEACTIVATE
+        && PutFlags::FREE.bits() == QUIRE_PGO_FREE
+        && PutFlags::ALLPAGES.bits() == QUIRE_PGO_ALLPAGES
+);
 
 /// Makes an object `size` bytes long, at its pager and in memory. Pages behind the new end are given up, with what is
 /// dirty in them, and accesses there get BUS_OBJERR. The handle must have been opened with `QUIRE_OPEN_WRITE`. May block

@@ -15,10 +15,15 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::Unsupported`].
-    pub(crate) fn start_daemon(self: &Arc<Self>) -> Result<()> {
+    pub fn start_daemon(self: &Arc<Self>) -> Result<()> {
         Err(Error::Unsupported(
             "an engine without the standard library starts no threads; call daemon_step from one of yours",
         ))
+    }
+
+    /// There is no thread to end.
+    pub fn stop_daemon(&self) {
+        self.memory.stop_daemon();
     }
 }
 

@@ -23,19 +23,35 @@ impl Default for Handle {
 }
 
 impl Engine {
-    /// Starts the thread. It keeps no engine alive.
+    /// Starts the page daemon's thread, also again after [`Engine::shut_down`]; if there is one, that is enough. It keeps no
+    /// engine alive.
     ///
     /// # Errors
     /// [`Error::NoMemory`] when the system gives no thread.
-    pub(crate) fn start_daemon(self: &Arc<Self>) -> Result<()> {
+    pub fn start_daemon(self: &Arc<Self>) -> Result<()> {
+        let mut place = self.memory.thread.0.lock();
+        if place.is_some() {
+            return Ok(());
+        }
         let (engine, bell) = (Arc::downgrade(self), self.memory.bell.clone());
-        bell.heard.store(true, Ordering::Release);
-        let thread = Builder::new()
+        self.memory.bell.heard.store(true, Ordering::Release);
+        let started = Builder::new()
             .name(String::from("quire page daemon"))
-            .spawn(move || serve(&engine, &bell))
-            .map_err(|_| Error::NoMemory)?;
-        *self.memory.thread.0.lock() = Some(thread);
+            .spawn(move || serve(&engine, &bell));
+        match started {
+            Ok(thread) => *place = Some(thread),
+            Err(_) => {
+                self.memory.bell.heard.store(false, Ordering::Release);
+                return Err(Error::NoMemory);
+            }
+        }
         Ok(())
+    }
+
+    /// Ends the page daemon's thread, after the step it is in, and waits for it; if there is none, nothing. It can be started again.
+    /// May block for as long as pagers do; no lock may be held.
+    pub fn stop_daemon(&self) {
+        self.memory.stop_daemon();
     }
 }
 

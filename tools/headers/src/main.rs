@@ -47,6 +47,8 @@ const HEADERS: &[Header] = &[
             "ffi/src/fail.rs",
             "ffi/src/log.rs",
             "ffi/src/engine.rs",
+            "ffi/src/daemon.rs",
+            "ffi/src/requests.rs",
             "ffi/src/pager.rs",
             "ffi/src/object.rs",
             "ffi/src/map.rs",
