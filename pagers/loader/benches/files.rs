@@ -1,7 +1,8 @@
 //! Whole files through the engine and the vnode plugin, beside the same bytes by plain system calls.
 //!
 //! `cargo bench -p quire-loader --bench files`; `QUIRE_BENCH_DIR` names a folder on the device to measure (default: the one
-//! for temporary files), `QUIRE_BENCH_MIB` the size of the file (64), `QUIRE_BENCH_ROUNDS` the rounds (7). In every round each
+//! for temporary files), `QUIRE_BENCH_MIB` the size of the file (64), `QUIRE_BENCH_ROUNDS` the rounds (7),
+//! `QUIRE_BENCH_IO` the plugin's engine (auto). In every round each
 //! way has its turn, so that what else the machine does meets all alike. It prints MiB a second, the median and from the
 //! slowest to the fastest, and counts operations beside them.
 #![allow(clippy::cast_precision_loss, reason = "figures for people")]
@@ -14,7 +15,7 @@
 )]
 mod built;
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::{File, OpenOptions};
 use std::io::Write as _;
 use std::os::fd::AsRawFd as _;
@@ -89,9 +90,10 @@ struct Mapped {
 
 impl Mapped {
     fn new(path: &Path, mib: usize, frames: u64, direct: bool, daemon_thread: bool) -> Self {
-        let config: &CStr = if direct { c"direct=1" } else { c"direct=0" };
+        let io = std::env::var("QUIRE_BENCH_IO").unwrap_or_else(|_| "auto".to_owned());
+        let config = CString::new(format!("io={io},direct={}", u8::from(direct))).expect("no zero in it");
         let plugin =
-            Loaded::load(&built::plugin("vnode"), Some(config), Box::new(|_, _, _| {})).expect("the plugin loads");
+            Loaded::load(&built::plugin("vnode"), Some(&config), Box::new(|_, _, _| {})).expect("the plugin loads");
         let name = CString::new(path.to_str().expect("a path in UTF-8")).expect("no zero in it");
         let opened = plugin
             .open(&Open {
