@@ -22,7 +22,7 @@
 //! 9. In a word of flags the low 16 bits may be ignored by who does not know them; the high 16 bits
 //!    ([`QUIRE_PAGER_FLAGS_MUST_KNOW`]) must be understood, or the call is answered with `QUIRE_PAGER_INVALID`.
 //! 10. An operation must not wait for another of the same pager. What comes back to a serialised pager on the same
-//!    thread is refused (see [`QUIRE_THREADS_SERIALIZE_ALL`]).
+//!     thread is refused (see [`QUIRE_THREADS_SERIALIZE_ALL`]).
 //!
 //! # Where the slots of the older vectors went (rows S1 to S9)
 //!

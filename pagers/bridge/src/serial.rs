@@ -125,10 +125,10 @@ impl Closing {
     }
 
     /// To be called by the thread that is in.
-    fn call(self: Box<Self>) -> Result<(), PagerError> {
+    fn call(self) -> Result<(), PagerError> {
         let Self {
             handle, name, use_of, ..
-        } = *self;
+        } = self;
         let (module, record) = (use_of.module(), use_of.take_record());
         let Some(close) = module.table().close else {
             unreachable!("close is there by the contract of `PluginModule::start`")
@@ -140,7 +140,7 @@ impl Closing {
         })
     }
 
-    fn log_failure(self: Box<Self>) {
+    fn log_failure(self) {
         let use_of = self.use_of.clone();
         if let Err(error) = self.call() {
             log_unheard(use_of.module().host(), "closing an object later than asked", &error);

@@ -143,7 +143,9 @@ impl Request {
         let Some(pages) = NonNull::new(io.pages) else {
             return Err(Error::invalid("the request has no pages"));
         };
-        if io.page_stride < QUIRE_PAGER_IO_PAGE_MIN_SIZE || io.page_stride as usize % align_of::<IoPage>() != 0 {
+        if io.page_stride < QUIRE_PAGER_IO_PAGE_MIN_SIZE
+            || !(io.page_stride as usize).is_multiple_of(align_of::<IoPage>())
+        {
             return Err(Error::invalid(format!(
                 "the request's pages are {} bytes apart, which no version of them is",
                 io.page_stride
