@@ -65,7 +65,10 @@ impl ObjectRef {
             state.phase = Phase::Dying;
             object.dying.rise();
         }
+        // Ours goes as if it were not the last: the last would make the end that is made here, and wait for it.
+        object.references.fetch_add(1, Ordering::AcqRel);
         drop(self);
+        object.references.fetch_sub(1, Ordering::AcqRel);
         let closed = object.close();
         object.dying.fall();
         closed.map_err(|error| (None, error))
