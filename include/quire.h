@@ -1118,12 +1118,13 @@ int32_t quire_object_uncache(struct quire_object *object);
 
 /**
  * Takes an object from all who use it: writes its dirty pages, or with `QUIRE_DISCARD` in `flags` gives them up,
- * removes its mappings, frees its pages and closes it at its pager. Accesses get BUS_OBJERR from then on, and handles
- * can only be closed; opening the same thing again gives a fresh object. May block for as long as the pager does.
+ * removes its mappings, frees its pages and closes it at its pager. Accesses get QUIRE_FAULT_QUARANTINED from then on, and
+ * handles can only be closed; opening the same thing again gives a fresh object. May block for as long as the pager does.
  * WRITE_BACK, QUARANTINED: what is dirty cannot be written, and the object goes on. PAGER: its pager failed to close
  * it; it is gone all the same. IN_USE: its pager keeps pages it has no right to.
  */
-int32_t quire_object_terminate(struct quire_object *object, uint32_t flags);
+int32_t quire_object_terminate(struct quire_object *object,
+                               uint32_t flags);
 
 /**
  * Makes an empty address space for the addresses from `start` to below `end`, both page aligned; 0 and 0: from

@@ -278,8 +278,8 @@ pub unsafe extern "C" fn quire_object_uncache(object: *mut ObjectHandle) -> i32 
 }
 
 /// Takes an object from all who use it: writes its dirty pages, or with `QUIRE_DISCARD` in `flags` gives them up,
-/// removes its mappings, frees its pages and closes it at its pager. Accesses get BUS_OBJERR from then on, and handles
-/// can only be closed; opening the same thing again gives a fresh object. May block for as long as the pager does.
+/// removes its mappings, frees its pages and closes it at its pager. Accesses get QUIRE_FAULT_QUARANTINED from then on, and
+/// handles can only be closed; opening the same thing again gives a fresh object. May block for as long as the pager does.
 /// WRITE_BACK, QUARANTINED: what is dirty cannot be written, and the object goes on. PAGER: its pager failed to close
 /// it; it is gone all the same. IN_USE: its pager keeps pages it has no right to.
 #[unsafe(no_mangle)]
