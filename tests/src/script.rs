@@ -2,13 +2,14 @@
 //! leaves requests pending until the test completes them, in the order the test likes. It never sleeps.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::mpsc::Sender;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use quire_core::error::{Cause, PagerError};
 use quire_core::io::{Direction, Io};
 use quire_core::pager::{Answer, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
-use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex};
+use quire_core::types::{ByteOff, PAGE_BYTES, PAGE_SIZE, PageIndex, pages_of};
 
 /// One call that the pager received.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,6 +52,7 @@ pub enum Twist {
 }
 
 type Hook = Box<dyn FnMut(Call) + Send>;
+type Chooser = Box<dyn FnMut(Direction) -> Twist + Send>;
 type PopulateScript = Arc<dyn Fn(&Arc<Populate>) -> Populated + Send + Sync>;
 
 #[derive(Default)]
@@ -61,6 +63,8 @@ struct State {
     puts: VecDeque<Twist>,
     always_get: Option<Twist>,
     always_put: Option<Twist>,
+    chooser: Option<Chooser>,
+    completer: Option<Sender<(Script, Arc<Io>)>>,
     sync_fails: Option<Cause>,
     resize_fails: Option<Cause>,
     size: u64,
@@ -145,6 +149,16 @@ impl Script {
         self.state().always_put = twist;
     }
 
+    /// Who decides what to do with each get and put for which nothing else was said.
+    pub fn choose(&self, chooser: impl FnMut(Direction) -> Twist + Send + 'static) {
+        self.state().chooser = Some(Box::new(chooser));
+    }
+
+    /// Where requests go that [`Twist::Defer`] leaves pending: to whoever [settles](Self::settle) them.
+    pub fn defer_to(&self, completer: Sender<(Self, Arc<Io>)>) {
+        self.state().completer = Some(completer);
+    }
+
     /// Whether sync fails.
     pub fn sync_fails(&self, cause: Option<Cause>) {
         self.state().sync_fails = cause;
@@ -158,6 +172,18 @@ impl Script {
     /// What the pager answers when it is asked for the size.
     pub fn set_size(&self, size: u64) {
         self.state().size = size;
+    }
+
+    /// The size that the pager has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.state().size
+    }
+
+    /// Makes the bytes `size` long, as a resize by the engine does: what is cut off is forgotten, and the last page is zeros
+    /// behind the end.
+    pub fn truncate(&self, size: u64) {
+        truncate(&mut self.state(), size);
     }
 
     /// What to do, on the engine's thread and in the pager, before each sync and resize is carried out.
@@ -247,6 +273,14 @@ impl Script {
         assert!(io.complete(Ok(())), "somebody else completed the request");
     }
 
+    /// Does what a request asks, as far as pages are not [bad](Self::bad_pages), and completes it.
+    pub fn settle(&self, io: &Io) {
+        let mut state = self.state();
+        let answer = obey(&mut state, io);
+        drop(state);
+        assert!(io.complete(answer), "somebody else completed the request");
+    }
+
     /// Fails a request.
     pub fn fail(&self, io: &Io, cause: Cause) {
         assert!(
@@ -287,6 +321,24 @@ fn move_pages(state: &mut State, io: &Io) {
     }
 }
 
+fn obey(state: &mut State, io: &Io) -> Result<(), PagerError> {
+    if state.bad.contains(&(io.first().0 + io.required() as u64)) {
+        return Err(PagerError::bare(Cause::Io));
+    }
+    move_pages(state, io);
+    Ok(())
+}
+
+fn truncate(state: &mut State, size: u64) {
+    state.size = size;
+    state.pages.retain(|index, _| *index < pages_of(size));
+    let (last, live) = (ByteOff(size).page().0, ByteOff(size).in_page());
+    if live > 0 {
+        let bytes = state.pages.entry(last).or_insert_with(|| pattern(last));
+        bytes[live..].fill(0);
+    }
+}
+
 impl ScriptedPager {
     /// Records a call and runs the hook, with nothing of the script locked.
     fn called(&self, call: Call) -> MutexGuard<'_, State> {
@@ -320,22 +372,21 @@ impl ScriptedPager {
             ),
         };
         state.calls.push(call);
+        let twist = twist.or_else(|| state.chooser.as_mut().map(|choose| choose(io.direction())));
         match twist.unwrap_or(Twist::Obey) {
-            Twist::Obey => {
-                let required = io.first().0 + io.required() as u64;
-                if state.bad.contains(&required) {
-                    return Answer::Done(Err(PagerError::bare(Cause::Io)));
-                }
-                move_pages(&mut state, io);
-                Answer::Done(Ok(()))
-            }
+            Twist::Obey => Answer::Done(obey(&mut state, io)),
             Twist::Fail(cause) => Answer::Done(Err(PagerError::new(
                 cause,
                 format_args!("scripted failure of {call:?}"),
             ))),
             Twist::Defer => {
-                state.pending.push(io.clone());
-                self.script.0.changed.notify_all();
+                if let Some(completer) = &state.completer {
+                    let deferred = (self.script.clone(), io.clone());
+                    completer.send(deferred).expect("the completer outlives the objects");
+                } else {
+                    state.pending.push(io.clone());
+                    self.script.0.changed.notify_all();
+                }
                 Answer::Pending
             }
             Twist::Stray => {
@@ -428,8 +479,7 @@ impl Pager for ScriptedPager {
         if let Some(cause) = state.resize_fails {
             return Err(PagerError::bare(cause));
         }
-        state.size = size;
-        state.pages.retain(|index, _| index * PAGE_SIZE < size);
+        truncate(&mut state, size);
         Ok(())
     }
 
