@@ -21,7 +21,8 @@
  *     static const quire_pager_module module = make();
  *     QUIRE_PAGER_EXPORT(module);
  *
- * Every operation answers a status: QUIRE_PAGER_OK, another QUIRE_PAGER_..., or a negated errno value. Text that says
+ * Every operation answers a status: QUIRE_PAGER_OK, another QUIRE_PAGER_..., or a negated errno value. The numbers 0 to 5
+ * are those of FreeBSD's VM_PAGER_ codes, 6 and 7 are UVM's two further ones, 64 and up are Quire's own. Text that says
  * what went wrong goes to the host's set_error. Pointers are borrowed until the call returns unless their comment says
  * otherwise, and an out-parameter is written only on success. No operation is called with a lock of the host held.
  */

@@ -133,10 +133,13 @@ fn the_demo_reads_a_file_through_faults_and_compares_it() {
         .collect();
     fs::write(&file, bytes).unwrap();
     let said = printed(&run(&program, &[&libraries().join("libquire.so"), &file]));
-    assert!(
-        said.contains("733 faults, all of case 2A: 0 of them resident"),
-        "{said}"
-    );
+    // Read in sequence: at most one fault in 16 pages.
+    let faults = said.lines().find_map(|line| {
+        let (faults, rest) = line.strip_prefix("first touch")?.trim().split_once(' ')?;
+        rest.starts_with("faults, all of case 2A")
+            .then(|| faults.parse::<u32>().ok())?
+    });
+    assert!(faults.is_some_and(|faults| (1..=733 / 16).contains(&faults)), "{said}");
     assert!(said.contains("733 pages in"), "{said}");
     assert!(
         said.contains("compared 3000001 bytes twice with plain reads: all equal"),
