@@ -196,7 +196,7 @@ impl Script {
         self.state().extent = Extent { before, after };
     }
 
-    /// Pages that every get and put leaves out; one that requires such a page fails.
+    /// Pages that every get and put leaves out; a get that requires such a page fails, and a put of one.
     pub fn bad_pages(&self, pages: impl IntoIterator<Item = u64>) {
         self.state().bad = pages.into_iter().collect();
     }
@@ -321,11 +321,17 @@ fn move_pages(state: &mut State, io: &Io) {
     }
 }
 
+/// A get is done when the required page is there, a put when every page is written.
 fn obey(state: &mut State, io: &Io) -> Result<(), PagerError> {
-    if state.bad.contains(&(io.first().0 + io.required() as u64)) {
+    let first = io.first().0;
+    let needed = match io.direction() {
+        Direction::Get => first + io.required() as u64..first + io.required() as u64 + 1,
+        Direction::Put => first..first + io.len() as u64,
+    };
+    move_pages(state, io);
+    if state.bad.range(needed).next().is_some() {
         return Err(PagerError::bare(Cause::Io));
     }
-    move_pages(state, io);
     Ok(())
 }
 
