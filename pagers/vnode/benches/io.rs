@@ -87,10 +87,10 @@ fn main() {
         "{:<28}{:<10}{:>6}{:>12}{:>10}{:>10}{:>10}",
         "", "engine", "depth", "requests/s", "MiB/s", "p50 us", "p99 us"
     );
-    // A word after `--` chooses the cases that have it in their names.
+    // A word after `--` chooses the cases that have it in their names; numbers there are for other benches.
     let wanted = std::env::args()
         .skip(1)
-        .find(|argument| !argument.starts_with('-'))
+        .find(|argument| argument.starts_with(char::is_alphabetic))
         .unwrap_or_default();
     for case in CASES.iter().filter(|case| case.name.contains(&wanted)) {
         for depth in DEPTHS {
