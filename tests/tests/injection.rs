@@ -23,7 +23,7 @@ use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr, p
 use quire_tests::{BASE, Call, Script, TOP, Twist, pattern};
 
 const WORKERS: usize = 3;
-const ROUNDS: u64 = 60;
+const ROUNDS: u64 = 240;
 const SHARED: usize = 2;
 const PAGES: u64 = 12;
 const BYTES: usize = 12 * PAGE_BYTES;
@@ -35,7 +35,10 @@ struct Dice(u64);
 
 impl Dice {
     fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        self.0 = self
+            .0
+            .wrapping_mul(0x5851_f42d_4c95_7f2d)
+            .wrapping_add(0x1405_7b7e_f767_814f);
         (self.0 >> 33) % sides
     }
 
@@ -281,7 +284,11 @@ fn watch(engine: Arc<Engine>) -> impl FnOnce() {
         if waiting.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
             eprintln!("something hangs");
             eprintln!("under way: {:#?}", engine.requests_under_way());
-            eprintln!("objects: {:?}, queues: {:?}", engine.object_counts(), engine.queue_lengths());
+            eprintln!(
+                "objects: {:?}, queues: {:?}",
+                engine.object_counts(),
+                engine.queue_lengths()
+            );
             eprintln!("frames: {:?}", engine.machine().frame_counts());
             eprintln!("{:?}\n{:?}", engine.stats().counts(), engine.daemon_counts());
             process::abort();

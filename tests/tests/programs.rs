@@ -35,6 +35,17 @@ const BASE: u64 = 0x4000_0000;
 /// Fewer than the pages of the things.
 const FRAMES: u64 = 11;
 
+/// Bytes to be written: each run of them differs from its neighbours.
+static RAMP: [u8; 8192] = {
+    let mut bytes = [0; 8192];
+    let mut i = 0;
+    while i < bytes.len() {
+        bytes[i] = (i % 251).to_le_bytes()[0];
+        i += 1;
+    }
+    bytes
+};
+
 type Deferred = (Script, Arc<Io>);
 
 /// Numbers that look random, the same for the same seed.
@@ -138,8 +149,10 @@ impl Thing {
 
     fn check_stored(&self) {
         let (stored, live) = (self.stored(), self.live());
-        let differs = (0..live).find(|&i| stored[i] != self.bytes[i]);
-        assert_eq!(differs, None, "the first byte that was not written, of {live}");
+        if stored[..live] != self.bytes[..live] {
+            let first = (0..live).find(|&i| stored[i] != self.bytes[i]);
+            panic!("of {live} bytes these were not written, from: {first:?}");
+        }
     }
 }
 
@@ -452,12 +465,12 @@ impl<'a> Program<'a> {
     fn write(&mut self, map: usize) {
         let (at, len) = (self.dice.roll(SPACE * PAGE_SIZE), 1 + self.dice.below(6000));
         let first = self.dice.below(256);
-        let bytes: Vec<u8> = (first..first + len).map(|i| i.to_le_bytes()[0]).collect();
+        let bytes = &RAMP[first..first + len];
         let there = VirtAddr(BASE + at);
         let answer = if self.dice.one_in(2) {
-            self.maps[map].store(there, &bytes)
+            self.maps[map].store(there, bytes)
         } else {
-            self.maps[map].copy_in(there, &bytes)
+            self.maps[map].copy_in(there, bytes)
         };
         let done = answer.as_ref().map_or_else(|stopped| stopped.done, |()| len);
         for (from, len) in Self::spans(at, done) {
