@@ -77,7 +77,8 @@ pub unsafe extern "C" fn quire_engine_create(options: *const EngineOptions, out:
     })
 }
 
-const DEFAULTS: EngineOptions = EngineOptions {
+/// What an engine has that was made without options.
+pub(crate) const DEFAULTS: EngineOptions = EngineOptions {
     struct_size: 0,
     machine: QUIRE_MACHINE_AUTO,
     memory: 0,

@@ -306,14 +306,20 @@ fn free_slot() -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::c::EngineHandle;
+    use crate::c::{EngineHandle, QUIRE_NO_DAEMON_THREAD, QUIRE_NO_READ_AHEAD_THREAD};
     use crate::engine::{EngineState, quire_engine_create, quire_engine_destroy};
     use crate::status::QUIRE_OK;
 
     fn engine() -> *mut EngineHandle {
         let mut handle = ptr::null_mut();
-        // SAFETY: no options, and `handle` is writable.
-        assert_eq!(unsafe { quire_engine_create(ptr::null(), &raw mut handle) }, QUIRE_OK);
+        let mut options = crate::engine::DEFAULTS;
+        options.struct_size = u32::try_from(size_of_val(&options)).unwrap();
+        options.flags = QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD;
+        // SAFETY: `options` has its size in it, and `handle` is writable.
+        assert_eq!(
+            unsafe { quire_engine_create(&raw const options, &raw mut handle) },
+            QUIRE_OK
+        );
         handle
     }
 
