@@ -20,8 +20,8 @@ use crate::engine::Engine;
 use crate::io::{Direction, Io};
 use crate::object::{Detached, Object};
 use crate::page::PageRef;
-#[cfg(feature = "std")]
 use crate::stats::Counter;
+#[cfg(feature = "std")]
 use crate::sync::park;
 use crate::sync::{QueueLock, unpark_all};
 use crate::types::{ObjectId, PageIndex};
