@@ -314,7 +314,10 @@ fn move_pages(state: &mut State, io: &Io) {
             Direction::Put => {
                 let mut bytes = vec![0; PAGE_BYTES];
                 io.copy_to(i, &mut bytes[..live]);
-                state.pages.insert(index, bytes);
+                // An object that shrank puts what is behind its end until that has been freed: nothing of it is written.
+                if live > 0 {
+                    state.pages.insert(index, bytes);
+                }
                 io.page_done(i);
             }
         }
