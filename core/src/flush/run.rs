@@ -7,7 +7,7 @@ use crate::alloc_fallible::try_reserve;
 use crate::error::Result;
 use crate::object::{ExclusiveBusy, Object};
 use crate::page::{Dirtiness, PageRef};
-use crate::types::{PageIndex, Prot};
+use crate::types::{PageIndex, Prot, pages_of};
 
 /// Contiguous pages, exclusively busied.
 pub(crate) type Run = Vec<ExclusiveBusy<Arc<Object>>>;
@@ -30,6 +30,8 @@ impl Object {
         try_reserve(&mut run, longest)?;
         let mut state = self.lock();
         state.takes_requests()?;
+        // What lies behind the end is about to be freed, and not to be written (S131).
+        let end = end.min(PageIndex(pages_of(self.size())));
         let Some((first, page)) = state.next_unclean(from, end) else {
             return Ok(Next::End);
         };

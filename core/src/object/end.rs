@@ -192,7 +192,7 @@ impl Object {
     /// Unmaps and frees every page, or every one that is not dirty; tells how many are left. The object is dying, so none comes back.
     fn free_pages(self: &Arc<Self>, dirty: Dirty) -> u64 {
         self.free_pages_from(PageIndex(0), |page| {
-            dirty == Dirty::Discard || page.dirtiness() == Dirtiness::Clean
+            dirty == Dirty::Discard || page.dirtiness() == Dirtiness::Clean || !self.has_index(page.index())
         })
     }
 

@@ -161,7 +161,7 @@ fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<Exclus
     let busy_one = |index: Option<u64>| {
         let index = PageIndex(index?);
         let page = state.pages.get(index)?;
-        if page.dirtiness() == Dirtiness::Clean {
+        if page.dirtiness() == Dirtiness::Clean || !object.has_index(index) {
             return None;
         }
         ExclusiveBusy::try_resident(object.clone(), &state, index)

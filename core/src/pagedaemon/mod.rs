@@ -165,9 +165,8 @@ impl Memory {
 
     /// A page has left its object. Exclusively busied.
     pub(crate) fn page_is_gone(&self, page: PageRef) {
-        if page.queue().is_some() || page.wire_count() > 0 {
-            self.queues.lock().forget(page);
-        }
+        // Decided under the lock: whoever moves it from queue to queue has it on none for a moment.
+        self.queues.lock().forget(page);
     }
 
     /// Makes a page the next to be looked at, unless it is wired. Exclusively busied.
