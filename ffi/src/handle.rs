@@ -315,8 +315,8 @@ mod tests {
         let mut options = crate::engine::DEFAULTS;
         options.struct_size = u32::try_from(size_of_val(&options)).unwrap();
         options.flags = QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD;
-        // SAFETY: `options` has its size in it, and `handle` is writable.
         assert_eq!(
+            // SAFETY: `options` has its size in it, and `handle` is writable.
             unsafe { quire_engine_create(&raw const options, &raw mut handle) },
             QUIRE_OK
         );
