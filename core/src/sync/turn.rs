@@ -44,8 +44,8 @@ impl Turns {
 }
 
 impl Turn<'_> {
-    #[cfg_attr(loom, allow(dead_code, reason = "the models look at the order only"))]
     /// Whether somebody else was here when it came.
+    #[cfg_attr(loom, allow(dead_code, reason = "the models look at the order only"))]
     pub(crate) fn waited(&self) -> bool {
         self.waited
     }
