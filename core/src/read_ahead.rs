@@ -193,7 +193,7 @@ impl Engine {
     /// A window is wanted. No lock may be held. Does not block if the pager keeps its word.
     pub(crate) fn read_ahead(&self, object: &Arc<Object>, plan: Plan) {
         self.settle_requests();
-        if object.pager().ops().contains(PagerOps::ASYNC) {
+        if object.ops().contains(PagerOps::ASYNC) {
             object.read_ahead(plan);
         } else {
             self.plans().add(object.id(), plan);

@@ -212,7 +212,7 @@ impl Object {
     /// Whether its pages can be written back.
     #[must_use]
     pub fn is_writable(&self) -> bool {
-        self.pager.ops().contains(PagerOps::PUT)
+        self.ops().contains(PagerOps::PUT)
     }
 
     /// Pages in memory.

@@ -34,7 +34,7 @@ impl Object {
                 "no object can be that long; 2^64 - 4096 bytes are the most",
             ));
         }
-        if !self.pager().ops().contains(PagerOps::RESIZE) {
+        if !self.ops().contains(PagerOps::RESIZE) {
             return Err(Error::Unsupported(
                 "the object's size cannot be changed: its pager has no such operation, or it was opened for reading only",
             ));
@@ -59,7 +59,7 @@ impl Object {
     /// Nothing was changed then: [`Error::Unsupported`] when the pager cannot tell; its answer; [`Error::WriteBack`].
     pub fn refresh_size(self: &Arc<Self>) -> Result<u64> {
         let _one = self.begin_sizing()?;
-        if !self.pager().ops().contains(PagerOps::SIZE) {
+        if !self.ops().contains(PagerOps::SIZE) {
             return Err(Error::Unsupported("the object's pager cannot tell its size anew"));
         }
         let old = self.size();

@@ -51,9 +51,6 @@ impl Pass {
     }
 }
 
-/// The most pages on either side of the oldest one.
-const MOST_AROUND: usize = 255;
-
 impl Engine {
     /// Writes the next run of the laundry that can be written. Returns how many pages can be freed for it; nothing when
     /// the pass is through. Calls a pager; no lock may be held.
@@ -152,9 +149,7 @@ impl Memory {
 /// Busies page `index` and the unbroken run around it of pages that may be dirty, as far as nobody else has them, and as many as the
 /// pager takes at once. Nothing if the page itself is busy or gone.
 fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<ExclusiveBusy<Arc<Object>>>> {
-    let longest = usize::try_from(object.pager().max_run())
-        .unwrap_or(usize::MAX)
-        .clamp(1, 1 + MOST_AROUND);
+    let longest = object.longest_run();
     let mut run = Vec::new();
     try_reserve(&mut run, longest)?;
     let state = object.lock();
