@@ -6,6 +6,7 @@
 //! - A frame may be fixed to its owner and index ([`Placement`]): the same page gets the same frame, and no other.
 //! - Bytes are *lent*: the addresses in a [`Loan`] may be a copy, which the machine carries over when the loan is taken back.
 //! - Lowering rights may take away more than was asked: a machine that only learns of modifications by removing a mapping removes it.
+//! - A call may cost far more than each page in it: what is done to many pages is one call, with a slice.
 //! - [`Pmap::enter`] may fail for want of memory, or because that frame cannot appear at that address.
 //!
 //! # Who holds what
@@ -15,7 +16,7 @@
 //! | `enter` | shared | no | busied, shared or exclusive |
 //! | `remove`, `protect` | exclusive | no | – |
 //! | `page_protect`, `rehome` | – | no | exclusively busied |
-//! | `lend`, `take_back`, `frame_free` | – | no | exclusively busied |
+//! | `lend`, `take_back`, `frames_free` | – | no | exclusively busied |
 //! | `copy_out`, `copy_in` | – | no | busied, shared or exclusive |
 
 use alloc::sync::Arc;
@@ -25,6 +26,9 @@ use core::ptr::NonNull;
 
 use crate::page::PageRef;
 use crate::types::{Access, AddrRange, Frame, ObjectId, PageIndex, Prot, VirtAddr};
+
+/// The most pages or frames in one call of a machine, so that it can keep its notes on the stack. 1 MiB of pages.
+pub const MOST_AT_ONCE: usize = 256;
 
 /// Where a frame will be used; a machine may fix frames to it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -236,8 +240,9 @@ pub trait Machine: Send + Sync + Debug {
     /// A frame for the page at `place`; what it holds is not defined. Nothing when the frames that `reserve` may reach are used up.
     fn frame_alloc(&self, place: Placement, reserve: Reserve) -> Option<Frame>;
 
-    /// Takes a frame back. Not mapped, not lent.
-    fn frame_free(&self, frame: Frame);
+    /// Takes frames back, at most [`MOST_AT_ONCE`]: not mapped, not lent, none twice. The pages over them still stand in their
+    /// places, exclusively busied.
+    fn frames_free(&self, frames: &[Frame]);
 
     /// Counts frames.
     fn frame_counts(&self) -> FrameCounts;
@@ -257,9 +262,11 @@ pub trait Machine: Send + Sync + Debug {
     /// Copies into a page's bytes at `offset`; does not cross the page.
     fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]);
 
-    /// Lowers every mapping of a page to at most `prot` (none at all removes), and collects and clears its bits. A
-    /// machine may remove where it was asked to lower.
-    fn page_protect(&self, page: PageRef, prot: Prot) -> Harvest;
+    /// Lowers every mapping of each of these pages to at most `prot` (none at all removes), collects and clears their bits,
+    /// and records on each page ([`Harvest::record`]) what was collected there up to the lowering: no modification is lost. A
+    /// machine may remove where it was asked to lower. At most [`MOST_AT_ONCE`] pages, all of one object and in the order of
+    /// their indices, of which some may be missing in between. Whatever it needs for that it has: it does not fail.
+    fn page_protect(&self, pages: &[PageRef], prot: Prot);
 
     /// Collects and clears the referenced bits of a page's mappings, as far as that is possible without removing them.
     fn page_referenced(&self, page: PageRef) -> bool;

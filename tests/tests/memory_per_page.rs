@@ -17,7 +17,7 @@ use quire_core::engine::Engine;
 use quire_core::error::Result;
 use quire_core::io::Io;
 use quire_core::machine::{
-    CpuAccess, CpuStop, EnterRun, FrameCounts, Harvest, Loan, Machine, NotEntered, Placement, Pmap, Purpose, Reserve,
+    CpuAccess, CpuStop, EnterRun, FrameCounts, Loan, Machine, NotEntered, Placement, Pmap, Purpose, Reserve,
     Shortage, Translation,
 };
 use quire_core::map::{Map, MapRequest};
@@ -51,7 +51,7 @@ impl Machine for Weightless {
         Some(Frame(self.frames.fetch_add(1, Ordering::Relaxed)))
     }
 
-    fn frame_free(&self, _frame: Frame) {}
+    fn frames_free(&self, _frames: &[Frame]) {}
 
     fn frame_counts(&self) -> FrameCounts {
         FrameCounts {
@@ -83,9 +83,7 @@ impl Machine for Weightless {
 
     fn copy_in(&self, _page: PageRef, _offset: usize, _from: &[u8]) {}
 
-    fn page_protect(&self, _page: PageRef, _prot: Prot) -> Harvest {
-        Harvest::default()
-    }
+    fn page_protect(&self, _pages: &[PageRef], _prot: Prot) {}
 
     fn page_referenced(&self, _page: PageRef) -> bool {
         false

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use quire_core::engine::Engine;
 use quire_core::error::{Cause, FaultError, Result};
-use quire_core::machine::{FrameCounts, Harvest, Loan, Machine, Placement, Pmap, Purpose, Reserve, Shortage};
+use quire_core::machine::{FrameCounts, Loan, Machine, Placement, Pmap, Purpose, Reserve, Shortage};
 use quire_core::map::{Map, MapRequest};
 use quire_core::object::ObjectRef;
 use quire_core::page::{Dirtiness, PageRef, Queue};
@@ -361,8 +361,8 @@ impl Machine for Watched {
             .fetch_min(self.soft.frame_counts().free, Ordering::Relaxed);
         Some(frame)
     }
-    fn frame_free(&self, frame: Frame) {
-        self.soft.frame_free(frame);
+    fn frames_free(&self, frames: &[Frame]) {
+        self.soft.frames_free(frames);
     }
     fn frame_counts(&self) -> FrameCounts {
         self.soft.frame_counts()
@@ -379,8 +379,8 @@ impl Machine for Watched {
     fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]) {
         self.soft.copy_in(page, offset, from);
     }
-    fn page_protect(&self, page: PageRef, prot: Prot) -> Harvest {
-        self.soft.page_protect(page, prot)
+    fn page_protect(&self, pages: &[PageRef], prot: Prot) {
+        self.soft.page_protect(pages, prot);
     }
     fn page_referenced(&self, page: PageRef) -> bool {
         self.soft.page_referenced(page)

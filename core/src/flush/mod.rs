@@ -19,6 +19,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use crate::error::{Cause, Error, PagerError, Result};
+use crate::machine::MOST_AT_ONCE;
 use crate::object::Object;
 use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
@@ -64,8 +65,8 @@ pub struct Put {
     pub kept: u64,
 }
 
-/// The longest run of one put, in pages: 1 MiB.
-pub(crate) const MAX_RUN: usize = 256;
+/// The longest run of one put, in pages: a machine takes that many at once.
+pub(crate) const MAX_RUN: usize = MOST_AT_ONCE;
 
 impl Object {
     /// Writes every dirty page of the object. As [`Object::flush`].

@@ -58,7 +58,7 @@ impl Object {
         if keep_dirty && page.dirtiness() == Dirtiness::Dirty {
             return false;
         }
-        self.engine().machine().page_protect(page, Prot::empty()).record(page);
+        self.engine().machine().page_protect(&[page], Prot::empty());
         page.settle();
         !keep_dirty || page.dirtiness() == Dirtiness::Clean
     }

@@ -61,7 +61,6 @@ impl Object {
 /// Takes the right to write from every mapping of an exclusively busied page and records what the machine collected:
 /// afterwards it is clean or dirty.
 pub(crate) fn settle(object: &Object, page: PageRef) {
-    let harvest = object.engine().machine().page_protect(page, Prot::READ | Prot::EXEC);
-    harvest.record(page);
+    object.engine().machine().page_protect(&[page], Prot::READ | Prot::EXEC);
     page.settle();
 }

@@ -118,7 +118,7 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
 
 /// Frees a page and its frame: the frame first, while the page still stands in its place and keeps others off.
 fn free_page(object: &Object, page: PageRef) {
-    object.engine.machine().frame_free(page.frame());
+    object.engine.machine().frames_free(&[page.frame()]);
     unlink(object, page);
 }
 

@@ -216,7 +216,7 @@ impl Object {
                 continue;
             };
             let page = busy.page();
-            self.engine.machine().page_protect(page, Prot::empty()).record(page);
+            self.engine.machine().page_protect(&[page], Prot::empty());
             page.settle();
             if may_go(page) {
                 busy.free();

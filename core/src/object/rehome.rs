@@ -19,7 +19,7 @@ impl Object {
         };
         let page = busy.page();
         let machine = self.engine.machine();
-        machine.page_protect(page, Prot::empty()).record(page);
+        machine.page_protect(&[page], Prot::empty());
         let frame = machine
             .rehome(page, Placement { owner: self.id, index })
             .map_err(|_| Error::NoMemory)?;

@@ -115,7 +115,7 @@ impl Object {
         }
         if let Some(busy) = Self::busy_resident(&&**self, ByteOff(end).page()) {
             let machine = self.engine.machine();
-            machine.page_protect(busy.page(), Prot::empty()).record(busy.page());
+            machine.page_protect(&[busy.page()], Prot::empty());
             machine.copy_in(busy.page(), live, &ZEROS[live..]);
         }
     }
@@ -124,7 +124,7 @@ impl Object {
     fn drop_if_clean(self: &Arc<Self>, index: PageIndex) {
         if let Some(busy) = Self::busy_resident(&&**self, index) {
             let page = busy.page();
-            self.engine.machine().page_protect(page, Prot::empty()).record(page);
+            self.engine.machine().page_protect(&[page], Prot::empty());
             page.settle();
             if page.dirtiness() == Dirtiness::Clean && page.wire_count() == 0 {
                 busy.free();

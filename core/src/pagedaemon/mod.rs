@@ -385,7 +385,7 @@ impl Engine {
         if page.dirtiness() == Dirtiness::Dirty {
             return Fate::Wash;
         }
-        self.machine().page_protect(page, Prot::empty()).record(page);
+        self.machine().page_protect(&[page], Prot::empty());
         page.settle();
         if page.take_referenced() {
             Fate::Stay

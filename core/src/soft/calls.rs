@@ -18,6 +18,10 @@ pub struct Calls {
     pub protects: u64,
     /// Calls of `page_protect`.
     pub page_protects: u64,
+    /// Pages in those calls.
+    pub pages_protected: u64,
+    /// Calls of `frames_free`.
+    pub frees: u64,
     /// Calls of `page_referenced`.
     pub referenced_tests: u64,
     /// Loans made.
@@ -33,6 +37,8 @@ pub(super) struct Counters {
     pub(super) removes: AtomicU64,
     pub(super) protects: AtomicU64,
     pub(super) page_protects: AtomicU64,
+    pub(super) pages_protected: AtomicU64,
+    pub(super) frees: AtomicU64,
     pub(super) referenced_tests: AtomicU64,
     pub(super) lends: AtomicU64,
 }
@@ -46,6 +52,8 @@ impl Counters {
             removes: of(&self.removes),
             protects: of(&self.protects),
             page_protects: of(&self.page_protects),
+            pages_protected: of(&self.pages_protected),
+            frees: of(&self.frees),
             referenced_tests: of(&self.referenced_tests),
             lends: of(&self.lends),
         }
@@ -53,7 +61,11 @@ impl Counters {
 }
 
 pub(super) fn count(counter: &AtomicU64) {
-    counter.fetch_add(1, Ordering::Relaxed);
+    add(counter, 1);
+}
+
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
 }
 
 /// What an [`Injection`] makes fail.

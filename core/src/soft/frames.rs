@@ -118,21 +118,17 @@ impl Frames {
         Some(frame)
     }
 
-    /// Takes a frame back.
-    pub(super) fn free(&self, frame: Frame) {
-        assert!(
-            self.mappings(frame).is_empty(),
-            "frame {frame} was freed while it was mapped"
-        );
-        let frame = index(frame.0);
+    /// Takes frames back.
+    pub(super) fn free(&self, frames: &[Frame]) {
+        for frame in frames {
+            assert!(
+                self.mappings(*frame).is_empty(),
+                "frame {frame} was freed while it was mapped"
+            );
+        }
         let mut pool = self.pool.lock();
-        assert!(pool.states[frame].used, "frame {frame:#x} was freed twice");
-        pool.states[frame].used = false;
-        pool.free += 1;
-        if !pool.states[frame].listed {
-            pool.states[frame].listed = true;
-            let frame = u32::try_from(frame).unwrap_or_else(|_| unreachable!("a machine has less than 2^32 frames"));
-            pool.list.push(frame);
+        for frame in frames {
+            pool.free(index(frame.0));
         }
     }
 
@@ -292,6 +288,18 @@ impl Pool {
                 homes.frame_of.remove(&old);
             }
             homes.frame_of.insert(place, frame);
+        }
+    }
+
+    fn free(&mut self, frame: usize) {
+        let state = &mut self.states[frame];
+        assert!(state.used, "frame {frame:#x} was freed twice");
+        state.used = false;
+        self.free += 1;
+        if !state.listed {
+            state.listed = true;
+            let frame = u32::try_from(frame).unwrap_or_else(|_| unreachable!("a machine has less than 2^32 frames"));
+            self.list.push(frame);
         }
     }
 

@@ -45,10 +45,10 @@ pub use calls::{Calls, Failure, Injection};
 pub use config::SoftConfig;
 
 use crate::error::{Error, Result};
-use crate::machine::{FrameCounts, Harvest, Loan, Machine, Placement, Pmap, Purpose, Reserve, Shortage};
+use crate::machine::{FrameCounts, Loan, Machine, Placement, Pmap, Purpose, Reserve, Shortage};
 use crate::page::PageRef;
 use crate::types::{AddrRange, Frame, PAGE_BYTES, Prot, VirtAddr};
-use calls::{Counters, Injections, count};
+use calls::{Counters, Injections, add, count};
 use frames::Frames;
 use pmap::SoftPmap;
 use space::{Space, Spaces};
@@ -108,13 +108,20 @@ impl SoftMachine {
 
     /// Calls `visit` with every mapping of a frame. One that is made or goes meanwhile may be missed or seen twice; one
     /// that stays is not missed.
-    fn each_mapping(&self, frame: Frame, mut visit: impl FnMut(&Space, VirtAddr)) {
+    ///
+    /// `seen` is the space that was looked up last, for the next frame of the same call. All frames of a call are those of busied
+    /// pages, which nobody enters meanwhile: a mapping that is listed now was listed when the space was looked up, and its
+    /// number has been that space's since.
+    fn each_mapping(&self, frame: Frame, seen: &mut Option<Arc<Space>>, mut visit: impl FnMut(&Space, VirtAddr)) {
         let mappings = self.frames.mappings(frame);
         let mut place = usize::MAX;
         while let Some((at, mapping)) = mappings.before(place) {
             place = at;
-            if let Some(space) = self.spaces.get(mapping.space()) {
-                visit(&space, mapping.va());
+            if seen.as_ref().is_none_or(|space| space.id != mapping.space()) {
+                *seen = self.spaces.get(mapping.space());
+            }
+            if let Some(space) = seen {
+                visit(space, mapping.va());
             }
         }
     }
@@ -132,8 +139,9 @@ impl Machine for SoftMachine {
         self.frames.alloc(place, reserve)
     }
 
-    fn frame_free(&self, frame: Frame) {
-        self.frames.free(frame);
+    fn frames_free(&self, frames: &[Frame]) {
+        count(&self.counters.frees);
+        self.frames.free(frames);
     }
 
     fn frame_counts(&self) -> FrameCounts {
@@ -169,17 +177,17 @@ impl Machine for SoftMachine {
         bytes::write(self.frames.words(page.frame()), offset, from);
     }
 
-    fn page_protect(&self, page: PageRef, prot: Prot) -> Harvest {
-        page.busy.assert_exclusive();
+    fn page_protect(&self, pages: &[PageRef], prot: Prot) {
         count(&self.counters.page_protects);
-        let (frame, by_removal) = (page.frame(), self.config.modified_by_removal);
-        let mut all = Harvest::default();
-        self.each_mapping(frame, |space, va| {
-            let harvest = space.lower(&self.frames, frame, va, prot, by_removal);
-            all.modified |= harvest.modified;
-            all.referenced |= harvest.referenced;
-        });
-        all
+        add(&self.counters.pages_protected, pages.len() as u64);
+        let mut seen = None;
+        for page in pages {
+            page.busy.assert_exclusive();
+            let frame = page.frame();
+            self.each_mapping(frame, &mut seen, |space, va| {
+                space.lower(&self.frames, page, va, prot, self.config.modified_by_removal);
+            });
+        }
     }
 
     fn page_referenced(&self, page: PageRef) -> bool {
@@ -189,7 +197,9 @@ impl Machine for SoftMachine {
         }
         let frame = page.frame();
         let mut referenced = false;
-        self.each_mapping(frame, |space, va| referenced |= space.take_referenced(frame, va));
+        self.each_mapping(frame, &mut None, |space, va| {
+            referenced |= space.take_referenced(frame, va);
+        });
         referenced
     }
 
@@ -212,7 +222,7 @@ impl Machine for SoftMachine {
         // SAFETY: two different frames, each PAGE_BYTES long. Nobody else touches either: the page is exclusively busied
         // and not mapped, and the new frame was free until now.
         unsafe { from.copy_to_nonoverlapping(to, PAGE_BYTES) };
-        self.frames.free(old);
+        self.frames.free(&[old]);
         Ok(new)
     }
 

@@ -14,7 +14,7 @@ use super::pte::Pte;
 use super::rmap::{MAX_SPACES, Mapping};
 use crate::alloc_fallible::{try_box, try_reserve};
 use crate::error::{Error, Result};
-use crate::machine::Harvest;
+use crate::page::PageRef;
 use crate::sync::FrameLock;
 use crate::types::{AddrRange, Frame, Prot, VirtAddr};
 
@@ -51,28 +51,25 @@ impl Space {
         });
     }
 
-    /// Lowers the mapping at `va`, if it still shows `frame`, to at most `prot`, and collects its bits; the caller records
-    /// them. A machine that learns `by_removal` removes what has to be lowered, and what was modified.
-    pub(super) fn lower(&self, frames: &Frames, frame: Frame, va: VirtAddr, prot: Prot, by_removal: bool) -> Harvest {
-        let Some(leaf) = self.tables.leaf(va) else {
-            return Harvest::default();
-        };
+    /// Lowers the mapping at `va`, if it still shows `page`, to at most `prot`, and records its bits. A machine that learns
+    /// `by_removal` removes what has to be lowered, and what was modified.
+    pub(super) fn lower(&self, frames: &Frames, page: PageRef, va: VirtAddr, prot: Prot, by_removal: bool) {
+        let Some(leaf) = self.tables.leaf(va) else { return };
+        let frame = page.frame();
         let mut entries = leaf.0.lock();
         let pte = entries.get(entry_of(va));
         if !pte.shows(frame) {
-            return Harvest::default();
+            return;
         }
         let lowered = pte.lowered_to(prot);
         let has_to_go = by_removal && (lowered != pte || pte.harvest().modified);
         if lowered.prot().is_empty() || has_to_go {
             entries.set(entry_of(va), Pte::NONE);
-            frames.mappings(frame).strike_out(self.mapping(va), Harvest::default());
-        } else if by_removal {
-            return Harvest::default();
-        } else {
+            frames.mappings(frame).strike_out(self.mapping(va), pte.harvest());
+        } else if !by_removal {
+            pte.harvest().record(page);
             entries.set(entry_of(va), lowered.unused());
         }
-        pte.harvest()
     }
 
     /// Collects and clears the referenced bit of the mapping at `va`, if it still shows `frame`.

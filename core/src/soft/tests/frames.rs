@@ -67,7 +67,7 @@ fn s190_each_reserve_level_stops_where_the_next_goes_on() {
             }
         );
         for frame in taken.drain(..6) {
-            machine.frame_free(frame);
+            machine.frames_free(&[frame]);
         }
         assert_eq!(machine.frame_counts().free, 6);
         assert!(machine.frame_alloc(place(100), Reserve::Ordinary).is_some());
@@ -97,9 +97,9 @@ fn every_frame_can_be_used_and_holds_a_page_of_its_own() {
 fn freeing_what_is_not_in_use_is_caught() {
     for machine in machines() {
         let frame = machine.frame_alloc(place(0), Reserve::Ordinary).unwrap();
-        machine.frame_free(frame);
-        assert!(panic_of(|| machine.frame_free(frame)).contains("freed twice"));
-        assert!(panic_of(|| machine.frame_free(Frame(1 << 40))).contains("does not belong"));
+        machine.frames_free(&[frame]);
+        assert!(panic_of(|| machine.frames_free(&[frame])).contains("freed twice"));
+        assert!(panic_of(|| machine.frames_free(&[Frame(1 << 40)])).contains("does not belong"));
     }
 }
 
@@ -108,7 +108,7 @@ fn freeing_a_frame_that_is_mapped_is_caught() {
     for machine in machines() {
         let (page, pmap) = (valid_page(&machine, 0), pmap(&machine));
         enter(&pmap, 0, page, RW);
-        assert!(panic_of(|| machine.frame_free(page.frame())).contains("while it was mapped"));
+        assert!(panic_of(|| machine.frames_free(&[page.frame()])).contains("while it was mapped"));
         finish(&machine, Vec::from([pmap]), &[page]);
     }
 }
@@ -145,20 +145,20 @@ fn a_fixed_frame_comes_back_to_its_placement_and_to_nobody_else_while_it_is_in_u
     let take = |index| machine.frame_alloc(place(index), Reserve::Ordinary);
     let (a, b) = (take(1).unwrap(), take(2).unwrap());
     assert_eq!(take(1), None, "its frame is in use, and there is no other");
-    machine.frame_free(a);
-    machine.frame_free(b);
+    machine.frames_free(&[a]);
+    machine.frames_free(&[b]);
     assert_eq!(take(1), Some(a));
     assert_eq!(take(2), Some(b));
-    machine.frame_free(a);
+    machine.frames_free(&[a]);
     let c = take(3).unwrap();
     assert_ne!(c, a, "a frame that was never used is taken before one that is known");
     // Now only the frame of placement 1 is left: it goes to another one, and placement 1 is forgotten.
     assert_eq!(take(4), Some(a));
     assert_eq!(take(5), None);
-    machine.frame_free(b);
+    machine.frames_free(&[b]);
     assert_eq!(take(1), Some(b));
     for frame in [a, b, c] {
-        machine.frame_free(frame);
+        machine.frames_free(&[frame]);
     }
     assert_eq!(machine.frame_counts().free, 3);
 }

@@ -57,7 +57,7 @@ fn valid_page(machine: &SoftMachine, index: u64) -> PageRef {
 
 /// Gives an exclusively busied page and its frame back. It must not be mapped.
 fn give_back(machine: &SoftMachine, page: PageRef) {
-    machine.frame_free(page.frame());
+    machine.frames_free(&[page.frame()]);
     page.leave_object();
     page::free(page);
 }

@@ -55,7 +55,7 @@ enum Op {
         at: usize,
     },
     PageProtect {
-        page: usize,
+        pages: [bool; PAGES],
         prot: Prot,
     },
     PageReferenced {
@@ -82,7 +82,7 @@ fn op() -> impl Strategy<Value = Op> {
         1 => (pmap(), va(), va()).prop_map(|(pmap, from, to)| Op::Unwire { pmap, from, to }),
         6 => (pmap(), va(), 0..32_usize, any::<u8>()).prop_map(|(pmap, va, at, byte)| Op::Store { pmap, va, at, byte }),
         3 => (pmap(), va(), 0..32_usize).prop_map(|(pmap, va, at)| Op::Load { pmap, va, at }),
-        3 => (0..PAGES, prot()).prop_map(|(page, prot)| Op::PageProtect { page, prot }),
+        3 => (any::<[bool; PAGES]>(), prot()).prop_map(|(pages, prot)| Op::PageProtect { pages, prot }),
         1 => (0..PAGES).prop_map(|page| Op::PageReferenced { page }),
         1 => pmap().prop_map(|pmap| Op::Replace { pmap }),
     ]
@@ -139,7 +139,7 @@ impl Model {
         self.record(old.page, old.bits);
     }
 
-    fn page_protect(&mut self, page: usize, prot: Prot) -> Harvest {
+    fn page_protect(&mut self, page: usize, prot: Prot) {
         let mut all = Harvest::default();
         let by_removal = self.by_removal;
         self.mappings.retain(|_, mapped| {
@@ -157,7 +157,7 @@ impl Model {
             !goes
         });
         self.outstanding[page] = false;
-        all
+        self.record(page, all);
     }
 
     fn page_referenced(&mut self, page: usize) -> bool {
@@ -283,12 +283,16 @@ impl Pair {
                     mapped.bits.referenced = true;
                 }
             }
-            Op::PageProtect { page, prot } => {
-                let collected = self.machine.page_protect(self.pages[page], prot);
-                // Before the model forgets what is outstanding: it is here, or it was on the page.
-                let kept = collected.modified || self.model.recorded[page].modified;
-                assert!(kept || !self.model.outstanding[page], "a modification was lost");
-                assert_eq!(collected, self.model.page_protect(page, prot));
+            Op::PageProtect { pages, prot } => {
+                let chosen: Vec<usize> = (0..PAGES).filter(|page| pages[*page]).collect();
+                let refs: Vec<PageRef> = chosen.iter().map(|page| self.pages[*page]).collect();
+                self.machine.page_protect(&refs, prot);
+                for page in chosen {
+                    // Before the model forgets what is outstanding.
+                    let kept = self.pages[page].dirtiness() == Dirtiness::Dirty;
+                    assert!(kept || !self.model.outstanding[page], "a modification was lost");
+                    self.model.page_protect(page, prot);
+                }
             }
             Op::PageReferenced { page } => {
                 assert_eq!(

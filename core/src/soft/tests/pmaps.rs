@@ -219,7 +219,7 @@ fn entering_another_page_records_what_the_replaced_one_knew() {
         assert_eq!(new.dirtiness(), Dirtiness::Clean);
         assert_eq!(load(&pmap, 0), Ok([0; 3]));
         assert_eq!(pmap.harvest_at(VirtAddr(0)), REFERENCED);
-        machine.frame_free(old.frame());
+        machine.frames_free(&[old.frame()]);
         old.leave_object();
         page::free(old);
         finish(&machine, Vec::from([pmap]), &[new]);
@@ -271,7 +271,8 @@ fn protecting_a_range_lowers_and_never_raises() {
         pmap.protect(pages(0, 3), RW);
         assert_eq!(prot_at(&pmap, 0x1000), Some(Prot::READ));
         // The bit is collected in every mode, though the mapping allows no store any more.
-        assert!(machine.page_protect(all[1], Prot::READ).modified);
+        machine.page_protect(&[all[1]], Prot::READ);
+        assert_eq!(all[1].dirtiness(), Dirtiness::Dirty);
         pmap.protect(pages(0, 3), Prot::empty());
         assert_eq!([0, 0x1000, 0x2000].map(|va| prot_at(&pmap, va)), [None; 3]);
         let calls = machine.calls();
@@ -294,21 +295,63 @@ fn protecting_a_page_reaches_all_its_mappings() {
             enter(pmap, 0x1000, other, RW);
         }
         store(&pmaps[2], vas[1], b"z").unwrap();
-        assert_eq!(machine.page_protect(page, Prot::READ), BOTH);
+        machine.page_protect(&[page], Prot::READ);
+        assert_eq!((page.dirtiness(), page.take_referenced()), (Dirtiness::Dirty, true));
         let left = (!machine.config().modified_by_removal).then_some(Prot::READ);
         for pmap in &pmaps {
             assert!(vas.iter().all(|va| prot_at(pmap, *va) == left));
             assert_eq!(prot_at(pmap, 0x1000), Some(RW));
         }
-        assert_eq!(machine.page_protect(page, Prot::READ), NEITHER, "collected once");
-        machine.page_protect(page, Prot::empty());
+        page.put_begins();
+        page.put_succeeded();
+        machine.page_protect(&[page], Prot::READ);
+        let collected = (page.dirtiness(), page.take_referenced());
+        assert_eq!(collected, (Dirtiness::Clean, false), "collected once");
+        machine.page_protect(&[page], Prot::empty());
         assert!(
             pmaps
                 .iter()
                 .all(|pmap| vas.iter().all(|va| prot_at(pmap, *va).is_none()))
         );
-        machine.page_protect(other, Prot::empty());
+        machine.page_protect(&[other], Prot::empty());
         finish(&machine, pmaps, &[page, other]);
+    }
+}
+
+#[test]
+fn protecting_a_run_records_modified_bits_on_exactly_the_written_pages() {
+    for machine in machines() {
+        let all: Vec<PageRef> = (0..16).map(|index| valid_page(&machine, index)).collect();
+        let pmaps = [pmap(&machine), pmap(&machine)];
+        for pmap in &pmaps {
+            assert_eq!(pmap.enter(&run(0x4000, &all, RW)), (16, None));
+        }
+        let is_written = |at: usize| at % 3 == 1;
+        for at in (0..16).filter(|at| is_written(*at)) {
+            store(&pmaps[at % 2], 0x4000 + at as u64 * PAGE_SIZE, b"w").unwrap();
+        }
+        load::<1>(&pmaps[0], 0x4000).unwrap();
+        // Every fourth page is left out: a hole.
+        let protected = |at: usize| at % 4 != 3;
+        let picked: Vec<PageRef> = (0..16).filter(|at| protected(*at)).map(|at| all[at]).collect();
+        let before = machine.calls();
+        machine.page_protect(&picked, Prot::READ);
+        let after = machine.calls();
+        let counted = (
+            after.page_protects - before.page_protects,
+            after.pages_protected - before.pages_protected,
+        );
+        assert_eq!(counted, (1, 12));
+        for (at, page) in all.iter().enumerate() {
+            let expected = protected(at) && is_written(at);
+            assert_eq!(page.dirtiness() == Dirtiness::Dirty, expected, "page {at}");
+            assert_eq!(page.take_referenced(), expected || at == 0, "page {at}");
+            let va = 0x4000 + at as u64 * PAGE_SIZE;
+            assert_eq!(store(&pmaps[0], va, b"x").is_ok(), !protected(at), "page {at}");
+        }
+        machine.page_protect(&all, Prot::empty());
+        assert_eq!(all[7].dirtiness(), Dirtiness::Dirty, "the holes' bits were kept");
+        finish(&machine, Vec::from(pmaps), &all);
     }
 }
 
@@ -323,7 +366,8 @@ fn where_only_removal_tells_a_test_shows_nothing_and_removal_everything() {
         assert!(!machine.page_referenced(page));
         store(&pmap, 0, b"1").unwrap();
         // Nothing is to be lowered, but a modification is to be collected.
-        assert!(machine.page_protect(page, Prot::all()).modified);
+        machine.page_protect(&[page], Prot::all());
+        assert_eq!(page.dirtiness(), Dirtiness::Dirty);
         assert_eq!(prot_at(&pmap, 0).is_none(), by_removal);
         finish(&machine, Vec::from([pmap]), &[page]);
     }

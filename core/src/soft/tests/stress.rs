@@ -140,7 +140,7 @@ impl World {
         }
         let _busied = Busied(page);
         let left = if evict { Prot::empty() } else { Prot::READ };
-        self.machine.page_protect(page, left).record(page);
+        self.machine.page_protect(&[page], left);
         page.settle();
         let mut stored = self.stored[number].lock().unwrap();
         if page.dirtiness() == Dirtiness::Dirty {
