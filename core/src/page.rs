@@ -60,7 +60,7 @@ const DIRTY: u32 = 4;
 /// Modified after the put that is under way began.
 const MODIFIED_SINCE: u32 = 8;
 const REFERENCED: u32 = 16;
-/// A put of it succeeded, some time.
+/// A put of it began, some time.
 const WAS_PUT: u32 = 32;
 /// The replacement policy has looked at it on the queue it is on (q).
 const LOOKED_AT: u32 = 1 << 29;
@@ -251,23 +251,20 @@ impl Page {
     /// A put of this page begins. Exclusively busied, settled.
     pub(crate) fn put_begins(&self) {
         self.busy.assert_exclusive();
-        self.state.fetch_and(!MODIFIED_SINCE, Ordering::AcqRel);
+        let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
+            Some(state & !MODIFIED_SINCE | WAS_PUT)
+        });
     }
 
     /// The put succeeded: clean, unless it was modified since the put began.
     pub(crate) fn put_succeeded(&self) {
         self.busy.assert_exclusive();
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
-            let kept = if state & MODIFIED_SINCE == 0 {
-                state & !DIRTY
-            } else {
-                state
-            };
-            Some(kept | WAS_PUT)
+            (state & MODIFIED_SINCE == 0).then_some(state & !DIRTY)
         });
     }
 
-    /// Whether a put of it ever succeeded.
+    /// Whether a put of it ever began: its pager may have been given it.
     pub(crate) fn was_put(&self) -> bool {
         self.state.load(Ordering::Acquire) & WAS_PUT != 0
     }

@@ -9,7 +9,10 @@
 //! found by walking the index. Both visit the pages of a range in the order of their indices, and both find the same
 //! pages: what a flush does never depends on how it looks for them (S69).
 
+mod durable;
 mod put;
+#[cfg(test)]
+mod put_tests;
 mod release;
 mod run;
 #[cfg(test)]
@@ -21,9 +24,9 @@ use core::ops::Range;
 use crate::error::{Cause, Error, PagerError, Result};
 use crate::machine::MOST_AT_ONCE;
 use crate::object::Object;
-use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
 use crate::types::PageIndex;
+pub(crate) use durable::Syncs;
 
 bitflags::bitflags! {
     /// How to flush.
@@ -82,11 +85,13 @@ impl Object {
     ///
     /// # Errors
     /// [`Error::WriteBack`] with the first failure: the pages that could not be written are kept, dirty, and a later flush
-    /// tries them again. [`Error::NoMemory`]. The pager's answer to sync.
+    /// tries them again. [`Error::NoMemory`]. Of a durable flush, the pager's answer to sync, also to that of another caller while this
+    /// one was writing; and [`Error::InUse`] when called by the pager from inside its sync of this object.
     pub fn flush(self: &Arc<Self>, range: Range<PageIndex>, flags: FlushFlags) -> Result<()> {
+        let before = self.failed_syncs();
         self.put(range, PutFlags::CLEANIT)?;
         if flags.contains(FlushFlags::DURABLE) {
-            self.make_durable()?;
+            self.make_durable(before)?;
         }
         Ok(())
     }
@@ -145,31 +150,6 @@ impl Object {
             object: self.describe(),
             pages: self.dirty_pages(),
             error,
-        }
-    }
-
-    fn make_durable(self: &Arc<Self>) -> Result<()> {
-        if !self.ops().contains(PagerOps::SYNC) {
-            return Ok(());
-        }
-        let _paging = self.begin_paging()?;
-        self.pager().sync().map_err(|error| {
-            self.note_pager_error(&error);
-            self.nothing_is_durable();
-            error.into()
-        })
-    }
-
-    /// What was put may not have reached its place, and the pager is not believed when it says so later: every page that was
-    /// ever put and is still here will be put again.
-    fn nothing_is_durable(&self) {
-        let mut state = self.lock();
-        let mut from = PageIndex(0);
-        while let Some((index, page)) = state.pages.next(from) {
-            if page.was_put() {
-                state.note_modified(page);
-            }
-            from = PageIndex(index.0 + 1);
         }
     }
 }

@@ -72,12 +72,14 @@ impl Object {
     ///
     /// # Errors
     /// The first failure; the pages that could not be written stay dirty.
-    pub(crate) fn put_dirty(self: &Arc<Self>, run: Run) -> Result<()> {
+    pub(crate) fn put_dirty(self: &Arc<Self>, mut run: Run) -> Result<()> {
         // The pages are busied already, so that this must not wait for whoever has the object quiet.
         let mut puts = Puts {
             reclaiming: true,
             ..Puts::new(self.try_begin_paging()?, 1)
         };
+        // The end may have come down since they were busied. From here on it stays.
+        run.retain(|busy| self.has_index(busy.page().index()));
         self.put_dirty_of(&mut puts, run)?;
         puts.failure.map_or(Ok(()), Err)
     }

@@ -33,7 +33,7 @@ impl Object {
         if !self.persists() {
             return self.end_unused(flags);
         }
-        match self.flush_all(flags) {
+        match self.flush_all(self.with_owed_sync(flags)) {
             Ok(()) => {
                 Engine::keep(self);
                 Ok(())
@@ -153,7 +153,8 @@ impl Object {
             };
         }
         loop {
-            self.flush_all(flags).map_err(|error| self.as_write_back(error))?;
+            self.flush_all(self.with_owed_sync(flags))
+                .map_err(|error| self.as_write_back(error))?;
             if self.free_pages(Dirty::Write) == 0 {
                 return Ok(());
             }

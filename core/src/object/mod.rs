@@ -41,6 +41,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::engine::Engine;
 use crate::error::{Cause, Error, PagerError, words_or_nothing};
+use crate::flush::Syncs;
 use crate::page::PageRef;
 use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
@@ -79,6 +80,8 @@ pub struct Object {
     quieted: Gauge,
     /// One size change at a time.
     sizing: CallLock,
+    /// One sync at a time.
+    pub(crate) syncing: CallLock,
     state: ObjectLock<ObjectState>,
 }
 
@@ -99,6 +102,7 @@ pub(crate) struct ObjectState {
     broken: Option<String>,
     /// New requests wait.
     quiet: bool,
+    pub(crate) syncs: Syncs,
     /// Where it was read last.
     pub(crate) streams: Streams,
     /// What the pager works on without leave.
@@ -153,12 +157,14 @@ impl Object {
             paging: Gauge::new(),
             quieted: Gauge::new(),
             sizing: CallLock::new(),
+            syncing: CallLock::new(),
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
                 streams,
                 accepts: Accepts::Everything,
                 broken: None,
                 quiet: false,
+                syncs: Syncs::default(),
                 strays: Vec::new(),
                 forgotten_strays: 0,
             }),
