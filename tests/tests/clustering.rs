@@ -5,11 +5,11 @@ use std::thread;
 
 use quire_core::error::Cause;
 use quire_core::flush::FlushFlags;
-use quire_core::map::MapRequest;
+use quire_core::map::{Map, MapRequest};
 use quire_core::object::ObjectRef;
 use quire_core::pager::PagerOps;
-use quire_core::read_ahead::Worker;
-use quire_core::types::{Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use quire_core::read_ahead::{MOST_ALONG, Worker};
+use quire_core::types::{AddrRange, Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_tests::{Call, Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};
 
 const CLUSTERING: PagerOps = PagerOps::PUT.union(PagerOps::SYNC).union(PagerOps::HAS_PAGE);
@@ -47,6 +47,15 @@ fn scattered(pages: u64, n: u64) -> impl Iterator<Item = u64> {
             .wrapping_add(1_442_695_040_888_963_407);
         Some((*at >> 33) % pages)
     })
+}
+
+/// An address space beside the rig's.
+fn another_map(rig: &Rig) -> Map {
+    let everywhere = AddrRange {
+        start: VirtAddr(0x20_0000),
+        end: VirtAddr(0x7fff_0000_0000),
+    };
+    Map::new(rig.engine.clone(), everywhere).unwrap()
 }
 
 fn end(rig: Rig, object: ObjectRef) {
@@ -114,6 +123,146 @@ fn a_random_read_brings_in_no_page_that_was_not_asked_for() {
             end(rig, object);
         });
     }
+}
+
+/// Maps an object of which every page is resident, once more: in the same address space, and in none of it is translated.
+fn mapped_again(rig: &Rig, object: &ObjectRef, pages: u64) -> VirtAddr {
+    assert_eq!(object.resident(), pages);
+    let request = MapRequest::read_only(pages * PAGE_SIZE);
+    rig.map.map(object, &request).unwrap().start
+}
+
+/// Faults, and pages mapped along, during an action.
+fn counted(rig: &Rig, action: impl FnOnce()) -> (u64, u64) {
+    let before = rig.engine.stats().counts();
+    action();
+    let after = rig.engine.stats().counts();
+    (
+        after.faults - before.faults,
+        after.neighbours_mapped - before.neighbours_mapped,
+    )
+}
+
+/// Maps and reads an object with all kinds of pagers, on all kinds of machines.
+fn with_resident(pages: u64, test: impl Fn(&Rig, &ObjectRef)) {
+    for ops in [PagerOps::PUT, CLUSTERING, CLUSTERING.union(PagerOps::ASYNC)] {
+        in_all_modes_with_frames(2 * pages, |rig| {
+            let (script, object, va) = mapped(&rig, ops, 256, pages);
+            read(&rig, va, 0..pages);
+            let gets = script.gets();
+            test(&rig, &object);
+            assert_eq!(script.gets(), gets, "everything was resident");
+            end(rig, object);
+        });
+    }
+}
+
+#[test]
+fn f11_a_sequential_read_of_resident_pages_through_a_second_mapping_is_at_most_one_fault_in_16_pages() {
+    with_resident(1024, |rig, object| {
+        let va = mapped_again(rig, object, 1024);
+        let (faults, _) = counted(rig, || read(rig, va, 0..1024));
+        assert!(faults <= 1024 / 16, "{faults} faults");
+    });
+}
+
+#[test]
+fn f11_a_sequential_read_of_resident_pages_through_a_second_map_is_at_most_one_fault_in_16_pages() {
+    with_resident(1024, |rig, object| {
+        let map = another_map(rig);
+        let va = map.map(object, &MapRequest::read_only(1024 * PAGE_SIZE)).unwrap().start;
+        let (faults, _) = counted(rig, || {
+            for i in 0..1024 {
+                map.load(page_at(va, i), &mut [0; 8]).unwrap();
+            }
+        });
+        assert!(faults <= 1024 / 16, "{faults} faults");
+    });
+}
+
+#[test]
+fn f11_sequential_reads_through_two_mappings_in_turns_are_told_apart() {
+    with_resident(1024, |rig, object| {
+        let (one, two) = (mapped_again(rig, object, 1024), mapped_again(rig, object, 1024));
+        // The second one comes over the same pages, some behind.
+        let (faults, _) = counted(rig, || {
+            for i in 0..1024 + 7 {
+                read(rig, one, (i < 1024).then_some(i));
+                read(rig, two, i.checked_sub(7));
+            }
+        });
+        assert!(faults <= 2 * 1024 / 16, "{faults} faults");
+    });
+}
+
+#[test]
+fn f11_several_places_of_one_mapping_are_read_in_turns() {
+    with_resident(1024, |rig, object| {
+        let va = mapped_again(rig, object, 1024);
+        let (faults, _) = counted(rig, || {
+            for i in 0..256 {
+                read(rig, va, [0, 256, 512, 768].map(|base| base + i));
+            }
+        });
+        assert!(faults <= 1024 / 16, "{faults} faults");
+    });
+}
+
+#[test]
+fn f11_a_sequential_read_is_seen_among_accesses_elsewhere() {
+    with_resident(1024, |rig, object| {
+        let (one, two) = (mapped_again(rig, object, 1024), mapped_again(rig, object, 1024));
+        let (all, _) = counted(rig, || {
+            let mut elsewhere = scattered(1024, 1024);
+            for i in 0..1024 {
+                read(rig, one, [i]);
+                read(rig, two, elsewhere.next());
+            }
+        });
+        let three = mapped_again(rig, object, 1024);
+        let (alone, _) = counted(rig, || read(rig, three, scattered(1024, 1024)));
+        assert!(all - alone <= 1024 / 16, "{} faults", all - alone);
+    });
+}
+
+#[test]
+fn strided_and_random_reads_of_resident_pages_map_no_more_than_the_neighbours() {
+    with_resident(1024, |rig, object| {
+        for stride in [2, 3, 4, 5, 6, 7, 8, 9, 16, 65] {
+            let va = mapped_again(rig, object, 1024);
+            let (faults, along) = counted(rig, || read(rig, va, (0..1024).step_by(stride)));
+            assert!(along <= 7 * faults, "stride {stride}: {along} along {faults} faults");
+        }
+        let va = mapped_again(rig, object, 1024);
+        let (faults, along) = counted(rig, || read(rig, va, scattered(1024, 200)));
+        assert!(along <= 7 * faults, "{along} along {faults} faults");
+        advise(rig, va, 1024, Advice::Random);
+        rig.map.pmap().remove(AddrRange {
+            start: va,
+            end: page_at(va, 1024),
+        });
+        assert_eq!(counted(rig, || read(rig, va, 0..1024)), (1024, 0));
+    });
+}
+
+#[test]
+fn with_the_advice_sequential_the_first_fault_maps_all_that_it_may() {
+    with_resident(1024, |rig, object| {
+        let va = mapped_again(rig, object, 1024);
+        advise(rig, va, 1024, Advice::Sequential);
+        let (faults, along) = counted(rig, || read(rig, va, 100..=100 + MOST_ALONG));
+        assert_eq!(faults, 1);
+        assert!(along >= MOST_ALONG, "{along} pages");
+    });
+}
+
+#[test]
+fn a_backward_read_of_resident_pages_takes_the_neighbours_before() {
+    with_resident(1024, |rig, object| {
+        let va = mapped_again(rig, object, 1024);
+        let (faults, _) = counted(rig, || read(rig, va, (0..1024).rev()));
+        assert!(faults <= 1024 / 4, "{faults} faults");
+    });
 }
 
 #[test]

@@ -1,19 +1,20 @@
-//! In a sequence: what is mapped along behind the faulting page, and what is to be read ahead.
+//! In a sequence: what is mapped along behind the faulting page and its neighbours, and what is to be read ahead.
 //!
 //! Nothing here can fail the fault, which has ended well. Two faults in a row find each other's pages mapped, so that the
 //! next fault comes where this one stopped.
 
 use super::Fault;
-use super::lower;
+use super::lower::{self, Behind};
 use super::verify::Found;
-use crate::read_ahead::{MOST_ALONG, Plan};
+use crate::object::ObjectState;
+use crate::read_ahead::Reader;
 use crate::types::{MAX_WINDOW, PageIndex, pages_of};
 
-/// Maps the pages behind the faulting one, as long as they are in memory, and sees whether that is the time to read ahead.
-pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>) {
+/// Maps pages behind the faulting one, as long as they are in memory, and sees whether that is the time to read ahead.
+pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>, behind: Behind) {
     let in_entry = pages_of(found.entry.range.end.0 - found.page_va.0);
-    let end = found.index.0 + in_entry.min(1 + MOST_ALONG);
-    let mut next = found.index.0 + 1;
+    let end = found.index.0 + in_entry.min(1 + behind.along);
+    let mut next = behind.next;
     while next < end {
         let len = usize::try_from(end - next).map_or(MAX_WINDOW, |left| left.min(MAX_WINDOW));
         let entered = lower::enter_behind(fault, found, PageIndex(next), len);
@@ -22,15 +23,22 @@ pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>) {
             break;
         }
     }
-    let plan = found.entry.backing.lock().streams.mapped(found.index, next);
-    fault.plan_ahead(found, plan);
+    let mut state = found.entry.backing.lock();
+    fault.plan_ahead(found, &mut state, next);
 }
 
 impl Fault<'_> {
-    /// Remembers a window to be read ahead once everything is let go of.
-    pub(super) fn plan_ahead(&mut self, found: &Found<'_>, plan: Option<Plan>) {
-        if let Some(plan) = plan {
-            self.ahead = Some((found.entry.backing.object().clone(), plan));
+    /// The sequence is mapped up to `next`: remembers the window that is to be read ahead once everything is let go of.
+    pub(super) fn plan_ahead(&mut self, found: &Found<'_>, state: &mut ObjectState, next: u64) {
+        let object = found.entry.backing.object();
+        let plan = state.streams.mapped(self.reader(found), found.index, next);
+        if let Some(plan) = plan.and_then(|plan| plan.missing(&state.pages, pages_of(object.size()))) {
+            self.ahead = Some((object.clone(), plan));
         }
+    }
+
+    /// Whose sequences this access may belong to.
+    pub(super) fn reader(&self, found: &Found<'_>) -> Reader {
+        Reader::new(self.map.pmap(), found.page_va, found.index)
     }
 }

@@ -21,8 +21,17 @@ use crate::types::{Access, MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr, pag
 pub(super) struct Gathered {
     pages: [Option<PageRef>; MAX_WINDOW],
     window: Window,
-    /// The access goes on with a sequence.
-    pub(super) sequential: bool,
+    /// In a sequence.
+    pub(super) behind: Option<Behind>,
+}
+
+/// What a fault in a sequence maps behind its window.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Behind {
+    /// The first page behind those that the window maps in one piece with the faulting one.
+    pub(super) next: u64,
+    /// How many pages behind the faulting one are to be mapped.
+    pub(super) along: u64,
 }
 
 impl Drop for Gathered {
@@ -41,15 +50,21 @@ impl Gathered {
 }
 
 /// Finds the faulting page and its resident neighbours, and share-busies them.
-pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Result<Gathered, Stop> {
+pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -> Result<Gathered, Stop> {
     let mut state = found.entry.backing.lock();
+    let page = busy_faulting_page(fault, found, &mut state)?;
+    let step = state
+        .streams
+        .used(fault.reader(found), found.index, found.entry.attr.advice);
+    if step.is_some_and(|step| step.shorter) && window.centre + 1 < window.len {
+        window.len -= 1;
+    }
     let mut gathered = Gathered {
         pages: [None; MAX_WINDOW],
         window,
-        sequential: false,
+        behind: None,
     };
-    gathered.pages[window.centre] = Some(busy_faulting_page(fault, found, &mut state)?);
-    gathered.sequential = state.streams.used(found.index, found.entry.attr.advice);
+    gathered.pages[window.centre] = Some(page);
     for (i, place) in gathered.pages.iter_mut().enumerate().take(window.len) {
         if i != window.centre {
             // A neighbour that is not there, or busy, is not waited for (N14).
@@ -58,6 +73,14 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, window: Window) -> Re
                 .get(PageIndex(window.first.0 + i as u64))
                 .filter(|page| page.busy.try_shared());
         }
+    }
+    if let Some(step) = step {
+        let next = window.first.0 + run_around(&gathered, window.centre).end as u64;
+        state.streams.reached(step, next);
+        gathered.behind = (step.along > 0).then_some(Behind {
+            next,
+            along: step.along,
+        });
     }
     note_what_may_happen(fault, found, &mut state, &gathered);
     Ok(gathered)
@@ -70,7 +93,7 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageInde
     let mut gathered = Gathered {
         pages: [None; MAX_WINDOW],
         window,
-        sequential: true,
+        behind: None,
     };
     let mut count = 0;
     {
@@ -100,8 +123,11 @@ pub(super) fn hold(fault: &mut Fault<'_>, found: &Found<'_>) -> Result<Outcome, 
     if fault.access == Access::Write {
         state.note_modified(page);
     }
-    if state.streams.used(found.index, found.entry.attr.advice) {
-        fault.plan_ahead(found, state.streams.mapped(found.index, found.index.0 + 1));
+    let step = state
+        .streams
+        .used(fault.reader(found), found.index, found.entry.attr.advice);
+    if step.is_some_and(|step| step.along > 0) {
+        fault.plan_ahead(found, &mut state, found.index.0 + 1);
     }
     drop(state);
     Ok(Outcome::Held(SharedBusy::adopt(
@@ -133,7 +159,9 @@ fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState
     let object = found.entry.backing.object();
     if !object.ops().contains(PagerOps::POPULATE) || fault.populate_declined {
         let in_entry = pages_of(found.entry.range.end.0 - found.page_va.0) - 1;
-        let along = state.streams.missed(found.index, found.entry.attr.advice);
+        let along = state
+            .streams
+            .missed(fault.reader(found), found.index, found.entry.attr.advice);
         return Need::Get(
             object.clone(),
             found.index,

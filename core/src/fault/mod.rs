@@ -132,9 +132,12 @@ impl Fault<'_> {
                 let window = check::window(&found);
                 let pages = lower::gather(self, &found, window)?;
                 let entered = lower::enter(self, &found, &pages)?;
-                if pages.sequential && self.goal == Goal::Enter && found.entry.attr.wired == 0 {
+                if let Some(behind) = pages.behind
+                    && self.goal == Goal::Enter
+                    && found.entry.attr.wired == 0
+                {
                     drop(pages);
-                    along::map(self, &found);
+                    along::map(self, &found, behind);
                 }
                 Ok(entered)
             }
