@@ -317,6 +317,12 @@
 #define QUIRE_MAP_FIXED_NOREPLACE 2
 
 /**
+ * `quire_map_request.flags`: a thread that faults there resolves its fault itself, and none is handed to a thread
+ * of the engine. Only machines with real addresses differ in it.
+ */
+#define QUIRE_MAP_IN_THREAD 4
+
+/**
  * A fork of the map shares the memory.
  */
 #define QUIRE_INHERIT_SHARE 0

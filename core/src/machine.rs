@@ -8,22 +8,25 @@
 //! - Lowering rights may take away more than was asked: a machine that only learns of modifications by removing a mapping removes it.
 //! - A call may cost far more than each page in it: what is done to many pages is one call, with a slice.
 //! - [`Pmap::enter`] may fail for want of memory, or because that frame cannot appear at that address.
+//! - Addresses may be real: those of a process that uses some of them otherwise ([`Pmap::claim`], [`Pmap::lay`]).
 //!
 //! # Who holds what
 //!
 //! | call | map lock | object lock | page |
 //! |---|---|---|---|
 //! | `enter` | shared | no | busied, shared or exclusive |
-//! | `remove`, `protect` | exclusive | no | – |
+//! | `remove`, `protect`, `find`, `claim`, `lay`, `give_back` | exclusive | no | – |
 //! | `page_protect`, `rehome` | – | no | exclusively busied |
 //! | `lend`, `take_back`, `frames_free` | – | no | exclusively busied |
 //! | `copy_out`, `copy_in` | – | no | busied, shared or exclusive |
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt::Debug;
 use core::ptr::NonNull;
 
+use crate::error::Result;
 use crate::page::PageRef;
 use crate::types::{Access, AddrRange, Frame, ObjectId, PageIndex, Prot, VirtAddr};
 
@@ -206,7 +209,40 @@ pub enum CpuStop {
     NoCpu,
 }
 
+/// Who resolves the faults of a range, on a machine with real addresses. Others take no notice.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Serve {
+    /// Threads of the engine, while the faulting one is stopped. Right for faults of every kind, also those inside system calls.
+    #[default]
+    Threads,
+    /// The faulting thread itself. A system call that comes to a page which is not mapped fails: map such pages ahead of time.
+    InThread,
+}
+
+/// A range of addresses that shows a part of an object.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// The addresses; page aligned, not empty.
+    pub range: AddrRange,
+    /// The object.
+    pub owner: ObjectId,
+    /// The page of it that the first address shows.
+    pub first: PageIndex,
+    /// The rights; changed by [`Pmap::protect`].
+    pub prot: Prot,
+    /// The pager is told before the first write to a clean page, so that such a write has to fault.
+    pub told_of_writes: bool,
+    /// Who resolves the faults.
+    pub serve: Serve,
+}
+
 /// The translations of one address space.
+///
+/// # Real addresses
+///
+/// On a machine that shows objects at addresses of this process, a range is *claimed*, *laid*, entered page by page, removed, and
+/// then laid anew or *given back*. Claimed addresses belong to this pmap, and nothing is to be seen at them. Dropping the pmap
+/// gives everything back. A machine whose addresses are its own needs none of it: the methods have bodies for that.
 ///
 /// The map's lock keeps calls for one address apart; calls for different addresses, and those of the machine itself, run
 /// at the same time.
@@ -218,8 +254,12 @@ pub trait Pmap: Send + Sync + Debug {
     /// Removes every mapping in the range, wired or not, and records on each page what was collected up to the removal.
     fn remove(&self, range: AddrRange);
 
-    /// Lowers the rights of every mapping in the range to at most `prot`; none at all removes.
-    fn protect(&self, range: AddrRange, prot: Prot);
+    /// The rights of the range are `prot` from now on, more or fewer than before. Every mapping in it loses those above; none at
+    /// all removes. What is new is allowed by a machine that lays ranges out; otherwise the next fault finds it.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`](crate::error::Error::NoMemory): the range allows what it did before, of which mappings may have been removed.
+    fn protect(&self, range: AddrRange, prot: Prot) -> Result<()>;
 
     /// The mappings in the range are no longer wired.
     fn unwire(&self, range: AddrRange);
@@ -230,6 +270,44 @@ pub trait Pmap: Send + Sync + Debug {
     /// A load or store as the processor would do it: through the translation, setting its referenced and modified bits,
     /// atomically with regard to the removal of the mapping. Must not cross a page.
     fn cpu(&self, va: VirtAddr, access: CpuAccess<'_>) -> Result<(), CpuStop>;
+
+    /// Finds `len` bytes of addresses that nobody uses, inside the range of this pmap and starting at a multiple of `align`, at or
+    /// above `hint` if that can be had, and claims them. All three are page aligned. Nothing: the map chooses, and claims what it chose.
+    ///
+    /// # Errors
+    /// [`Error::NoSpace`](crate::error::Error::NoSpace), [`Error::NoMemory`](crate::error::Error::NoMemory); nothing is claimed.
+    fn find(&self, len: u64, align: u64, hint: VirtAddr) -> Result<Option<VirtAddr>> {
+        let _ = (len, align, hint);
+        Ok(None)
+    }
+
+    /// Takes addresses in which the map has no entry.
+    ///
+    /// # Errors
+    /// [`Error::Occupied`](crate::error::Error::Occupied) with the first address that the process uses otherwise, which is left
+    /// as it is; [`Error::NoMemory`](crate::error::Error::NoMemory). Nothing is claimed.
+    fn claim(&self, hole: AddrRange) -> Result<()> {
+        let _ = hole;
+        Ok(())
+    }
+
+    /// Shows a part of an object, of which nothing is mapped yet. Every address was claimed, or was laid before and removed.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`](crate::error::Error::NoMemory), [`Error::Unsupported`](crate::error::Error::Unsupported): the map
+    /// gives the range back.
+    fn lay(&self, layout: &Layout) -> Result<()> {
+        let _ = layout;
+        Ok(())
+    }
+
+    /// The addresses, claimed or laid and removed, are the process's again. May not fail.
+    fn give_back(&self, range: AddrRange) {
+        let _ = range;
+    }
+
+    /// The machine's own type, for those who know it.
+    fn as_any(&self) -> &dyn Any;
 }
 
 /// A machine.
@@ -254,7 +332,11 @@ pub trait Machine: Send + Sync + Debug {
     fn lend(&self, pages: &[PageRef], purpose: Purpose) -> Result<Loan, Shortage>;
 
     /// Takes lent bytes back: those of `pages[i]` are kept if `keep(i)`, and otherwise undefined. For [`Purpose::Read`] nothing is kept.
-    fn take_back(&self, pages: &[PageRef], loan: Loan, keep: &dyn Fn(usize) -> bool);
+    ///
+    /// # Errors
+    /// [`Shortage`] when there is no memory for what was to be kept: the loan has ended all the same, and nothing is kept. Where
+    /// nothing is to be kept it does not fail.
+    fn take_back(&self, pages: &[PageRef], loan: Loan, keep: &dyn Fn(usize) -> bool) -> Result<(), Shortage>;
 
     /// Copies from a page's bytes at `offset`; does not cross the page. Writers may be at work: what is read is then a mixture.
     fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]);
@@ -284,5 +366,5 @@ pub trait Machine: Send + Sync + Debug {
     /// # Errors
     /// [`Error::NoMemory`](crate::error::Error::NoMemory), or [`Error::Invalid`](crate::error::Error::Invalid) for
     /// addresses that this machine does not have.
-    fn pmap_create(self: Arc<Self>, range: AddrRange) -> crate::error::Result<Arc<dyn Pmap>>;
+    fn pmap_create(self: Arc<Self>, range: AddrRange) -> Result<Arc<dyn Pmap>>;
 }

@@ -10,7 +10,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fault::entry_is_gone;
-use crate::machine::Pmap;
+use crate::machine::{Layout, Pmap, Serve};
 use crate::map_entry::{Attributes, Backing, MapEntry};
 use crate::map_ops::{Entries, NewEntry, Place};
 use crate::object::ObjectRef;
@@ -40,6 +40,8 @@ pub struct MapRequest {
     pub inherit: Inherit,
     /// What is known of future accesses.
     pub advice: Advice,
+    /// Who resolves its faults, on a machine with real addresses.
+    pub serve: Serve,
 }
 
 impl MapRequest {
@@ -57,6 +59,7 @@ impl MapRequest {
             max_prot: Prot::READ,
             inherit: Inherit::default(),
             advice: Advice::default(),
+            serve: Serve::default(),
         }
     }
 
@@ -138,8 +141,10 @@ impl Map {
     /// Maps a part of an object and answers with its range. The entry takes a use of its own of the object.
     ///
     /// # Errors
-    /// Those of [`Entries::enter`]; [`Error::Unsupported`] for write access to an object that cannot be written. Nothing was
-    /// changed then. With [`Place::Fixed`], [`Error::WriteBack`] tells that the mapping was made and what it replaced could not be written.
+    /// Those of [`Entries::enter`]; [`Error::Unsupported`] for write access to an object that cannot be written; on a machine
+    /// with real addresses [`Error::Occupied`] also for what the process uses otherwise. Nothing was changed then, but when such a
+    /// machine has no memory to show the object where it replaces something: that has been unmapped. With [`Place::Fixed`],
+    /// [`Error::WriteBack`] tells that the mapping was made and what it replaced could not be written.
     pub fn map(&self, object: &ObjectRef, request: &MapRequest) -> Result<AddrRange> {
         assert_no_locks_held("mapping");
         if request.max_prot.contains(Prot::WRITE) && !object.is_writable() {
@@ -164,13 +169,66 @@ impl Map {
             offset: request.offset,
             attr,
         };
+        let len = new.check()?;
         let mut removed = Vec::new();
         let mut entries = self.entries.write();
-        let range = entries.enter(&new, &mut removed)?;
+        let range = self.claim(&entries, &new, len)?;
+        if let Err(error) = entries.make_way(range, &mut removed) {
+            self.give_holes_back(&entries, range);
+            return Err(error);
+        }
         self.remove_translations(&removed);
+        // Before the entry, so that there is nothing to undo in the entries; who faults there already waits for the lock.
+        let laid = self.pmap.lay(&Layout {
+            range,
+            owner: object.id(),
+            first: request.offset.page(),
+            prot: request.prot,
+            told_of_writes: false,
+            serve: request.serve,
+        });
+        match &laid {
+            Ok(()) => entries.insert(range, &new),
+            Err(_) => self.pmap.give_back(range),
+        }
         self.changed(entries);
-        release(removed)?;
+        let released = release(removed);
+        laid.and(released).map(|()| range)
+    }
+
+    /// Chooses the range of a mapping of `len` bytes, and claims what is not mapped of it.
+    fn claim(&self, entries: &Entries<ObjectRef>, new: &NewEntry<'_, ObjectRef>, len: u64) -> Result<AddrRange> {
+        if let Place::Anywhere { hint, align } = new.place
+            && let Some(start) = self.pmap.find(len, align, hint)?
+        {
+            let place = Place::FixedNoReplace(start);
+            return entries.choose(&NewEntry { place, ..*new }).inspect_err(|_| {
+                if let Some(found) = AddrRange::sized(start, len) {
+                    self.pmap.give_back(found);
+                }
+            });
+        }
+        let range = entries.choose(new)?;
+        let mut claimed = range.start;
+        let outcome = entries.each_hole(range, |hole| {
+            self.pmap.claim(hole)?;
+            claimed = hole.end;
+            Ok(())
+        });
+        if let Err(error) = outcome {
+            let (start, end) = (range.start, claimed);
+            self.give_holes_back(entries, AddrRange { start, end });
+            return Err(error);
+        }
         Ok(range)
+    }
+
+    /// Gives back what was claimed in a range, which is everything that is not mapped.
+    fn give_holes_back(&self, entries: &Entries<ObjectRef>, range: AddrRange) {
+        let _cannot_fail = entries.each_hole(range, |hole| {
+            self.pmap.give_back(hole);
+            Ok(())
+        });
     }
 
     /// Unmaps `len` bytes from `start`, rounded up to whole pages; parts that are not mapped are no error. The last use of an
@@ -184,6 +242,9 @@ impl Map {
         let mut entries = self.entries.write();
         entries.remove(start, len, &mut removed)?;
         self.remove_translations(&removed);
+        for entry in &removed {
+            self.pmap.give_back(entry.range);
+        }
         self.changed(entries);
         release(removed)
     }
@@ -191,16 +252,13 @@ impl Map {
     /// Gives `len` bytes from `start` another protection. Rights that go are taken at once; rights that come are found by the next fault.
     ///
     /// # Errors
-    /// Those of [`Entries::protect`]; nothing was changed then.
+    /// Those of [`Entries::protect`]; nothing was changed then. Only when the machine itself has no memory for it, which
+    /// [`Error::NoMemory`] says as well, the first part of the range may have been changed; the rest is as it was.
     pub fn protect(&self, start: VirtAddr, len: u64, prot: Prot) -> Result<()> {
         let mut entries = self.entries.write();
-        entries.protect(start, len, prot, |range, was| {
-            if !prot.contains(was) {
-                self.pmap.protect(range, prot);
-            }
-        })?;
+        let outcome = entries.protect(start, len, prot, |range, _| self.pmap.protect(range, prot));
         self.changed(entries);
-        Ok(())
+        outcome
     }
 
     /// Says what a fork does with `len` bytes from `start`.
@@ -236,6 +294,7 @@ impl Map {
             let mut entries = self.entries.write();
             let Some(entry) = entries.pop_first() else { break };
             self.pmap.remove(entry.range);
+            self.pmap.give_back(entry.range);
             entry_is_gone(&entry);
             self.changed(entries);
             if let Err(error) = entry.backing.release() {

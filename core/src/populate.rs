@@ -127,7 +127,7 @@ impl Populate {
             NotInserted::NoMemory
         };
         drop(state);
-        machine.take_back(&[busy.page()], loan, &|_| false);
+        let _nothing_to_keep = machine.take_back(&[busy.page()], loan, &|_| false);
         Err(refused)
     }
 
@@ -175,8 +175,11 @@ impl Populate {
             Populated::Failed(error) => Err(error),
         };
         let short = state.short;
-        let ready = self.settle(state.pages);
+        let (ready, lost) = self.settle(state.pages);
         self.object.engine().stats().add(Counter::PagesPopulated, ready);
+        if lost && matches!(judged, Ok(Ended::Installed)) {
+            return Err(Error::NoMemory);
+        }
         judged.map_err(|error| match error.cause {
             // The pager only passed on that we had no memory for it: that is ours to wait for (rule 6 of the design).
             Cause::NoMemory | Cause::Again if short => Error::NoMemory,
@@ -187,18 +190,20 @@ impl Populate {
         })
     }
 
-    /// Gives the bytes back and lets go of the pages: filled ones are valid, others are freed. Returns how many were filled.
-    fn settle(&self, pages: Vec<Inserted>) -> u64 {
+    /// Gives the bytes back and lets go of the pages: filled ones are valid, others are freed. Returns how many were filled,
+    /// and whether the machine could not keep one.
+    fn settle(&self, pages: Vec<Inserted>) -> (u64, bool) {
         let machine = self.object.engine().machine();
-        let mut count = 0;
+        let (mut count, mut lost) = (0, false);
         for Inserted { busy, loan, ready } in pages {
-            machine.take_back(&[busy.page()], loan, &|_| ready);
-            if ready {
+            let kept = machine.take_back(&[busy.page()], loan, &|_| ready).is_ok();
+            lost |= !kept;
+            if ready && kept {
                 busy.page().mark_valid();
                 count += 1;
             }
         }
-        count
+        (count, lost)
     }
 
     /// Does the answer hold? (S223, S227) A page that was said to be ready and is not filled is not ready afterwards.

@@ -241,6 +241,9 @@ pub const QUIRE_PROT_EXEC: u32 = 4;
 pub const QUIRE_MAP_FIXED: u32 = 1;
 /// `quire_map_request.flags`: to exactly `addr`, and only if nothing is mapped there.
 pub const QUIRE_MAP_FIXED_NOREPLACE: u32 = 2;
+/// `quire_map_request.flags`: a thread that faults there resolves its fault itself, and none is handed to a thread
+/// of the engine. Only machines with real addresses differ in it.
+pub const QUIRE_MAP_IN_THREAD: u32 = 4;
 
 /// A fork of the map shares the memory.
 pub const QUIRE_INHERIT_SHARE: u32 = 0;

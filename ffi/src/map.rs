@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use quire_core::machine::Serve;
 use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
 use quire_core::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr};
@@ -113,7 +114,11 @@ pub unsafe extern "C" fn quire_map(
 
 fn map_request(request: &MapRequestC) -> Result<MapRequest> {
     let at = VirtAddr(request.addr);
-    let place = match request.flags {
+    let serve = match request.flags & QUIRE_MAP_IN_THREAD {
+        0 => Serve::Threads,
+        _ => Serve::InThread,
+    };
+    let place = match request.flags & !QUIRE_MAP_IN_THREAD {
         0 => Place::Anywhere {
             hint: at,
             align: if request.align == 0 { PAGE_SIZE } else { request.align },
@@ -127,7 +132,7 @@ fn map_request(request: &MapRequestC) -> Result<MapRequest> {
             ));
         }
     };
-    if request.flags != 0 && request.align != 0 && !request.addr.is_multiple_of(request.align) {
+    if !matches!(place, Place::Anywhere { .. }) && request.align != 0 && !request.addr.is_multiple_of(request.align) {
         return Err(Fail::invalid("the fixed address is not a multiple of the alignment"));
     }
     let prot = prot(request.prot)?;
@@ -143,6 +148,7 @@ fn map_request(request: &MapRequestC) -> Result<MapRequest> {
         },
         inherit: inherit(request.inherit)?,
         advice: advice(request.advice)?,
+        serve,
     })
 }
 

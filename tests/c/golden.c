@@ -5,7 +5,7 @@
 #define OFFSET(type, member, at) \
     _Static_assert(offsetof(struct type, member) == (at), "offset of " #type "." #member)
 
-SIZE(quire_pager_module, 200);
+SIZE(quire_pager_module, 208);
 OFFSET(quire_pager_module, magic, 0);
 OFFSET(quire_pager_module, abi_version, 4);
 OFFSET(quire_pager_module, struct_size, 8);
@@ -33,6 +33,7 @@ OFFSET(quire_pager_module, page_inserted, 168);
 OFFSET(quire_pager_module, page_removed, 176);
 OFFSET(quire_pager_module, path, 184);
 OFFSET(quire_pager_module, get_extension, 192);
+OFFSET(quire_pager_module, get_change, 200);
 
 SIZE(quire_pager_host_api, 72);
 OFFSET(quire_pager_host_api, abi_version, 0);
@@ -56,7 +57,7 @@ OFFSET(quire_pager_open_args, fd, 24);
 OFFSET(quire_pager_open_args, page_size, 28);
 OFFSET(quire_pager_open_args, driver, 32);
 
-SIZE(quire_pager_open_result, 48);
+SIZE(quire_pager_open_result, 64);
 OFFSET(quire_pager_open_result, struct_size, 0);
 OFFSET(quire_pager_open_result, flags, 4);
 OFFSET(quire_pager_open_result, object, 8);
@@ -64,6 +65,7 @@ OFFSET(quire_pager_open_result, identity, 16);
 OFFSET(quire_pager_open_result, size, 32);
 OFFSET(quire_pager_open_result, granule, 40);
 OFFSET(quire_pager_open_result, max_run, 44);
+OFFSET(quire_pager_open_result, change, 48);
 
 SIZE(quire_pager_io_page, 16);
 OFFSET(quire_pager_io_page, bytes, 0);

@@ -17,8 +17,8 @@ use quire_core::engine::Engine;
 use quire_core::error::Result;
 use quire_core::io::Io;
 use quire_core::machine::{
-    CpuAccess, CpuStop, EnterRun, FrameCounts, Loan, Machine, NotEntered, Placement, Pmap, Purpose, Reserve,
-    Shortage, Translation,
+    CpuAccess, CpuStop, EnterRun, FrameCounts, Loan, Machine, NotEntered, Placement, Pmap, Purpose, Reserve, Shortage,
+    Translation,
 };
 use quire_core::map::{Map, MapRequest};
 use quire_core::object::ObjectRef;
@@ -70,11 +70,17 @@ impl Machine for Weightless {
         Ok(unsafe { Loan::new(bytes, purpose, 0) })
     }
 
-    fn take_back(&self, _pages: &[PageRef], loan: Loan, _keep: &dyn Fn(usize) -> bool) {
+    fn take_back(
+        &self,
+        _pages: &[PageRef],
+        loan: Loan,
+        _keep: &dyn Fn(usize) -> bool,
+    ) -> std::result::Result<(), Shortage> {
         for bytes in loan.bytes() {
             // SAFETY: the box made in `lend`, whose loan ends here.
             drop(unsafe { Box::from_raw(bytes.as_ptr().cast::<[u8; PAGE_BYTES]>()) });
         }
+        Ok(())
     }
 
     fn copy_out(&self, _page: PageRef, _offset: usize, to: &mut [u8]) {
@@ -105,7 +111,9 @@ impl Pmap for NoTranslations {
 
     fn remove(&self, _range: AddrRange) {}
 
-    fn protect(&self, _range: AddrRange, _prot: Prot) {}
+    fn protect(&self, _range: AddrRange, _prot: Prot) -> Result<()> {
+        Ok(())
+    }
 
     fn unwire(&self, _range: AddrRange) {}
 
@@ -115,6 +123,10 @@ impl Pmap for NoTranslations {
 
     fn cpu(&self, _va: VirtAddr, _access: CpuAccess<'_>) -> std::result::Result<(), CpuStop> {
         Err(CpuStop::NoCpu)
+    }
+
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
     }
 }
 

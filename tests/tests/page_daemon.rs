@@ -370,8 +370,13 @@ impl Machine for Watched {
     fn lend(&self, pages: &[PageRef], purpose: Purpose) -> std::result::Result<Loan, Shortage> {
         self.soft.lend(pages, purpose)
     }
-    fn take_back(&self, pages: &[PageRef], loan: Loan, keep: &dyn Fn(usize) -> bool) {
-        self.soft.take_back(pages, loan, keep);
+    fn take_back(
+        &self,
+        pages: &[PageRef],
+        loan: Loan,
+        keep: &dyn Fn(usize) -> bool,
+    ) -> std::result::Result<(), Shortage> {
+        self.soft.take_back(pages, loan, keep)
     }
     fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]) {
         self.soft.copy_out(page, offset, to);

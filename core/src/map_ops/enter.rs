@@ -46,27 +46,41 @@ impl<B: Backing> Entries<B> {
     /// [`Error::Invalid`] with a sentence for each argument that makes no sense, [`Error::NoSpace`], [`Error::Occupied`] with the
     /// first address that is taken, [`Error::NoMemory`]. Nothing was changed then.
     pub fn enter(&mut self, new: &NewEntry<'_, B>, removed: &mut Vec<MapEntry<B>>) -> Result<AddrRange> {
-        check_new(new)?;
-        let range = match new.place {
-            Place::Anywhere { hint, align } => {
-                let len = check_len(new.len)?;
-                let start = self.find_space(len, align, hint)?;
-                AddrRange {
-                    start,
-                    end: VirtAddr(start.0 + len),
-                }
-            }
-            Place::Fixed(start) | Place::FixedNoReplace(start) => self.check_range(start, new.len)?,
+        new.check()?;
+        let range = self.choose(new)?;
+        self.make_way(range, removed)?;
+        self.insert(range, new);
+        Ok(range)
+    }
+
+    /// Where a mapping whose arguments are right goes. Only for [`Place::Fixed`] something may be mapped there.
+    ///
+    /// # Errors
+    /// As [`Entries::enter`], of which this is the first step.
+    pub(crate) fn choose(&self, new: &NewEntry<'_, B>) -> Result<AddrRange> {
+        let start = match new.place {
+            Place::Anywhere { hint, align } => self.find_space(new.len, align, hint)?,
+            Place::Fixed(start) | Place::FixedNoReplace(start) => start,
         };
-        match new.place {
-            Place::Fixed(_) => self.take_out(range, 1, removed)?,
-            Place::Anywhere { .. } | Place::FixedNoReplace(_) => {
-                if let Some(there) = self.tree.iter(range).next() {
-                    return Err(Error::Occupied(there.range.start.max(range.start)));
-                }
-                self.tree.reserve(1)?;
+        let range = self.check_range(start, new.len)?;
+        match self.tree.iter(range).next() {
+            Some(there) if !matches!(new.place, Place::Fixed(_)) => {
+                Err(Error::Occupied(there.range.start.max(range.start)))
             }
+            _ => Ok(range),
         }
+    }
+
+    /// Takes everything in `range` out, after which [`Entries::insert`] cannot fail.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; nothing was changed then.
+    pub(crate) fn make_way(&mut self, range: AddrRange, removed: &mut Vec<MapEntry<B>>) -> Result<()> {
+        self.take_out(range, 1, removed)
+    }
+
+    /// Enters a mapping where [`Entries::make_way`] has made way for it.
+    pub(crate) fn insert(&mut self, range: AddrRange, new: &NewEntry<'_, B>) {
         let (backing, offset, attr) = (new.backing.clone(), new.offset, new.attr);
         self.tree.insert_reserved(MapEntry {
             range,
@@ -75,7 +89,6 @@ impl<B: Backing> Entries<B> {
             attr,
         });
         self.join(range);
-        Ok(range)
     }
 
     /// The lowest free range of `len` bytes, rounded up to whole pages, at or above `hint`, or else the lowest in the map. Its
@@ -87,12 +100,7 @@ impl<B: Backing> Entries<B> {
     /// size; [`Error::NoSpace`].
     pub fn find_space(&self, len: u64, align: u64, hint: VirtAddr) -> Result<VirtAddr> {
         let len = check_len(len)?;
-        if align == 0 || !align.is_multiple_of(PAGE_SIZE) {
-            return Err(Error::Invalid("the alignment is not a multiple of the page size"));
-        }
-        if !hint.is_aligned() {
-            return Err(Error::Invalid("the hint is not page aligned"));
-        }
+        check_wish(align, hint)?;
         let above = AddrRange {
             start: hint,
             end: self.bounds.end,
@@ -108,20 +116,36 @@ impl<B: Backing> Entries<B> {
     }
 }
 
-fn check_new<B>(new: &NewEntry<'_, B>) -> Result<()> {
-    let len = check_len(new.len)?;
-    if !new.offset.is_aligned() {
-        return Err(Error::Invalid("the offset is not page aligned"));
+impl<B> NewEntry<'_, B> {
+    /// That each argument makes sense by itself. Answers with the length in whole pages.
+    pub(crate) fn check(&self) -> Result<u64> {
+        let len = check_len(self.len)?;
+        if !self.offset.is_aligned() {
+            return Err(Error::Invalid("the offset is not page aligned"));
+        }
+        if self.offset.checked_add(len).is_none_or(|end| end.0 > MAX_OBJECT_SIZE) {
+            return Err(Error::Invalid(
+                "offset and length together exceed the largest size of an object",
+            ));
+        }
+        check_prot(self.attr.prot)?;
+        check_prot(self.attr.max_prot)?;
+        if !self.attr.max_prot.contains(self.attr.prot) {
+            return Err(Error::Invalid("the protection is above the maximum protection"));
+        }
+        if let Place::Anywhere { hint, align } = self.place {
+            check_wish(align, hint)?;
+        }
+        Ok(len)
     }
-    if new.offset.checked_add(len).is_none_or(|end| end.0 > MAX_OBJECT_SIZE) {
-        return Err(Error::Invalid(
-            "offset and length together exceed the largest size of an object",
-        ));
+}
+
+fn check_wish(align: u64, hint: VirtAddr) -> Result<()> {
+    if align == 0 || !align.is_multiple_of(PAGE_SIZE) {
+        return Err(Error::Invalid("the alignment is not a multiple of the page size"));
     }
-    check_prot(new.attr.prot)?;
-    check_prot(new.attr.max_prot)?;
-    if !new.attr.max_prot.contains(new.attr.prot) {
-        return Err(Error::Invalid("the protection is above the maximum protection"));
+    if !hint.is_aligned() {
+        return Err(Error::Invalid("the hint is not page aligned"));
     }
     Ok(())
 }

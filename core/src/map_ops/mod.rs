@@ -142,6 +142,27 @@ impl<B: Backing> Entries<B> {
         }
     }
 
+    /// Calls `each` for every part of `range` in which nothing is mapped, ascending, until it fails.
+    pub(crate) fn each_hole(&self, range: AddrRange, mut each: impl FnMut(AddrRange) -> Result<()>) -> Result<()> {
+        let mut behind = range.start;
+        for entry in self.tree.iter(range) {
+            if behind < entry.range.start {
+                each(AddrRange {
+                    start: behind,
+                    end: entry.range.start,
+                })?;
+            }
+            behind = entry.range.end;
+        }
+        if behind < range.end {
+            each(AddrRange {
+                start: behind,
+                end: range.end,
+            })?;
+        }
+        Ok(())
+    }
+
     /// Steps 2 to 5 for a change of attributes. The range is mapped throughout. `apply` sees every piece once, ascending.
     fn change(&mut self, range: AddrRange, mut apply: impl FnMut(AddrRange, &mut Attributes)) -> Result<()> {
         self.tree.reserve(2)?;

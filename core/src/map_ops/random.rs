@@ -96,7 +96,10 @@ fn run(entries: &mut Entries<Numbered>, step: &Step) -> Outcome {
             range = Some(entries.enter(&new, &mut removed)?);
         }
         Step::Remove(a, n) => entries.remove(at(a), size(n), &mut removed)?,
-        Step::Protect(a, n, prot) => entries.protect(at(a), size(n), prot, |r, was| told.push((r, was)))?,
+        Step::Protect(a, n, prot) => entries.protect(at(a), size(n), prot, |r, was| {
+            told.push((r, was));
+            Ok(())
+        })?,
         Step::Inherit(a, n, inherit) => entries.inherit(at(a), size(n), inherit)?,
         Step::Advise(a, n, advice) => entries.advise(at(a), size(n), advice)?,
         Step::Wire(a, n, true) => entries.wire(at(a), size(n), |r| told.push((r, Prot::empty())))?,

@@ -110,11 +110,17 @@ fn protect_and_protect_back_leave_one_entry_and_tell_what_changed() {
     let mut entries = entered(&[(20, 10)]);
     let mut told = Vec::new();
     entries
-        .protect(at(23), 2 * PAGE_SIZE, RW, |r, was| told.push((r, was)))
+        .protect(at(23), 2 * PAGE_SIZE, RW, |r, was| {
+            told.push((r, was));
+            Ok(())
+        })
         .unwrap();
     assert_eq!(ranges(&entries), [pages(20, 3), pages(23, 2), pages(25, 5)]);
     entries
-        .protect(at(22), 8 * PAGE_SIZE, Prot::READ, |r, was| told.push((r, was)))
+        .protect(at(22), 8 * PAGE_SIZE, Prot::READ, |r, was| {
+            told.push((r, was));
+            Ok(())
+        })
         .unwrap();
     assert_eq!(ranges(&entries), [pages(20, 10)]);
     assert_eq!(told, [(pages(23, 2), Prot::READ), (pages(23, 2), RW)]);
@@ -279,7 +285,7 @@ fn every_senseless_argument_has_its_own_sentence_and_changes_nothing() {
         sentence(entries.wire(start, len, |_| panic!("nothing changes")));
         sentence(entries.unwire(start, len, |_| panic!("nothing changes")));
     }
-    sentence(entries.protect(at(20), 1, Prot::from_bits_retain(16), |_, _| ()));
+    sentence(entries.protect(at(20), 1, Prot::from_bits_retain(16), |_, _| Ok(())));
     sentence(entries.unwire(at(20), 1, |_| ()));
     assert_eq!(snapshot(&entries), before);
 }
@@ -379,9 +385,9 @@ fn no_operation_drops_the_last_reference_to_a_backing() {
     let mut removed = Vec::new();
     entries.enter(&new, &mut removed).unwrap();
     drop(backing);
-    entries.protect(at(22), PAGE_SIZE, RW, |_, _| ()).unwrap();
+    entries.protect(at(22), PAGE_SIZE, RW, |_, _| Ok(())).unwrap();
     assert_eq!(weak.strong_count(), 3, "a reference an entry");
-    entries.protect(at(22), PAGE_SIZE, Prot::READ, |_, _| ()).unwrap();
+    entries.protect(at(22), PAGE_SIZE, Prot::READ, |_, _| Ok(())).unwrap();
     assert_eq!(weak.strong_count(), 1);
     entries.remove(at(22), PAGE_SIZE, &mut removed).unwrap();
     entries.remove(at(FIRST), 100 * PAGE_SIZE, &mut removed).unwrap();

@@ -139,7 +139,7 @@ impl Transfer {
         let machine = object.engine.machine();
         let loan = machine.lend(&self.refs, purpose).map_err(|_| Error::NoMemory)?;
         let Some(io) = Io::new(self.plan, &loan, bell).map(Arc::new) else {
-            machine.take_back(&self.refs, loan, &|_| false);
+            let _nothing_to_keep = machine.take_back(&self.refs, loan, &|_| false);
             return Err(Error::NoMemory);
         };
         object.engine.requests().begin(&object, &io);
@@ -213,7 +213,8 @@ impl Started {
     /// clean. Returns how many pages were moved. May block; no lock may be held.
     ///
     /// # Errors
-    /// The pager's answer. Pages other than the required one may have been moved all the same.
+    /// The pager's answer. Pages other than the required one may have been moved all the same. [`Error::NoMemory`] when
+    /// the machine could not keep what was filled: all of it is freed.
     pub(crate) fn finish(self) -> Result<u64> {
         let answer = self.io.wait();
         let object = self.object().clone();
@@ -222,7 +223,7 @@ impl Started {
         let Self { transfer, io, loan, .. } = self;
         let moved = transfer.settle(&object, &io, loan);
         match answer {
-            Ok(()) => Ok(moved),
+            Ok(()) => moved,
             Err(error) => {
                 object.note_pager_error(&error);
                 Err(error.into())
@@ -383,9 +384,12 @@ impl Drop for Asked {
 }
 
 impl Transfer {
-    fn settle(self, object: &Object, io: &Io, loan: Loan) -> u64 {
+    fn settle(self, object: &Object, io: &Io, loan: Loan) -> Result<u64> {
         let moved = |i: usize| io.outcome(i) == PageOutcome::Done;
-        object.engine.machine().take_back(&self.refs, loan, &moved);
+        let machine = object.engine.machine();
+        machine
+            .take_back(&self.refs, loan, &moved)
+            .map_err(|_| Error::NoMemory)?;
         let mut count = 0;
         for (i, busy) in self.pages.into_iter().enumerate().filter(|(i, _)| moved(*i)) {
             match self.plan.direction {
@@ -400,7 +404,7 @@ impl Transfer {
             Direction::Put => Counter::PagesOut,
         };
         object.engine.stats().add(counter, count);
-        count
+        Ok(count)
     }
 }
 
@@ -436,7 +440,7 @@ impl Object {
             };
             let Stray { pages, refs, loan, .. } = state.strays.swap_remove(at);
             drop(state);
-            self.engine.machine().take_back(&refs, loan, &|_| false);
+            let _nothing_to_keep = self.engine.machine().take_back(&refs, loan, &|_| false);
             drop(pages);
         }
     }

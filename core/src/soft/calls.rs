@@ -78,6 +78,8 @@ pub enum Failure {
     Frame,
     /// Lending bytes: there is no memory.
     Lend,
+    /// Keeping what was lent to be filled: there is no memory.
+    TakeBack,
 }
 
 /// Failures that a test orders: `after` more calls succeed, then `times` calls fail, then all succeed again.
@@ -96,14 +98,14 @@ pub struct Injection {
 pub(super) struct Injections {
     /// Whether there may be any, so that calls which are not told to fail take no lock here.
     armed: AtomicBool,
-    standing: FrameLock<[Option<Injection>; 3]>,
+    standing: FrameLock<[Option<Injection>; 4]>,
 }
 
 impl Injections {
     pub(super) fn new() -> Self {
         Self {
             armed: AtomicBool::new(false),
-            standing: FrameLock::new([None; 3]),
+            standing: FrameLock::new([None; 4]),
         }
     }
 
@@ -117,7 +119,7 @@ impl Injections {
     pub(super) fn enter(&self) -> Option<NotEntered> {
         match self.due(place_of(Failure::Enter(NotEntered::Shortage)))? {
             Failure::Enter(why) => Some(why),
-            Failure::Frame | Failure::Lend => None,
+            Failure::Frame | Failure::Lend | Failure::TakeBack => None,
         }
     }
 
@@ -129,6 +131,11 @@ impl Injections {
     /// Whether a loan is to be refused.
     pub(super) fn lend(&self) -> bool {
         self.due(place_of(Failure::Lend)).is_some()
+    }
+
+    /// Whether filled bytes are not to be kept.
+    pub(super) fn take_back(&self) -> bool {
+        self.due(place_of(Failure::TakeBack)).is_some()
     }
 
     #[inline]
@@ -157,5 +164,6 @@ fn place_of(failure: Failure) -> usize {
         Failure::Enter(_) => 0,
         Failure::Frame => 1,
         Failure::Lend => 2,
+        Failure::TakeBack => 3,
     }
 }

@@ -163,10 +163,14 @@ impl Machine for SoftMachine {
         }
     }
 
-    fn take_back(&self, pages: &[PageRef], loan: Loan, keep: &dyn Fn(usize) -> bool) {
+    fn take_back(&self, pages: &[PageRef], loan: Loan, keep: &dyn Fn(usize) -> bool) -> Result<(), Shortage> {
+        // A shortage that a test asked for: the buffer is given back, and nothing of it kept.
+        let wanted = (0..pages.len()).any(keep) && loan.purpose() == Purpose::Fill;
+        let short = wanted && self.injections.take_back();
         if self.config.lend_copies {
-            loan::take_copies_back(&self.frames, pages, &loan, keep);
+            loan::take_copies_back(&self.frames, pages, &loan, &|i| !short && keep(i));
         }
+        if short { Err(Shortage) } else { Ok(()) }
     }
 
     fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]) {

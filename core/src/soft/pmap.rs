@@ -1,6 +1,7 @@
 //! The soft machine's [`Pmap`]: entering, removing, and the simulated processor.
 
 use alloc::sync::Arc;
+use core::any::Any;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
@@ -136,7 +137,7 @@ impl Pmap for SoftPmap {
         self.space.remove(&self.machine.frames, range);
     }
 
-    fn protect(&self, range: AddrRange, prot: Prot) {
+    fn protect(&self, range: AddrRange, prot: Prot) -> crate::error::Result<()> {
         count(&self.machine.counters.protects);
         if prot.is_empty() {
             self.space.remove(&self.machine.frames, range);
@@ -144,6 +145,7 @@ impl Pmap for SoftPmap {
             // The bits stay, in every mode: whoever lowers a page, or removes it, collects them.
             self.change(range, |pte| pte.lowered_to(prot));
         }
+        Ok(())
     }
 
     fn unwire(&self, range: AddrRange) {
@@ -177,6 +179,10 @@ impl Pmap for SoftPmap {
         }
         entries.set(entry_of(va), pte.used_for(kind));
         Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 

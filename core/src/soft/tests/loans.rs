@@ -25,7 +25,7 @@ fn what_is_filled_and_kept_is_in_the_page() {
         for page in 0..3 {
             write_to(&loan, page, 0x11 * u8::try_from(page + 1).unwrap());
         }
-        machine.take_back(&pages, loan, &|i| i != 1);
+        machine.take_back(&pages, loan, &|i| i != 1).unwrap();
         assert_eq!(bytes_of(&machine, pages[0]), [0x11; 4096]);
         assert_eq!(bytes_of(&machine, pages[2]), [0x33; 4096]);
         if machine.config().lend_copies {
@@ -51,7 +51,7 @@ fn bytes_lent_for_reading_are_those_of_the_pages() {
             let lent: &[u8] = unsafe { NonNull::slice_from_raw_parts(*address, 4096).as_ref() };
             assert_eq!(lent, bytes_of(&machine, page));
         }
-        machine.take_back(&pages, loan, &|_| false);
+        machine.take_back(&pages, loan, &|_| false).unwrap();
         finish(&machine, Vec::new(), &pages);
     }
 }
@@ -60,7 +60,7 @@ fn bytes_lent_for_reading_are_those_of_the_pages() {
 fn a_loan_of_nothing_is_taken_back() {
     for machine in machines() {
         let loan = machine.lend(&[], Purpose::Fill).unwrap();
-        machine.take_back(&[], loan, &|_| true);
+        machine.take_back(&[], loan, &|_| true).unwrap();
     }
 }
 
@@ -78,7 +78,7 @@ fn a_loan_for_which_there_is_no_memory_is_a_shortage() {
         assert_eq!(machine.lend(&[page], Purpose::Read).map(|_| ()), Err(Shortage));
         crate::alloc_fallible::failing::after(None);
         let loan = machine.lend(&[page], Purpose::Read).unwrap();
-        machine.take_back(&[page], loan, &|_| false);
+        machine.take_back(&[page], loan, &|_| false).unwrap();
         assert_eq!(machine.calls().lends, 3);
         finish(&machine, Vec::new(), &[page]);
     }

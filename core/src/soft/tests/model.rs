@@ -236,7 +236,7 @@ impl Pair {
                     .for_each(|at| self.model.remove(at));
             }
             Op::Protect { pmap, from, to, prot } => {
-                self.pmaps[pmap].protect(range(from, to), prot);
+                self.pmaps[pmap].protect(range(from, to), prot).unwrap();
                 for at in self.model.in_range(pmap, from, to) {
                     if prot.is_empty() {
                         self.model.remove(at);

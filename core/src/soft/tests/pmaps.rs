@@ -262,18 +262,18 @@ fn protecting_a_range_lowers_and_never_raises() {
         let pmap = pmap(&machine);
         assert_eq!(pmap.enter(&run(0, &all, RW)), (3, None));
         store(&pmap, 0x1000, b"x").unwrap();
-        pmap.protect(pages(0x1000, 1), Prot::READ);
+        pmap.protect(pages(0x1000, 1), Prot::READ).unwrap();
         assert_eq!(
             [0, 0x1000, 0x2000].map(|va| prot_at(&pmap, va)),
             [Some(RW), Some(Prot::READ), Some(RW)]
         );
         assert_eq!(store(&pmap, 0x1000, b"y"), Err(CpuStop::Fault));
-        pmap.protect(pages(0, 3), RW);
+        pmap.protect(pages(0, 3), RW).unwrap();
         assert_eq!(prot_at(&pmap, 0x1000), Some(Prot::READ));
         // The bit is collected in every mode, though the mapping allows no store any more.
         machine.page_protect(&[all[1]], Prot::READ);
         assert_eq!(all[1].dirtiness(), Dirtiness::Dirty);
-        pmap.protect(pages(0, 3), Prot::empty());
+        pmap.protect(pages(0, 3), Prot::empty()).unwrap();
         assert_eq!([0, 0x1000, 0x2000].map(|va| prot_at(&pmap, va)), [None; 3]);
         let calls = machine.calls();
         assert_eq!(

@@ -148,7 +148,7 @@ impl World {
             let loan = self.machine.lend(&[page], Purpose::Read).unwrap();
             // SAFETY: lent for reading; the page is write-protected and exclusively busied.
             stored.copy_from_slice(unsafe { core::slice::from_raw_parts(loan.bytes()[0].as_ptr(), 4096) });
-            self.machine.take_back(&[page], loan, &|_| false);
+            self.machine.take_back(&[page], loan, &|_| false).unwrap();
             page.put_succeeded();
             self.puts.fetch_add(1, Ordering::Relaxed);
         }
@@ -156,7 +156,7 @@ impl World {
             let loan = self.machine.lend(&[page], Purpose::Fill).unwrap();
             // SAFETY: lent for filling; the page is not mapped and exclusively busied.
             unsafe { core::slice::from_raw_parts_mut(loan.bytes()[0].as_ptr(), 4096) }.copy_from_slice(&*stored);
-            self.machine.take_back(&[page], loan, &|_| true);
+            self.machine.take_back(&[page], loan, &|_| true).unwrap();
         }
     }
 
@@ -174,7 +174,7 @@ impl World {
         let range = pages(va(n % PAGES, 0), 1);
         let mut moved = lock.write();
         match n % 5 {
-            0 => pmap.protect(range, Prot::READ),
+            0 => pmap.protect(range, Prot::READ).unwrap(),
             1 | 2 if map == MOVING => {
                 pmap.remove(pages(0, PAGES as u64));
                 *moved += 1;
