@@ -295,7 +295,8 @@ fn n12_resident_neighbours_are_mapped_by_advice() {
         for (advice, mapped) in [
             (Advice::Normal, 17..25),
             (Advice::Random, 20..21),
-            (Advice::Sequential, 12..28),
+            // The window, and the rest of the object: less than a sequence maps along.
+            (Advice::Sequential, 12..40),
         ] {
             let (_script, object, va) = rig.mapped(40);
             let all = quire_core::types::AddrRange::sized(va, 40 * PAGE_SIZE).unwrap();
@@ -327,7 +328,8 @@ fn n12_the_window_stops_at_the_entry_and_skips_holes() {
             ..MapRequest::read_write(4 * PAGE_SIZE)
         };
         let va = rig.map.map(&object, &request).unwrap().start;
-        for i in [0, 1, 3] {
+        // Not in a row.
+        for i in [3, 1, 0] {
             rig.map.copy_out(page_at(va, i), &mut [0]).unwrap();
         }
         let resolved = rig.map.fault(page_at(va, 1), Access::Read).unwrap();
@@ -522,62 +524,6 @@ fn memory_full_of_pages_that_cannot_be_written_is_out_of_memory_and_nothing_is_l
 }
 
 #[test]
-fn copies_through_a_map_fault_and_make_dirty_but_map_nothing() {
-    in_all_modes(|rig| {
-        let (script, object, va) = rig.mapped(3);
-        let text: Vec<u8> = (0..9000_u32).map(|i| (i % 251) as u8).collect();
-        let at = VirtAddr(va.0 + 1000);
-        rig.map.copy_in(at, &text).unwrap();
-        let mut back = vec![0; text.len()];
-        rig.map.copy_out(at, &mut back).unwrap();
-        assert_eq!(back, text);
-        assert!((0..3).all(|i| rig.map.pmap().extract(page_at(va, i)).is_none()));
-        assert_eq!(object.dirty_pages(), 3);
-        object.object().flush_all(Default::default()).unwrap();
-        assert_eq!(script.stored(0)[1000..], text[..3096]);
-        drop(object);
-        rig.assert_nothing_left();
-    });
-}
-
-#[test]
-fn a_copy_that_runs_off_the_mapping_tells_how_far_it_came() {
-    in_all_modes(|rig| {
-        let (_script, object, va) = rig.mapped(1);
-        let stopped = rig.map.copy_in(VirtAddr(va.0 + 4000), &[1; 200]).unwrap_err();
-        assert_eq!(
-            (stopped.done, stopped.error),
-            (96, FaultError::NotMapped(page_at(va, 1)))
-        );
-        drop(object);
-        rig.assert_nothing_left();
-    });
-}
-
-#[test]
-fn two_mappings_of_one_object_see_each_others_stores_at_once() {
-    in_all_modes(|rig| {
-        let (script, object, va) = rig.mapped(1);
-        let other = rig.map.map(&object, &MapRequest::read_write(PAGE_SIZE)).unwrap().start;
-        let _ = (rig.load_page(va), rig.load_page(other));
-        rig.map.store(va, b"one").unwrap();
-        let mut seen = [0; 3];
-        rig.map.load(other, &mut seen).unwrap();
-        assert_eq!(&seen, b"one");
-        object.object().flush_all(Default::default()).unwrap();
-        rig.map.store(other, b"two").unwrap();
-        object.object().flush_all(Default::default()).unwrap();
-        assert_eq!(
-            &script.stored(0)[..3],
-            b"two",
-            "a store through either mapping is found"
-        );
-        drop(object);
-        rig.assert_nothing_left();
-    });
-}
-
-#[test]
 fn faults_of_many_threads_on_many_pages_all_resolve() {
     in_all_modes_with_frames(24, |rig| {
         let rig = Arc::new(rig);
@@ -623,77 +569,6 @@ fn s102_pages_already_there_are_not_fetched_again() {
         drop(object);
         rig.assert_nothing_left();
     });
-}
-
-#[test]
-fn s109_a_pager_may_come_back_into_the_engine_from_any_operation() {
-    in_all_modes(|rig| {
-        let rig = Arc::new(rig);
-        let pager = Reentrant {
-            rig: Arc::downgrade(&rig),
-            at: OnceLock::new(),
-        };
-        let at = Arc::new(pager);
-        let object = rig
-            .engine
-            .create_object(Box::new(Forward(at.clone())), 4 * PAGE_SIZE)
-            .unwrap();
-        let va = rig
-            .map
-            .map(&object, &MapRequest::read_write(4 * PAGE_SIZE))
-            .unwrap()
-            .start;
-        at.at.set((Arc::downgrade(object.object()), va)).unwrap();
-        rig.map.store(va, &[1]).unwrap();
-        object.object().flush_all(Default::default()).unwrap();
-        drop(object);
-        Arc::into_inner(rig).unwrap().assert_nothing_left();
-    });
-}
-
-/// A pager that uses the map and the object it serves while it serves them: with any lock held, it would not come back.
-#[derive(Debug)]
-struct Reentrant {
-    rig: Weak<quire_tests::Rig>,
-    at: OnceLock<(Weak<quire_core::object::Object>, VirtAddr)>,
-}
-
-#[derive(Debug)]
-struct Forward(Arc<Reentrant>);
-
-impl Reentrant {
-    fn use_everything(&self) {
-        let (rig, (object, va)) = (self.rig.upgrade().unwrap(), self.at.get().unwrap());
-        let object = object.upgrade().unwrap();
-        assert!(object.resident() > 0 && object.lookup(PageIndex(3)).is_none());
-        rig.map.protect(page_at(*va, 3), PAGE_SIZE, Prot::READ).unwrap();
-        let (_, other, other_va) = rig.mapped(1);
-        let _ = rig.load_page(other_va);
-        rig.map.unmap(other_va, PAGE_SIZE).unwrap();
-        other.release().unwrap();
-    }
-}
-
-impl Pager for Forward {
-    fn describe(&self) -> String {
-        "a pager that comes back".to_owned()
-    }
-    fn ops(&self) -> PagerOps {
-        PagerOps::PUT
-    }
-    fn max_run(&self) -> u32 {
-        8
-    }
-    fn get(&self, io: &Arc<Io>) -> Answer {
-        self.0.use_everything();
-        (0..io.len()).for_each(|i| io.fill(i, &[]));
-        Answer::Done(Ok(()))
-    }
-    fn put(&self, io: &Arc<Io>) -> Answer {
-        self.0.use_everything();
-        (0..io.len()).for_each(|i| io.page_done(i));
-        Answer::Done(Ok(()))
-    }
 }
 
 #[test]
