@@ -1,0 +1,519 @@
+//! The translations of one address space: mappings of the file of frames, served by userfaultfds.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, RwLock};
+
+use quire_core::error::{Error, Result};
+use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Harvest, Layout, NotEntered, Pmap, Serve, Translation};
+use quire_core::page::PageRef;
+use quire_core::types::{AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use rustix::io::Errno;
+use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+
+use crate::layout::{Channel, Laid, address, retry, span};
+use crate::lock::{lock, read, write};
+use crate::machine::LinuxMachine;
+use crate::slots::ADDRESSES_END;
+use crate::space::{Piece, Space};
+use crate::sys::{self, Features, Install, Modes, Reads, Uffd};
+
+/// The translations of one address space.
+#[derive(Debug)]
+pub struct LinuxPmap {
+    machine: Arc<LinuxMachine>,
+    /// What is laid out here, by its first address. Changed with the map locked exclusively.
+    laid: RwLock<BTreeMap<u64, LaidHere>>,
+    /// The userfaultfds, made when a layout needs one.
+    channels: Mutex<Vec<Arc<Channel>>>,
+    poisons: Mutex<Vec<VirtAddr>>,
+}
+
+#[derive(Clone, Debug)]
+struct LaidHere {
+    laid: Laid,
+    space: Arc<Space>,
+    prot: Prot,
+}
+
+impl LinuxPmap {
+    pub(crate) fn new(machine: Arc<LinuxMachine>, range: AddrRange) -> Result<Self> {
+        if range.end.0 > ADDRESSES_END {
+            return Err(Error::Invalid("a process has addresses below 2^47 only; end the map there"));
+        }
+        Ok(Self {
+            machine,
+            laid: RwLock::default(),
+            channels: Mutex::default(),
+            poisons: Mutex::default(),
+        })
+    }
+
+    /// The layout at an address.
+    fn at(&self, va: VirtAddr) -> Option<LaidHere> {
+        let laid = read(&self.laid);
+        let (_, here) = laid.range(..=va.0).next_back()?;
+        here.laid.range.contains(va).then(|| here.clone())
+    }
+
+    /// The parts of layouts in `range`.
+    fn parts(&self, range: AddrRange) -> Vec<LaidHere> {
+        let laid = read(&self.laid);
+        let first = laid
+            .range(..=range.start.0)
+            .next_back()
+            .map_or(range.start.0, |(start, _)| *start);
+        laid.range(first..range.end.0)
+            .filter_map(|(_, here)| {
+                let laid = here.laid.part(range)?;
+                Some(LaidHere { laid, ..here.clone() })
+            })
+            .collect()
+    }
+
+    /// The userfaultfd for a kind of layout.
+    fn channel(&self, serve: Serve, tells_writes: bool) -> Result<Arc<Channel>> {
+        let mut channels = lock(&self.channels);
+        let fits = |channel: &&Arc<Channel>| channel.serve == serve && channel.tells_writes == tells_writes;
+        if let Some(channel) = channels.iter().find(fits) {
+            return Ok(channel.clone());
+        }
+        let (uffd, _) = Uffd::open_best(Reads::Block).map_err(|_| Error::NoMemory)?;
+        let mut features = Features::PAGEFAULT_FLAG_WP
+            | Features::MISSING_SHMEM
+            | Features::MINOR_SHMEM
+            | Features::WP_HUGETLBFS_SHMEM
+            | Features::WP_UNPOPULATED
+            | Features::POISON
+            | Features::EXACT_ADDRESS;
+        if !tells_writes {
+            features |= Features::WP_ASYNC;
+        }
+        if serve == Serve::InThread {
+            features |= Features::SIGBUS;
+        }
+        uffd.api(features)
+            .map_err(|_| Error::Unsupported("this kernel's userfaultfd lacks a feature; Linux 6.8 or later has all"))?;
+        let channel = Arc::new(Channel {
+            uffd,
+            serve,
+            tells_writes,
+        });
+        channels.push(channel.clone());
+        Ok(channel)
+    }
+
+    /// The userfaultfds there are.
+    pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
+        lock(&self.channels).clone()
+    }
+
+    /// Whether an address is laid out here, and to be served so.
+    pub(crate) fn serves(&self, va: VirtAddr, serve: Serve) -> bool {
+        let laid = read(&self.laid);
+        laid.range(..=va.0)
+            .next_back()
+            .is_some_and(|(_, here)| here.laid.range.contains(va) && here.laid.channel.serve == serve)
+    }
+
+    fn enter_page_by_page(&self, here: &LaidHere, run: &EnterRun<'_>, mut entered: usize) -> (usize, Option<NotEntered>) {
+        let uffd = &here.laid.channel.uffd;
+        while entered < run.pages.len() {
+            let (len, how) = piece(here, run, entered);
+            let (done, stopped) = self.enter_piece(here, run, entered, len, how);
+            entered += done;
+            match stopped {
+                None => {}
+                Some(Errno::EXIST) => {
+                    // Somebody was quicker, or it has been there all along and only its protection is to be lifted.
+                    let page = AddrRange::sized(at(run, entered), PAGE_SIZE).unwrap_or_else(|| unreachable!("inside the run"));
+                    if here.laid.channel.tells_writes && !how.contains(Install::WP) {
+                        let _ = retry(|| uffd.write_protect(span(page), false));
+                    }
+                    let _ = uffd.wake(span(page));
+                    entered += 1;
+                }
+                // The range is going away: whoever waits there will see so.
+                Some(Errno::NOENT) => return (run.pages.len(), None),
+                Some(_) => return (entered, Some(NotEntered::Shortage)),
+            }
+        }
+        (entered, None)
+    }
+
+    /// One call for `len` pages that are entered alike. Answers how many were, and why no more.
+    fn enter_piece(&self, here: &LaidHere, run: &EnterRun<'_>, from: usize, len: usize, how: Install) -> (usize, Option<Errno>) {
+        let slots = self.machine.slots;
+        let mut known = false;
+        for (i, page) in run.pages[from..from + len].iter().enumerate() {
+            if slots.enter(at(run, from + i), page, run.wired) {
+                page.machine_words()[0].fetch_add(1, Ordering::AcqRel);
+            } else {
+                known = true;
+            }
+        }
+        let range = AddrRange {
+            start: at(run, from),
+            end: at(run, from + len),
+        };
+        let done = loop {
+            let done = here.laid.channel.uffd.enter(span(range), how);
+            if done.bytes > 0 || !matches!(done.stopped, Some(Errno::AGAIN | Errno::INTR)) {
+                break done;
+            }
+        };
+        let pages = done.bytes / quire_core::types::PAGE_BYTES;
+        if known && pages > 0 && here.laid.writable {
+            // The kernel had taken a mapping away by itself, and with it the trace of what was written through it.
+            for page in &run.pages[from..from + pages] {
+                WRITTEN.record(page);
+            }
+        }
+        let stopped = if pages > 0 && pages < len { None } else { done.stopped };
+        (pages, stopped)
+    }
+}
+
+const WRITTEN: Harvest = Harvest {
+    modified: true,
+    referenced: false,
+};
+
+fn at(run: &EnterRun<'_>, page: usize) -> VirtAddr {
+    VirtAddr(run.start.0 + page as u64 * PAGE_SIZE)
+}
+
+/// How many pages from `from` on are entered alike, and how: the one that is written without protection, and dirty; all
+/// others protected, so that the kernel keeps a trace of the first write.
+fn piece(here: &LaidHere, run: &EnterRun<'_>, from: usize) -> (usize, Install) {
+    let written = run
+        .accessed
+        .filter(|(_, access)| *access == quire_core::types::Access::Write && run.prot.contains(Prot::WRITE))
+        .map(|(page, _)| page);
+    match written {
+        Some(page) if page == from => (1, Install::empty()),
+        Some(page) if page > from => (page - from, protection(here)),
+        _ => (run.pages.len() - from, protection(here)),
+    }
+}
+
+fn protection(here: &LaidHere) -> Install {
+    let _ = here;
+    Install::WP
+}
+
+impl Pmap for LinuxPmap {
+    fn enter(&self, run: &EnterRun<'_>) -> (usize, Option<NotEntered>) {
+        let Some(here) = self.at(run.start) else {
+            debug_assert!(false, "a page was entered where nothing is laid out");
+            return (0, Some(NotEntered::Shortage));
+        };
+        let answer = self.enter_page_by_page(&here, run, 0);
+        assert!(
+            run.can_fail || answer.1.is_none(),
+            "the machine had no memory for a mapping that must be made (S200)"
+        );
+        answer
+    }
+
+    fn remove(&self, range: AddrRange) {
+        for here in self.parts(range) {
+            // Exclusively: nobody else harvests these slots meanwhile.
+            let _inner = write(here.space.inner());
+            here.laid.clear(self.machine.slots, &self.machine.pagemap, here.laid.range);
+        }
+    }
+
+    fn protect(&self, range: AddrRange, prot: Prot) -> Result<()> {
+        for here in self.parts(range) {
+            let part = here.laid.range;
+            if prot.contains(Prot::WRITE) && !here.laid.writable {
+                self.relist(&here, part, |laid| Laid { writable: true, ..laid });
+            }
+            // SAFETY: the range is a part of a layout, which is this pmap's.
+            unsafe { rustix::mm::mprotect(pointer(part.start), address(VirtAddr(part.len())), mprotect_flags(prot)) }
+                .map_err(|_| Error::NoMemory)?;
+            self.split_at(part);
+            for (_, here) in write(&self.laid).range_mut(part.start.0..part.end.0) {
+                here.prot = prot;
+            }
+        }
+        Ok(())
+    }
+
+    fn unwire(&self, range: AddrRange) {
+        let slots = self.machine.slots;
+        let mut rest = range;
+        while let Some((va, _)) = slots.next_in(rest) {
+            slots.unwire(va);
+            rest.start = VirtAddr(va.0 + PAGE_SIZE);
+        }
+    }
+
+    fn extract(&self, va: VirtAddr) -> Option<Translation> {
+        let here = self.at(va)?;
+        let entered = self.machine.slots.at(va.page_floor())?;
+        (!here.prot.is_empty()).then(|| Translation {
+            frame: entered.page.frame(),
+            prot: here.prot,
+            wired: entered.wired,
+        })
+    }
+
+    fn cpu(&self, _va: VirtAddr, _access: CpuAccess<'_>) -> Result<(), CpuStop> {
+        Err(CpuStop::NoCpu)
+    }
+
+    fn find(&self, len: u64, align: u64, hint: VirtAddr) -> Result<Option<VirtAddr>> {
+        find(len, align.max(PAGE_SIZE), hint).map(Some)
+    }
+
+    fn claim(&self, hole: AddrRange) -> Result<()> {
+        claim(hole)
+    }
+
+    fn lay(&self, layout: &Layout) -> Result<()> {
+        let channel = self.channel(layout.serve, layout.told_of_writes)?;
+        let pages = layout.range.len() / PAGE_SIZE;
+        let (space, pieces) = self.machine.spaces.pieces(layout.owner, layout.first, pages)?;
+        let answer = self.lay_pieces(layout, &channel, &space, &pieces);
+        self.machine.spaces.laid(&space);
+        answer
+    }
+
+    fn give_back(&self, range: AddrRange) {
+        self.delist(range);
+        // SAFETY: the range was claimed by this pmap, and nothing is listed in it any more.
+        let _ = unsafe { rustix::mm::munmap(pointer(range.start), address(VirtAddr(range.len()))) };
+    }
+
+    fn as_any(&self) -> &dyn core::any::Any {
+        self
+    }
+}
+
+impl LinuxPmap {
+    fn lay_pieces(&self, layout: &Layout, channel: &Arc<Channel>, space: &Arc<Space>, pieces: &[Piece]) -> Result<()> {
+        // What was laid here before goes in one step with its listing.
+        self.delist(layout.range);
+        for piece in pieces {
+            let range = AddrRange {
+                start: VirtAddr(layout.range.start.0 + (piece.first.0 - layout.first.0) * PAGE_SIZE),
+                end: VirtAddr(layout.range.start.0 + (piece.first.0 + piece.pages - layout.first.0) * PAGE_SIZE),
+            };
+            self.map_piece(range, piece, channel)?;
+            let laid = Laid {
+                range,
+                first: piece.first,
+                channel: channel.clone(),
+                writable: layout.prot.contains(Prot::WRITE),
+            };
+            write(space.inner()).layouts.push(laid.clone());
+            let here = LaidHere {
+                laid,
+                space: space.clone(),
+                prot: layout.prot,
+            };
+            write(&self.laid).insert(range.start.0, here);
+            // Only now can anybody touch it: whoever does is served.
+            // SAFETY: the range is this pmap's.
+            unsafe {
+                rustix::mm::mprotect(
+                    pointer(range.start),
+                    address(VirtAddr(range.len())),
+                    mprotect_flags(layout.prot),
+                )
+            }
+            .map_err(|_| Error::NoMemory)?;
+        }
+        Ok(())
+    }
+
+    /// Maps a piece of the file, without any right, and has its faults sent here.
+    fn map_piece(&self, range: AddrRange, piece: &Piece, channel: &Channel) -> Result<()> {
+        let (start, len) = (pointer(range.start), address(VirtAddr(range.len())));
+        // SAFETY: the range was claimed by this pmap, and what was laid in it has been removed.
+        unsafe {
+            rustix::mm::mmap(
+                start,
+                len,
+                ProtFlags::empty(),
+                MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
+                self.machine.store.file(),
+                piece.base.0 * PAGE_SIZE,
+            )
+        }
+        .map_err(|_| Error::NoMemory)?;
+        // SAFETY: the mapping was made above.
+        unsafe {
+            let _ = sys::dont_fork(span(range));
+            retry(|| channel.uffd.register(span(range), Modes::MISSING | Modes::MINOR | Modes::WP))
+        }
+        .map_err(|_| Error::NoMemory)?;
+        Ok(())
+    }
+
+    /// Forgets layouts, keeping what lies outside of the range.
+    fn delist(&self, range: AddrRange) {
+        self.split_at(range);
+        let here: Vec<LaidHere> = {
+            let mut laid = write(&self.laid);
+            let starts: Vec<u64> = laid.range(range.start.0..range.end.0).map(|(start, _)| *start).collect();
+            starts.iter().filter_map(|start| laid.remove(start)).collect()
+        };
+        for here in here {
+            Space::delist(&mut write(here.space.inner()), &here.laid.channel, here.laid.range);
+            self.machine.spaces.drop_if_unused(&here.space);
+        }
+        lock(&self.poisons).retain(|va| !range.contains(*va));
+    }
+
+    /// Splits layouts so that they begin and end where the range does.
+    fn split_at(&self, range: AddrRange) {
+        let mut laid = write(&self.laid);
+        for at in [range.start, range.end] {
+            let Some((&start, here)) = laid.range(..at.0).next_back() else { continue };
+            if !here.laid.range.contains(at) {
+                continue;
+            }
+            let here = here.clone();
+            let before = AddrRange {
+                start: here.laid.range.start,
+                end: at,
+            };
+            let behind = AddrRange {
+                start: at,
+                end: here.laid.range.end,
+            };
+            for part in [before, behind].into_iter().filter_map(|part| here.laid.part(part)) {
+                let here = LaidHere {
+                    laid: part,
+                    ..here.clone()
+                };
+                laid.insert(here.laid.range.start.0, here);
+            }
+            debug_assert!(laid.contains_key(&start), "the first part begins where the whole did");
+        }
+    }
+
+    /// Replaces what is listed for a part of a layout.
+    fn relist(&self, here: &LaidHere, part: AddrRange, change: impl Fn(Laid) -> Laid) {
+        self.split_at(part);
+        {
+            let mut inner = write(here.space.inner());
+            Space::delist(&mut inner, &here.laid.channel, part);
+            inner.layouts.push(change(here.laid.clone()));
+        }
+        for (_, here) in write(&self.laid).range_mut(part.start.0..part.end.0) {
+            here.laid = change(here.laid.clone());
+        }
+    }
+}
+
+impl LinuxPmap {
+    /// Makes the next access to a page fail: SIGBUS at its address, or `EFAULT` from a system call. Somebody waits there.
+    pub(crate) fn poison(&self, va: VirtAddr) {
+        let page = va.page_floor();
+        let Some(here) = self.at(page) else { return };
+        let Some(range) = AddrRange::sized(page, PAGE_SIZE) else { return };
+        lock(&self.poisons).push(page);
+        let uffd = &here.laid.channel.uffd;
+        let done = retry(|| uffd.poison(span(range), Install::empty()).all());
+        if done.is_err() {
+            // A page is there by now, or the range is gone: whoever waits looks again.
+            let _ = uffd.wake(span(range));
+        }
+    }
+
+    /// Forgets the failures: the next access asks again. Answers whether there were any.
+    pub(crate) fn clear_poisons(&self) -> bool {
+        let poisons = core::mem::take(&mut *lock(&self.poisons));
+        for va in &poisons {
+            // Locked until it is done: the addresses stay the machine's.
+            let laid = read(&self.laid);
+            let here = laid.range(..=va.0).next_back();
+            if here.is_some_and(|(_, here)| here.laid.range.contains(*va))
+                && let Some(range) = AddrRange::sized(*va, PAGE_SIZE)
+            {
+                // SAFETY: a page of a layout. A mapping that was made meanwhile is only made again.
+                let _ = unsafe { sys::dont_need(span(range)) };
+            }
+        }
+        !poisons.is_empty()
+    }
+}
+
+impl Drop for LinuxPmap {
+    fn drop(&mut self) {
+        let all = AddrRange {
+            start: VirtAddr(0),
+            end: VirtAddr(ADDRESSES_END),
+        };
+        self.remove(all);
+        let ranges: Vec<AddrRange> = read(&self.laid).values().map(|here| here.laid.range).collect();
+        for range in ranges {
+            self.give_back(range);
+        }
+    }
+}
+
+fn pointer(va: VirtAddr) -> *mut core::ffi::c_void {
+    core::ptr::with_exposed_provenance_mut(address(va))
+}
+
+fn mprotect_flags(prot: Prot) -> MprotectFlags {
+    let mut flags = MprotectFlags::empty();
+    flags.set(MprotectFlags::READ, prot.contains(Prot::READ));
+    flags.set(MprotectFlags::WRITE, prot.contains(Prot::WRITE));
+    flags.set(MprotectFlags::EXEC, prot.contains(Prot::EXEC));
+    flags
+}
+
+/// Claims free addresses of the process.
+fn find(len: u64, align: u64, hint: VirtAddr) -> Result<VirtAddr> {
+    let no_space = || Error::NoSpace(len);
+    let span = len.checked_add(align - PAGE_SIZE).ok_or_else(no_space)?;
+    let hint = hint.0.next_multiple_of(align);
+    // SAFETY: a mapping without rights at an address that nothing uses.
+    let at = unsafe {
+        rustix::mm::mmap_anonymous(
+            pointer(VirtAddr(hint)),
+            usize::try_from(span).map_err(|_| no_space())?,
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
+    }
+    .map_err(|_| no_space())?;
+    let got = at.expose_provenance() as u64;
+    let start = got.next_multiple_of(align);
+    for (from, to) in [(got, start), (start + len, got + span)] {
+        if from < to {
+            // SAFETY: an end of the mapping made above that is not needed.
+            let _ = unsafe { rustix::mm::munmap(pointer(VirtAddr(from)), address(VirtAddr(to - from))) };
+        }
+    }
+    Ok(VirtAddr(start))
+}
+
+/// Claims addresses that nobody uses.
+fn claim(hole: AddrRange) -> Result<()> {
+    // SAFETY: NOREPLACE: nothing of anybody's is replaced.
+    let made = unsafe {
+        rustix::mm::mmap_anonymous(
+            pointer(hole.start),
+            address(VirtAddr(hole.len())),
+            ProtFlags::empty(),
+            MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
+        )
+    };
+    match made {
+        Ok(_) => Ok(()),
+        Err(Errno::EXIST) => Err(Error::Occupied(hole.start)),
+        Err(Errno::NOMEM) => Err(Error::NoMemory),
+        Err(_) => Err(Error::Invalid(
+            "the kernel allows no mapping at these addresses; choose others, or let it choose",
+        )),
+    }
+}
+
+const _: fn(PageIndex, PageRef) = |_, _| {};
