@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use quire_core::machine::{Harvest, Serve};
 use quire_core::page::PageRef;
-use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use rustix::io::Errno;
 
 use crate::slots::Slots;
@@ -274,14 +274,6 @@ impl Laid {
         }
         if !hull.is_empty() {
             self.harvest(slots, pagemap, &hull);
-        }
-    }
-
-    /// The same with other rights.
-    pub(crate) fn with_rights(self, prot: Prot) -> Self {
-        Self {
-            writable: self.writable || prot.contains(Prot::WRITE),
-            ..self
         }
     }
 

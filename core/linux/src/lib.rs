@@ -6,5 +6,19 @@
 //! - [`sys`]: every ioctl, constant and structure of the kernel that the crates below lack, as thin typed calls.
 //! - [`support`]: what this kernel and this process's rights allow, or a sentence saying what is missing.
 
+mod arena;
+mod bounce;
+mod budget;
+mod layout;
+mod lock;
+mod machine;
+mod pmap;
+mod serve;
+mod slots;
+mod space;
+mod store;
 pub mod support;
 pub mod sys;
+
+pub use machine::{LinuxConfig, LinuxMachine};
+pub use serve::Server;

@@ -78,10 +78,10 @@ impl LinuxMachine {
         }))
     }
 
-    /// Whether faults that are taken inside system calls are served.
+    /// What this system allows.
     #[must_use]
-    pub fn serves_system_calls(&self) -> bool {
-        self.support.serves_system_calls()
+    pub fn support(&self) -> &Support {
+        &self.support
     }
 
     /// Copies lent bytes into the file, run by run of kept pages.

@@ -2,31 +2,33 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use quire_core::error::{Error, Result};
 use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Harvest, Layout, NotEntered, Pmap, Serve, Translation};
-use quire_core::page::PageRef;
-use quire_core::types::{AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_core::types::{Access, AddrRange, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
 use crate::layout::{Channel, Laid, address, retry, span};
 use crate::lock::{lock, read, write};
 use crate::machine::LinuxMachine;
+use crate::serve::ServerRef;
 use crate::slots::ADDRESSES_END;
 use crate::space::{Piece, Space};
 use crate::sys::{self, Features, Install, Modes, Reads, Uffd};
 
 /// The translations of one address space.
 #[derive(Debug)]
-pub struct LinuxPmap {
+pub(crate) struct LinuxPmap {
     machine: Arc<LinuxMachine>,
     /// What is laid out here, by its first address. Changed with the map locked exclusively.
     laid: RwLock<BTreeMap<u64, LaidHere>>,
     /// The userfaultfds, made when a layout needs one.
     channels: Mutex<Vec<Arc<Channel>>>,
+    /// Addresses where a failure was left.
     poisons: Mutex<Vec<VirtAddr>>,
+    server: OnceLock<ServerRef>,
 }
 
 #[derive(Clone, Debug)]
@@ -46,6 +48,7 @@ impl LinuxPmap {
             laid: RwLock::default(),
             channels: Mutex::default(),
             poisons: Mutex::default(),
+            server: OnceLock::new(),
         })
     }
 
@@ -99,13 +102,17 @@ impl LinuxPmap {
             serve,
             tells_writes,
         });
+        let server = self.server.get().and_then(std::sync::Weak::upgrade);
+        server
+            .ok_or(Error::Unsupported("nobody serves this map's faults; start a server for it first"))?
+            .serve(&channel)?;
         channels.push(channel.clone());
         Ok(channel)
     }
 
-    /// The userfaultfds there are.
-    pub(crate) fn channels(&self) -> Vec<Arc<Channel>> {
-        lock(&self.channels).clone()
+    /// Says who serves the faults; once.
+    pub(crate) fn set_server(&self, server: ServerRef) -> bool {
+        self.server.set(server).is_ok()
     }
 
     /// Whether an address is laid out here, and to be served so.
@@ -116,21 +123,21 @@ impl LinuxPmap {
             .is_some_and(|(_, here)| here.laid.range.contains(va) && here.laid.channel.serve == serve)
     }
 
-    fn enter_page_by_page(&self, here: &LaidHere, run: &EnterRun<'_>, mut entered: usize) -> (usize, Option<NotEntered>) {
-        let uffd = &here.laid.channel.uffd;
+    fn enter_run(&self, run: &EnterRun<'_>) -> (usize, Option<NotEntered>) {
+        let mut entered = 0;
         while entered < run.pages.len() {
-            let (len, how) = piece(here, run, entered);
-            let (done, stopped) = self.enter_piece(here, run, entered, len, how);
+            // Layouts change only with the map locked exclusively, so this one stays.
+            let Some(here) = self.at(at(run, entered)) else {
+                debug_assert!(false, "a page was entered where nothing is laid out");
+                return (entered, Some(NotEntered::Shortage));
+            };
+            let (len, how) = piece(&here, run, entered);
+            let (done, stopped) = self.enter_piece(&here, run, entered, len, how);
             entered += done;
             match stopped {
                 None => {}
                 Some(Errno::EXIST) => {
-                    // Somebody was quicker, or it has been there all along and only its protection is to be lifted.
-                    let page = AddrRange::sized(at(run, entered), PAGE_SIZE).unwrap_or_else(|| unreachable!("inside the run"));
-                    if here.laid.channel.tells_writes && !how.contains(Install::WP) {
-                        let _ = retry(|| uffd.write_protect(span(page), false));
-                    }
-                    let _ = uffd.wake(span(page));
+                    self.enter_again(&here, at(run, entered), how);
                     entered += 1;
                 }
                 // The range is going away: whoever waits there will see so.
@@ -139,6 +146,18 @@ impl LinuxPmap {
             }
         }
         (entered, None)
+    }
+
+    /// The page is there: somebody was quicker, or only its protection is to be lifted.
+    fn enter_again(&self, here: &LaidHere, va: VirtAddr, how: Install) {
+        let uffd = &here.laid.channel.uffd;
+        let page = span(one_page(va));
+        if here.laid.channel.tells_writes && !how.contains(Install::WP) {
+            let done = retry(|| uffd.write_protect(page, false));
+            debug_assert!(done.is_ok(), "protection could not be lifted: {done:?}");
+        }
+        // Whoever waits looks again; if the page is there no more, it faults again.
+        let _ = uffd.wake(page);
     }
 
     /// One call for `len` pages that are entered alike. Answers how many were, and why no more.
@@ -162,7 +181,7 @@ impl LinuxPmap {
                 break done;
             }
         };
-        let pages = done.bytes / quire_core::types::PAGE_BYTES;
+        let pages = done.bytes / PAGE_BYTES;
         if known && pages > 0 && here.laid.writable {
             // The kernel had taken a mapping away by itself, and with it the trace of what was written through it.
             for page in &run.pages[from..from + pages] {
@@ -184,31 +203,31 @@ fn at(run: &EnterRun<'_>, page: usize) -> VirtAddr {
 }
 
 /// How many pages from `from` on are entered alike, and how: the one that is written without protection, and dirty; all
-/// others protected, so that the kernel keeps a trace of the first write.
+/// others protected, so that the first write leaves a trace.
 fn piece(here: &LaidHere, run: &EnterRun<'_>, from: usize) -> (usize, Install) {
+    let in_layout = (here.laid.range.end.0 - at(run, from).0) / PAGE_SIZE;
+    let most = usize::try_from(in_layout).map_or(usize::MAX, |most| most.min(run.pages.len() - from));
     let written = run
         .accessed
-        .filter(|(_, access)| *access == quire_core::types::Access::Write && run.prot.contains(Prot::WRITE))
+        .filter(|(_, access)| *access == Access::Write && run.prot.contains(Prot::WRITE))
         .map(|(page, _)| page);
     match written {
         Some(page) if page == from => (1, Install::empty()),
-        Some(page) if page > from => (page - from, protection(here)),
-        _ => (run.pages.len() - from, protection(here)),
+        Some(page) if page > from => (most.min(page - from), Install::WP),
+        _ => (most, Install::WP),
     }
 }
 
-fn protection(here: &LaidHere) -> Install {
-    let _ = here;
-    Install::WP
+fn one_page(va: VirtAddr) -> AddrRange {
+    AddrRange {
+        start: va,
+        end: VirtAddr(va.0 + PAGE_SIZE),
+    }
 }
 
 impl Pmap for LinuxPmap {
     fn enter(&self, run: &EnterRun<'_>) -> (usize, Option<NotEntered>) {
-        let Some(here) = self.at(run.start) else {
-            debug_assert!(false, "a page was entered where nothing is laid out");
-            return (0, Some(NotEntered::Shortage));
-        };
-        let answer = self.enter_page_by_page(&here, run, 0);
+        let answer = self.enter_run(run);
         assert!(
             run.can_fail || answer.1.is_none(),
             "the machine had no memory for a mapping that must be made (S200)"
@@ -260,8 +279,15 @@ impl Pmap for LinuxPmap {
         })
     }
 
-    fn cpu(&self, _va: VirtAddr, _access: CpuAccess<'_>) -> Result<(), CpuStop> {
-        Err(CpuStop::NoCpu)
+    fn cpu(&self, va: VirtAddr, access: CpuAccess<'_>) -> core::result::Result<(), CpuStop> {
+        let here = self.at(va).ok_or(CpuStop::Fault)?;
+        if !here.prot.contains(access.access().needs()) {
+            return Err(CpuStop::Fault);
+        }
+        by_kernel(va, access).map_err(|errno| match errno {
+            Errno::FAULT => CpuStop::Fault,
+            _ => CpuStop::NoCpu,
+        })
     }
 
     fn find(&self, len: u64, align: u64, hint: VirtAddr) -> Result<Option<VirtAddr>> {
@@ -415,7 +441,7 @@ impl LinuxPmap {
     pub(crate) fn poison(&self, va: VirtAddr) {
         let page = va.page_floor();
         let Some(here) = self.at(page) else { return };
-        let Some(range) = AddrRange::sized(page, PAGE_SIZE) else { return };
+        let range = one_page(page);
         lock(&self.poisons).push(page);
         let uffd = &here.laid.channel.uffd;
         let done = retry(|| uffd.poison(span(range), Install::empty()).all());
@@ -429,17 +455,25 @@ impl LinuxPmap {
     pub(crate) fn clear_poisons(&self) -> bool {
         let poisons = core::mem::take(&mut *lock(&self.poisons));
         for va in &poisons {
-            // Locked until it is done: the addresses stay the machine's.
-            let laid = read(&self.laid);
-            let here = laid.range(..=va.0).next_back();
-            if here.is_some_and(|(_, here)| here.laid.range.contains(*va))
-                && let Some(range) = AddrRange::sized(*va, PAGE_SIZE)
-            {
-                // SAFETY: a page of a layout. A mapping that was made meanwhile is only made again.
-                let _ = unsafe { sys::dont_need(span(range)) };
-            }
+            self.unpoison(*va);
         }
         !poisons.is_empty()
+    }
+
+    /// Forgets the failure at one address.
+    pub(crate) fn clear_poison(&self, va: VirtAddr) {
+        lock(&self.poisons).retain(|poison| *poison != va.page_floor());
+        self.unpoison(va.page_floor());
+    }
+
+    fn unpoison(&self, page: VirtAddr) {
+        // Locked until it is done: the addresses stay the machine's.
+        let laid = read(&self.laid);
+        let here = laid.range(..=page.0).next_back();
+        if here.is_some_and(|(_, here)| here.laid.range.contains(page)) {
+            // SAFETY: a page of a layout. A mapping that was made meanwhile is only made again.
+            let _ = unsafe { sys::dont_need(span(one_page(page))) };
+        }
     }
 }
 
@@ -516,4 +550,34 @@ fn claim(hole: AddrRange) -> Result<()> {
     }
 }
 
-const _: fn(PageIndex, PageRef) = |_, _| {};
+/// An access as the kernel makes it for another process, here for this one: through the page tables, and with an error in
+/// place of a signal where it cannot be made.
+fn by_kernel(va: VirtAddr, access: CpuAccess<'_>) -> core::result::Result<(), Errno> {
+    let (base, len, store) = match &access {
+        CpuAccess::Load(to) => (to.as_ptr().cast_mut(), to.len(), false),
+        CpuAccess::Store(from) => (from.as_ptr().cast_mut(), from.len(), true),
+    };
+    let local = libc::iovec {
+        iov_base: base.cast(),
+        iov_len: len,
+    };
+    let remote = libc::iovec {
+        iov_base: pointer(va),
+        iov_len: len,
+    };
+    // SAFETY: the local buffer is the caller's, written only for a load. The remote one is checked by the kernel, and lies
+    // in a layout, whose bytes belong to nobody's Rust object.
+    let done = unsafe {
+        let me = libc::getpid();
+        if store {
+            libc::process_vm_writev(me, &raw const local, 1, &raw const remote, 1, 0)
+        } else {
+            libc::process_vm_readv(me, &raw const local, 1, &raw const remote, 1, 0)
+        }
+    };
+    match usize::try_from(done) {
+        Ok(done) if done == len => Ok(()),
+        Ok(_) => Err(Errno::FAULT),
+        Err(_) => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
+    }
+}

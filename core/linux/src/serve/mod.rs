@@ -1,0 +1,113 @@
+//! Who resolves the faults of a map.
+//!
+//! - [`threads`]: threads of ours read them from a userfaultfd. Right for every fault, also one that is taken inside a
+//!   system call or by a guest of KVM.
+//! - [`in_thread`]: the thread that faults resolves its fault itself, in a handler of `SIGBUS`. Several times faster, but a
+//!   system call that touches a page which is not there fails with `EFAULT`.
+//!
+//! Both end in [`Map::fault`]. What it answers is final for that access: a failure becomes `SIGBUS` at the address, and the
+//! next access asks again.
+
+mod in_thread;
+mod threads;
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use quire_core::error::{Error, Result};
+use quire_core::machine::Serve;
+use quire_core::map::Map;
+use quire_core::types::{Access, VirtAddr};
+
+use crate::layout::Channel;
+use crate::pmap::LinuxPmap;
+use threads::Crew;
+
+/// The service of one map. Ended with [`Server::stop`], after the map was cleared; dropping it does so without waiting.
+#[derive(Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+/// What the threads of a service and its pmap know of it.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    map: Arc<Map>,
+    crew: Crew,
+}
+
+impl Server {
+    /// Serves a map of a [`LinuxMachine`](crate::LinuxMachine) from now on; a map that is not served takes no mappings.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a map of another machine, or one that is served.
+    pub fn start(map: Arc<Map>) -> Result<Self> {
+        let shared = Arc::new(Shared {
+            map,
+            crew: Crew::new(),
+        });
+        let pmap = shared.pmap().ok_or(Error::Invalid("the map is not one of the Linux machine"))?;
+        if !pmap.set_server(Arc::downgrade(&shared)) {
+            return Err(Error::Invalid("the map is served already"));
+        }
+        if !in_thread::enlist(&shared) {
+            return Err(Error::Unsupported(
+                "too many maps are served in this process; destroy some first",
+            ));
+        }
+        Ok(Self { shared })
+    }
+
+    /// Ends the service and waits for its threads. Nothing may be mapped in the map any more. Blocks for as long as faults that are
+    /// being resolved need, and at most for `patience`.
+    ///
+    /// # Errors
+    /// [`Error::InUse`] when faults still wait for their pager then: terminate their objects, and call again.
+    pub fn stop(&self, patience: Duration) -> Result<()> {
+        in_thread::dismiss(&self.shared);
+        if self.shared.crew.stop(patience) {
+            Ok(())
+        } else {
+            Err(Error::InUse(
+                "faults of the map still wait for a pager; terminate its objects and try again",
+            ))
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Faults that wait for ever keep their thread and what it needs; nobody else is kept.
+        let _ = self.stop(Duration::ZERO);
+    }
+}
+
+impl Shared {
+    fn pmap(&self) -> Option<&LinuxPmap> {
+        self.map.pmap().as_any().downcast_ref()
+    }
+
+    /// Serves a userfaultfd that was made for a layout.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] when no thread can be had.
+    pub(crate) fn serve(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<()> {
+        match channel.serve {
+            Serve::Threads => threads::serve(self, channel),
+            Serve::InThread => in_thread::listen(),
+        }
+    }
+
+    /// Resolves a fault that a thread waits for. A failure is left at the address.
+    fn resolve(self: &Arc<Self>, va: VirtAddr, access: Access) {
+        if self.map.fault(va, access).is_err()
+            && let Some(pmap) = self.pmap()
+        {
+            pmap.poison(va);
+            threads::sweep_later(self);
+        }
+    }
+}
+
+/// How a pmap finds its service.
+pub(crate) type ServerRef = Weak<Shared>;
