@@ -37,6 +37,8 @@ pub mod error;
 #[deny(unsafe_code)]
 pub mod fault;
 #[cfg(not(loom))]
+mod few;
+#[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod flush;
 #[cfg(not(loom))]

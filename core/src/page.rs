@@ -245,7 +245,9 @@ impl Page {
     /// Every mapping is write-protected and its modified bits are collected: nothing is unknown any more. Exclusively busied.
     pub(crate) fn settle(&self) {
         self.busy.assert_exclusive();
-        self.state.fetch_and(!UNKNOWN, Ordering::AcqRel);
+        if self.state.load(Ordering::Relaxed) & UNKNOWN != 0 {
+            self.state.fetch_and(!UNKNOWN, Ordering::AcqRel);
+        }
     }
 
     /// A put of this page begins. Exclusively busied, settled.
@@ -277,6 +279,15 @@ impl Page {
     /// Whether somebody used the page since the last call.
     pub fn take_referenced(&self) -> bool {
         self.state.fetch_and(!REFERENCED, Ordering::Relaxed) & REFERENCED != 0
+    }
+
+    /// Whether the replacement policy may take it although its turn has not come: it stands on the inactive queue, the policy has
+    /// looked at it since it was read, nothing tells that it was used since, and it is not known to be dirty. A hint, unless it is
+    /// busied and the queues are locked.
+    pub(crate) fn may_go_early(&self) -> bool {
+        const TOLD: u32 = VALID | DIRTY | REFERENCED | LOOKED_AT | 3 << QUEUE_SHIFT;
+        const WANTED: u32 = VALID | LOOKED_AT | (Queue::Inactive as u32) << QUEUE_SHIFT;
+        self.state.load(Ordering::Acquire) & TOLD == WANTED
     }
 
     /// How often the page is wired; a wired page is on no queue and is not taken away (S92, S188, S211).
@@ -375,15 +386,24 @@ pub(crate) fn allocate() -> Option<PageRef> {
 
 /// Gives a page struct back. Exclusively busied by the caller, in no object, not mapped; whoever sleeps on it wakes and looks again.
 pub(crate) fn free(page: PageRef) {
-    debug_assert!(page.object().is_none(), "freed a page that is in an object");
-    debug_assert!(
-        page.wire_count() == 0 && page.queue().is_none(),
-        "freed a page that is wired or on a queue"
-    );
-    page.version.fetch_add(1, Ordering::AcqRel);
-    page.busy.free();
+    free_all(&[page]);
+}
+
+/// As [`free`], for several.
+pub(crate) fn free_all(pages: &[PageRef]) {
+    for page in pages {
+        debug_assert!(page.object().is_none(), "freed a page that is in an object");
+        debug_assert!(
+            page.wire_count() == 0 && page.queue().is_none(),
+            "freed a page that is wired or on a queue"
+        );
+        page.version.fetch_add(1, Ordering::AcqRel);
+        page.busy.free();
+    }
     let mut pool = POOL.lock();
-    page.younger.set(pool.replace(page));
+    for page in pages {
+        page.younger.set(pool.replace(page));
+    }
 }
 
 fn take_from_pool() -> Option<PageRef> {

@@ -72,6 +72,18 @@ impl PageIndexTree {
     /// The page at `index`.
     #[inline]
     pub(crate) fn get(&self, index: PageIndex) -> Option<PageRef> {
+        self.leaf(index)?.pages[slot(index.0, 0)]
+    }
+
+    /// The pages of the aligned block of 64 that `index` is in, in their order.
+    pub(crate) fn block(&self, index: PageIndex) -> impl Iterator<Item = PageRef> {
+        self.leaf(index)
+            .into_iter()
+            .flat_map(|leaf| leaf.pages.iter().copied().flatten())
+    }
+
+    #[inline]
+    fn leaf(&self, index: PageIndex) -> Option<&Leaf> {
         let mut node = self.root.as_ref()?;
         if !reaches(self.height, index.0) {
             return None;
@@ -79,7 +91,7 @@ impl PageIndexTree {
         let mut level = self.height;
         loop {
             match node {
-                Node::Leaf(leaf) => return leaf.pages[slot(index.0, 0)],
+                Node::Leaf(leaf) => return Some(leaf),
                 Node::Inner(inner) => node = inner.children[slot(index.0, level)].as_ref()?,
             }
             level -= 1;

@@ -220,7 +220,10 @@ impl PageQueues {
                     page.note_looked_at();
                 }
                 Verdict::Activate => self.put(page, Queue::Active),
-                Verdict::Deactivate => self.put(page, Queue::Inactive),
+                Verdict::Deactivate => {
+                    self.put(page, Queue::Inactive);
+                    page.note_looked_at();
+                }
                 Verdict::Evict => {
                     self.take_off(page);
                     return (Found::Victim(page, queue), looked);
@@ -229,6 +232,29 @@ impl PageQueues {
             page.busy.release_exclusive();
         }
         (Found::NotYet, looks)
+    }
+
+    /// Takes a neighbour of a victim, which the caller has exclusively busied, off the inactive queue, if the policy would let it
+    /// go now. Which is known only of pages that it has looked at: one that was read a moment ago, before it is needed, stays. `used` as above; a
+    /// mark that it found stands for the policy's own look.
+    pub(crate) fn take_along(&mut self, page: PageRef, used: impl FnOnce(PageRef) -> bool) -> bool {
+        if !page.may_go_early() {
+            return false;
+        }
+        if used(page) {
+            page.note_referenced();
+            return false;
+        }
+        let look = Look {
+            queue: Queue::Inactive,
+            referenced: false,
+            again: true,
+        };
+        let goes = self.policy.judge(look) == Verdict::Evict;
+        if goes {
+            self.take_off(page);
+        }
+        goes
     }
 
     /// The oldest page of a queue, or of the other one if it is empty.

@@ -132,10 +132,10 @@ fn s184_s186_a_clean_page_is_unmapped_once_and_a_dirty_one_not_asked_about() {
                 rig.map.load(page_at(va, i), &mut [0]).unwrap();
             }
             script.all_puts(Some(Twist::Fail(Cause::Io)));
-            let before = rig.machine.calls().page_protects;
+            let before = rig.machine.calls().pages_protected;
             let step = step_for(&rig, 8);
             assert_eq!((step.freed, step.written, step.failed), (4, 0, 1));
-            let calls = rig.machine.calls().page_protects - before;
+            let calls = rig.machine.calls().pages_protected - before;
             assert_eq!(
                 calls,
                 4 + 4,

@@ -5,11 +5,13 @@ use core::fmt;
 use core::mem::ManuallyDrop;
 
 use super::Object;
+use super::batch::BATCH;
 use crate::busy::BusyMode;
 use crate::error::{Error, Result};
+use crate::few::Few;
 use crate::machine::{Placement, Reserve};
 use crate::page::{self, PageRef};
-use crate::types::PageIndex;
+use crate::types::{Frame, PageIndex};
 
 /// A page of an object, exclusively busied by whoever has this.
 ///
@@ -33,12 +35,6 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         let page = state.pages.get(index)?;
         // Lazily: a guard made and dropped would unbusy a page that somebody else has.
         page.busy.try_exclusive().then(|| Self { page, object })
-    }
-
-    /// Takes over a page of the object that the caller has just busied exclusively.
-    pub(crate) fn adopt(page: PageRef, object: O) -> Self {
-        page.busy.assert_exclusive();
-        Self { page, object }
     }
 
     /// A new page, fake and clean, in the object at `index`, where there is none (S103, S139).
@@ -73,7 +69,7 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
             .frame_alloc(place, reserve)
             .or_else(|| engine.rescue(place))
         else {
-            unlink(this, page);
+            unlink(this, &[page]);
             return Err(Error::NoMemory);
         };
         page.set_frame(frame);
@@ -106,35 +102,39 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     /// Takes the page out of its object and frees it. It must not be mapped. What it held is gone: dirty pages are the caller's decision.
     pub(crate) fn free(self) {
         let (page, object) = self.take_apart();
-        free_page(object.borrow(), page);
+        free_pages(object.borrow(), &[page]);
     }
 
-    fn take_apart(self) -> (PageRef, O) {
+    pub(super) fn take_apart(self) -> (PageRef, O) {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is never dropped, so the object is moved out exactly once; the page reference is Copy.
         (this.page, unsafe { core::ptr::read(&raw const this.object) })
     }
 }
 
-/// Frees a page and its frame: the frame first, while the page still stands in its place and keeps others off.
-fn free_page(object: &Object, page: PageRef) {
-    object.engine.machine().frames_free(&[page.frame()]);
-    unlink(object, page);
+/// Frees pages of one object and their frames: the frames first, while the pages still stand in their places and keep others
+/// off. At most [`BATCH`], exclusively busied, not mapped; what they held is gone.
+pub(crate) fn free_pages(object: &Object, pages: &[PageRef]) {
+    let frames: Few<Frame, BATCH> = pages.iter().map(|page| page.frame()).collect();
+    object.engine.machine().frames_free(&frames);
+    unlink(object, pages);
 }
 
-/// Takes an exclusively busied page without a frame out of its object and gives its struct back.
-fn unlink(object: &Object, page: PageRef) {
+/// Takes exclusively busied pages without frames out of their object and gives their structs back.
+fn unlink(object: &Object, pages: &[PageRef]) {
     {
         let mut state = object.lock();
-        let removed = state.pages.remove(page.index());
-        debug_assert!(
-            removed.is_some_and(|removed| core::ptr::eq(removed, page)),
-            "freed a page that is not in its object"
-        );
-        page.leave_object();
+        for page in pages {
+            let removed = state.pages.remove(page.index());
+            debug_assert!(
+                removed.is_some_and(|removed| core::ptr::eq(removed, *page)),
+                "freed a page that is not in its object"
+            );
+            page.leave_object();
+        }
     }
-    object.engine.memory.page_is_gone(page);
-    page::free(page);
+    object.engine.memory.pages_are_gone(pages);
+    page::free_all(pages);
 }
 
 impl<O: Borrow<Object>> Drop for ExclusiveBusy<O> {
@@ -143,7 +143,7 @@ impl<O: Borrow<Object>> Drop for ExclusiveBusy<O> {
             self.object.borrow().engine.memory.page_is_filled(self.page);
             self.page.busy.release_exclusive();
         } else {
-            free_page(self.object.borrow(), self.page);
+            free_pages(self.object.borrow(), &[self.page]);
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::error::{Error, PagerError, Result};
 use crate::flush::FlushFlags;
 use crate::page::Dirtiness;
 use crate::sync::assert_no_locks_held;
-use crate::types::{PageIndex, Prot};
+use crate::types::PageIndex;
 
 /// What becomes of dirty pages when an object ends.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -204,27 +204,7 @@ impl Object {
         from: PageIndex,
         may_go: impl Fn(crate::page::PageRef) -> bool,
     ) -> u64 {
-        let mut at = from;
-        let mut left = 0;
-        loop {
-            let next = self.lock().pages.next(at);
-            let Some((index, _)) = next else {
-                return left;
-            };
-            at = PageIndex(index.0 + 1);
-            let Some(busy) = Self::busy_resident(&&**self, index) else {
-                left += u64::from(self.lookup(index).is_some());
-                continue;
-            };
-            let page = busy.page();
-            self.engine.machine().page_protect(&[page], Prot::empty());
-            page.settle();
-            if may_go(page) {
-                busy.free();
-            } else {
-                left += 1;
-            }
-        }
+        self.unmap_and_free(from..PageIndex(u64::MAX), true, |_| true, may_go).1
     }
 
     /// Whether it stays when its last user goes.

@@ -21,6 +21,7 @@
 //! A *quarantined* object (its pager broke a promise) takes no new requests; its pages stay. It can only be discarded.
 
 mod attach;
+mod batch;
 mod busy_guard;
 mod dirty;
 mod end;
@@ -51,6 +52,8 @@ use crate::sync::{CallLock, Gauge, ObjectGuard, ObjectLock};
 use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
 
 pub use attach::{Identity, Opening};
+pub(crate) use batch::BATCH;
+pub(crate) use busy_guard::free_pages;
 pub use busy_guard::{ExclusiveBusy, SharedBusy};
 pub use end::Dirty;
 use life::Life;

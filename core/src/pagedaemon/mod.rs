@@ -1,7 +1,7 @@
 //! The page daemon: keeping frames free, and making room for those who found none.
 //!
-//! It owns the page queues of an engine and takes pages off them, the oldest first, as the replacement policy has it
-//! ([`policy`](crate::policy)). It leaves writing to [`flush`](crate::flush), which it asks for runs of the laundry's pages.
+//! It owns the page queues of an engine and takes pages off them in batches, the oldest first, as the replacement policy has it
+//! ([`policy`](crate::policy), [`evict`]). It leaves writing to [`flush`](crate::flush), which it asks for runs of the laundry's pages.
 //!
 //! Three ways lead here, and all run the same code:
 //! - a thread, on hosted machines, that is woken when free frames get few ([`EngineOptions::daemon_thread`]);
@@ -29,6 +29,7 @@
 //! memory is the answer when nothing could be freed, nothing written, nobody else is at it, and no page was passed over because
 //! it is busy: whoever finds one waits for it, as it may be the one that can go.
 
+mod evict;
 mod laundry;
 mod rescue;
 mod targets;
@@ -42,13 +43,13 @@ use crate::busy::BusyMode;
 use crate::engine::Engine;
 use crate::error::FaultError;
 use crate::machine::FrameCounts;
-use crate::object::{ExclusiveBusy, Object};
-use crate::page::{Dirtiness, PageRef, Queue};
-use crate::page_queues::{Found, PageQueues, QueueLengths, name_of};
+use crate::object::{BATCH, Object};
+use crate::page::{PageRef, Queue};
+use crate::page_queues::{PageQueues, QueueLengths, name_of};
 use crate::policy::PolicyKind;
 use crate::stats::Counter;
 use crate::sync::{FrameLock, QueueLock, Tally, Turns, assert_no_locks_held};
-use crate::types::{ObjectId, Prot};
+use crate::types::ObjectId;
 use laundry::Pass;
 use rescue::Rescuers;
 use targets::usable;
@@ -130,11 +131,6 @@ pub struct Step {
     pub failed: u64,
 }
 
-/// Pages looked at under one hold of the queues' lock.
-const LOOKS_AT_ONCE: u64 = 64;
-/// Looks at each page, at most, in one search: it may be found used on probation, once more there, and on the main queue.
-const LOOKS_A_PAGE: u64 = 4;
-
 impl Memory {
     pub(crate) fn new(frames: FrameCounts, options: &EngineOptions) -> Self {
         Self {
@@ -163,10 +159,13 @@ impl Memory {
         }
     }
 
-    /// A page has left its object. Exclusively busied.
-    pub(crate) fn page_is_gone(&self, page: PageRef) {
-        // Decided under the lock: whoever moves it from queue to queue has it on none for a moment.
-        self.queues.lock().forget(page);
+    /// Pages have left their object. Exclusively busied.
+    pub(crate) fn pages_are_gone(&self, pages: &[PageRef]) {
+        // Decided under the lock: whoever moves one from queue to queue has it on none for a moment.
+        let mut queues = self.queues.lock();
+        for page in pages {
+            queues.forget(page);
+        }
     }
 
     /// Makes a page the next to be looked at, unless it is wired. Exclusively busied.
@@ -271,7 +270,8 @@ impl Engine {
         self.stats().count(Counter::MemoryWaits);
         self.memory.ring();
         let seen = self.memory.progress.now();
-        let some = (self.machine().frame_counts().total / 64).clamp(1, 32);
+        // A batch, and a sixteenth of a small machine.
+        let some = (self.machine().frame_counts().total / 16).clamp(1, BATCH as u64);
         {
             let turn = self.memory.turns.take();
             let made_meanwhile = turn.waited() && self.memory.progress.now() != seen;
@@ -324,78 +324,6 @@ impl Engine {
         usable(self.machine().frame_counts()) + self.memory.washing.load(Ordering::Acquire)
     }
 
-    /// Frees up to `want` clean pages that the policy gives up; dirty ones among those go to the laundry. Calls no pager.
-    fn reclaim(&self, want: u64) -> u64 {
-        let lengths = self.queue_lengths();
-        let mut looks = LOOKS_A_PAGE * (lengths.active + lengths.inactive);
-        let free_target = self.daemon_targets().free_target;
-        let mut freed = 0;
-        let mut work = AtWork::begin(&self.memory);
-        while freed < want && looks > 0 {
-            let (found, looked) =
-                self.memory
-                    .queues
-                    .lock()
-                    .next_victim(free_target, looks.min(LOOKS_AT_ONCE), |page| {
-                        page.take_referenced() | self.machine().page_referenced(page)
-                    });
-            looks -= looked;
-            match found {
-                Found::Victim(page, from) => freed += u64::from(self.take(page, from)),
-                Found::NotYet => {}
-                Found::Nothing => break,
-            }
-        }
-        if freed > 0 {
-            self.stats().add(Counter::PagesReclaimed, freed);
-            work.progressed();
-        }
-        freed
-    }
-
-    /// Frees an exclusively busied page that was taken off its queue, or puts it where it belongs.
-    fn take(&self, page: PageRef, from: Queue) -> bool {
-        // Busied, the page stays in its object; and an object with a page in it is on the list.
-        let named = name_of(page).and_then(|name| Some((name, self.object(name.0)?)));
-        let Some((name, object)) = named else {
-            debug_assert!(false, "a page was on a queue without an object");
-            self.memory.queues.lock().put(page, from);
-            page.busy.release_exclusive();
-            return false;
-        };
-        let busy = ExclusiveBusy::adopt(page, object);
-        let queue = match self.last_look(page) {
-            Fate::Free => {
-                self.memory.queues.lock().evicted(name, from);
-                busy.free();
-                return true;
-            }
-            Fate::Wash => Queue::Laundry,
-            Fate::Stay => {
-                self.memory.count(Count::Reactivated, 1);
-                Queue::Active
-            }
-        };
-        self.memory.queues.lock().put(page, queue);
-        false
-    }
-
-    /// See "A page's way out" above.
-    fn last_look(&self, page: PageRef) -> Fate {
-        if page.dirtiness() == Dirtiness::Dirty {
-            return Fate::Wash;
-        }
-        self.machine().page_protect(&[page], Prot::empty());
-        page.settle();
-        if page.take_referenced() {
-            Fate::Stay
-        } else if page.dirtiness() == Dirtiness::Dirty {
-            Fate::Wash
-        } else {
-            Fate::Free
-        }
-    }
-
     /// The object on the list with this id.
     fn object(&self, id: ObjectId) -> Option<Arc<Object>> {
         self.object_after(ObjectId(id.0 - 1)).filter(|object| object.id() == id)
@@ -432,11 +360,4 @@ impl Drop for AtWork<'_> {
         self.memory.at_work.fetch_sub(1, Ordering::AcqRel);
         self.memory.ended.happen();
     }
-}
-
-/// What becomes of a page that was chosen to go.
-enum Fate {
-    Free,
-    Wash,
-    Stay,
 }

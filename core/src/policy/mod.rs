@@ -53,7 +53,7 @@ pub struct Look {
     pub queue: Queue,
     /// Whether it was used since the last look. The mark is taken away by looking.
     pub referenced: bool,
-    /// Whether it was looked at before, since it came on this queue.
+    /// Whether it was looked at before, since it came on this queue or when it was put there.
     pub again: bool,
 }
 
