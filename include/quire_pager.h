@@ -167,6 +167,12 @@
 #define QUIRE_CAP_FORK_SAFE 8
 
 /**
+ * `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL` do only what is async-signal-safe (POSIX), whatever becomes
+ * of the request.
+ */
+#define QUIRE_CAP_SIGNAL_SAFE 16
+
+/**
  * The size every module of this major version has at least: up to and including `get`.
  */
 #define QUIRE_PAGER_MODULE_MIN_SIZE 88
@@ -230,6 +236,13 @@
  * `quire_pager_io.flags`: the host is short of memory and this request frees some: do not allocate if it can be helped.
  */
 #define QUIRE_IO_RECLAIMING 2
+
+/**
+ * `quire_pager_io.flags`: the operation is called in a signal handler, which may have interrupted anything: do nothing that is
+ * not async-signal-safe. Allocate nothing, wait for no lock that the interrupted thread could hold, and call no service of
+ * the host, not even `set_error`. Never together with `QUIRE_IO_MAY_PEND`, and only for a module with `QUIRE_CAP_SIGNAL_SAFE`.
+ */
+#define QUIRE_IO_IN_SIGNAL 4
 
 /**
  * The access that a populate request is for: a read.
@@ -392,6 +405,15 @@ struct quire_pager_open_result {
      * The longest run of pages that one request may have; 0: no limit.
      */
     uint32_t max_run;
+    /**
+     * Which contents the object has at the moment: other words whenever they may have changed, other than through this
+     * object, since words were told before (for a file: its times of change). Both 0: not known.
+     *
+     * The host keeps pages of an object that nobody uses. When the same identity is opened again and tells other words, they
+     * are not shown: clean ones are freed, dirty ones, which are newer, are written first. Own puts and resizes may
+     * change the words, if there is `get_change` to ask for the new ones afterwards.
+     */
+    uint64_t change[2];
 };
 
 /**
@@ -739,6 +761,12 @@ struct quire_pager_module {
      * Answers an extension table by its name, or NULL. The table is static. May be absent. This host does not call it yet.
      */
     const void *(*get_extension)(void *ctx, const char *id);
+    /**
+     * Stores two words: which contents the object has now, as `quire_pager_open_result.change` tells at open; both 0: not
+     * known. Asked when the last user of an object goes that was written, after the writes. Absent: own puts and
+     * resizes do not change the words.
+     */
+    int32_t (*get_change)(void *object, uint64_t *change);
 };
 
 /**

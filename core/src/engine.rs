@@ -93,6 +93,7 @@ impl Engine {
             source: 0,
             identity: None,
             size,
+            change: None,
         })
     }
 
@@ -210,6 +211,7 @@ impl Engine {
     /// Keeps an object that nobody uses, or closes it when that cannot be.
     pub(crate) fn keep(object: &Arc<Object>) {
         let engine = object.engine();
+        object.remember_contents();
         if !engine.registry().keep(object) {
             end_quietly(object);
         }

@@ -34,6 +34,18 @@ pub enum Cause {
     BrokenPromise,
 }
 
+impl Cause {
+    /// Whether something ran out that closing other objects gives back: memory, or the process's or the system's file
+    /// descriptors.
+    #[must_use]
+    pub fn is_shortage(self) -> bool {
+        const ENOMEM: i32 = 12;
+        const ENFILE: i32 = 23;
+        const EMFILE: i32 = 24;
+        matches!(self, Self::NoMemory | Self::Errno(ENOMEM | ENFILE | EMFILE))
+    }
+}
+
 /// What a pager answered, with its own words where it gave any.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PagerError {

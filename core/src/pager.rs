@@ -36,8 +36,17 @@ bitflags::bitflags! {
         const SYNC = 32;
         /// It may answer [`Answer::Pending`].
         const ASYNC = 64;
+        /// It can tell anew which contents it has.
+        const CHANGE = 256;
+        /// Get and put can be called in a signal handler: they allocate nothing and take no lock then. It is what the
+        /// pager says of itself; the way to it has to be as good.
+        const SIGNAL_SAFE = 512;
     }
 }
+
+/// Which contents a pager has: the number is another one whenever they may have changed other than through the pager
+/// itself. It says nothing more, and none is larger than another.
+pub type Change = [u64; 2];
 
 /// How an operation on a run answered.
 #[derive(Debug)]
@@ -114,6 +123,14 @@ pub trait Pager: Send + Sync + Debug {
     /// The pager's.
     fn size(&self) -> Result<u64, PagerError> {
         Err(PagerError::bare(crate::error::Cause::Unsupported))
+    }
+
+    /// Which contents it has now; nothing when it cannot tell. Never called without [`PagerOps::CHANGE`].
+    ///
+    /// # Errors
+    /// The pager's.
+    fn change(&self) -> Result<Option<Change>, PagerError> {
+        Ok(None)
     }
 
     /// Makes the backing `size` bytes long. Never called without [`PagerOps::RESIZE`].

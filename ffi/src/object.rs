@@ -55,12 +55,14 @@ pub unsafe extern "C" fn quire_object_open(
             fd: (fd >= 0).then_some(fd),
             write: flags & QUIRE_OPEN_WRITE != 0,
         };
-        let opened = state.loaded.module().open(&what)?;
-        let object = state.shared.engine.attach(Opening {
+        let engine = &state.shared.engine;
+        let opened = engine.open_with_room(|| state.loaded.module().open(&what))?;
+        let object = engine.attach(Opening {
             pager: opened.pager,
             source: state.source(),
             identity: opened.identity,
             size: opened.size,
+            change: opened.change,
         })?;
         let handle = handle::open(ObjectState {
             object,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use quire_core::error::{Cause, PagerError};
 use quire_core::io::{Direction, Io};
-use quire_core::pager::{Answer, Extent, Pager, PagerOps, Populated};
+use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
 use quire_core::types::{ByteOff, PAGE_BYTES, PAGE_SIZE, PageIndex, pages_of};
 
@@ -24,6 +24,8 @@ pub enum Call {
     Sync,
     /// A question for the size.
     Size,
+    /// A question for the contents.
+    Change,
     /// A change of the size.
     Resize(u64),
     /// The close.
@@ -68,6 +70,7 @@ struct State {
     sync_fails: Option<Cause>,
     resize_fails: Option<Cause>,
     size: u64,
+    change: Change,
     hook: Option<Hook>,
     pending: Vec<Arc<Io>>,
     populate: Option<PopulateScript>,
@@ -178,6 +181,19 @@ impl Script {
     #[must_use]
     pub fn size(&self) -> u64 {
         self.state().size
+    }
+
+    /// Which contents there are now: other ones after every put, and after [`Script::rewrite`].
+    #[must_use]
+    pub fn change(&self) -> Change {
+        self.state().change
+    }
+
+    /// Somebody else writes a page, every byte of it.
+    pub fn rewrite(&self, index: u64, byte: u8) {
+        let mut state = self.state();
+        state.pages.insert(index, vec![byte; PAGE_BYTES]);
+        state.change[0] += 1;
     }
 
     /// Makes the bytes `size` long, as a resize by the engine does: what is cut off is forgotten, and the last page is zeros
@@ -318,6 +334,7 @@ fn move_pages(state: &mut State, io: &Io) {
                 if live > 0 {
                     state.pages.insert(index, bytes);
                 }
+                state.change[0] += 1;
                 io.page_done(i);
             }
         }
@@ -481,6 +498,11 @@ impl Pager for ScriptedPager {
 
     fn size(&self) -> Result<u64, PagerError> {
         Ok(self.called(Call::Size).size)
+    }
+
+    fn change(&self) -> Result<Option<Change>, PagerError> {
+        let change = self.called(Call::Change).change;
+        Ok((change != [0; 2]).then_some(change))
     }
 
     fn resize(&self, size: u64) -> Result<(), PagerError> {

@@ -4,7 +4,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use quire_core::error::{Cause, Error, FaultError};
+use quire_core::error::{Cause, Error, FaultError, PagerError};
 use quire_core::flush::FlushFlags;
 use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef, Opening};
@@ -19,6 +19,7 @@ fn opening(pager: Box<dyn Pager>, thing: u64, pages: u64) -> Opening {
         source: 7,
         identity: Some([1, thing]),
         size: pages * PAGE_SIZE,
+        change: None,
     }
 }
 
@@ -192,6 +193,143 @@ fn a_kept_object_whose_thing_has_another_size_now_is_replaced_by_a_fresh_one() {
         );
         assert_eq!(closes(&third), 1);
         drop((object, same));
+        rig.assert_nothing_left();
+    });
+}
+
+/// One more opening of what a script has, told with the contents it has now. `ops` beside put and sync.
+fn reopen(rig: &Rig, script: &Script, pages: u64, ops: PagerOps) -> ObjectRef {
+    let pager = script.again(PagerOps::PUT | PagerOps::SYNC | ops);
+    let opening = Opening {
+        change: Some(script.change()),
+        ..opening(pager, 1, pages)
+    };
+    rig.engine.attach(opening).unwrap()
+}
+
+#[test]
+fn a_kept_object_whose_contents_others_changed_shows_none_of_its_pages() {
+    in_all_modes(|rig| {
+        let (script, _) = Script::new();
+        script.rewrite(0, 1);
+        let object = reopen(&rig, &script, 2, PagerOps::CHANGE);
+        let va = map(&rig, &object, 2);
+        assert_eq!((rig.load_page(va)[0], rig.load_page(page_at(va, 1))), (1, pattern(1)));
+        rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
+        object.release().unwrap();
+        script.rewrite(0, 2);
+        let object = reopen(&rig, &script, 2, PagerOps::CHANGE);
+        let va = map(&rig, &object, 2);
+        assert_eq!(rig.load_page(va)[0], 2, "written between close and open");
+        // Written while it is in use, which those who use it do not see; but not by whoever comes later.
+        script.rewrite(0, 3);
+        rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
+        object.release().unwrap();
+        let object = reopen(&rig, &script, 2, PagerOps::CHANGE);
+        let va = map(&rig, &object, 2);
+        assert_eq!(rig.load_page(va)[0], 3, "written between open and close");
+        assert!(
+            !script.calls().contains(&Call::Change),
+            "nothing was put: there is nothing to ask"
+        );
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn own_writes_are_not_taken_for_those_of_others() {
+    in_all_modes(|rig| {
+        let (script, _) = Script::new();
+        script.rewrite(2, 7);
+        let object = reopen(&rig, &script, 3, PagerOps::CHANGE);
+        write(&rig, &object, 3);
+        let before = script.change();
+        object.release().unwrap();
+        assert_ne!(script.change(), before, "putting changes what the pager tells");
+        let reads = script.gets();
+        let object = reopen(&rig, &script, 3, PagerOps::CHANGE);
+        let va = map(&rig, &object, 3);
+        assert!((0..3).all(|i| rig.load_page(page_at(va, i))[0] == 0xd1));
+        assert_eq!(script.gets(), reads, "no page is read twice");
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_pager_that_does_not_tell_its_contents_anew_is_read_again_after_own_writes() {
+    in_all_modes(|rig| {
+        let (script, _) = Script::new();
+        script.rewrite(0, 7);
+        for _ in 0..2 {
+            let object = reopen(&rig, &script, 1, PagerOps::empty());
+            write(&rig, &object, 1);
+            object.release().unwrap();
+        }
+        assert_eq!(script.gets(), 2, "its own writes look like another's");
+        let (_, object) = attach(&rig, 1, 1);
+        let va = map(&rig, &object, 1);
+        assert_eq!(rig.load_page(va)[0], 0xd1);
+        assert_eq!(script.gets(), 2, "an opening that tells nothing shows what is kept");
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_cannot_be_written_outlives_what_others_wrote() {
+    in_all_modes(|rig| {
+        let (script, _) = Script::new();
+        script.rewrite(0, 7);
+        let object = reopen(&rig, &script, 1, PagerOps::CHANGE);
+        script.all_puts(Some(Twist::Fail(Cause::Io)));
+        write(&rig, &object, 1);
+        object.release().unwrap_err();
+        script.rewrite(0, 8);
+        let object = reopen(&rig, &script, 1, PagerOps::CHANGE);
+        let va = map(&rig, &object, 1);
+        assert_eq!(rig.load_page(va)[0], 0xd1, "dirty, and ours");
+        script.all_puts(None);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_is_kept_goes_oldest_first_when_nothing_more_can_be_opened() {
+    const EMFILE: Cause = Cause::Errno(24);
+    in_all_modes(|rig| {
+        let scripts: Vec<_> = (0..3)
+            .map(|thing| {
+                let (script, object) = attach(&rig, thing, 1);
+                write(&rig, &object, 1);
+                object.release().unwrap();
+                script
+            })
+            .collect();
+        let open = |most: usize, cause: Cause| {
+            rig.engine.open_with_room(|| {
+                if scripts.iter().map(closes).sum::<usize>() >= most {
+                    Ok(())
+                } else {
+                    Err(PagerError::bare(cause))
+                }
+            })
+        };
+        open(0, EMFILE).unwrap();
+        open(1, Cause::Io).unwrap_err();
+        assert_eq!(rig.engine.kept_count(), 3, "nothing ran out");
+        open(1, EMFILE).unwrap();
+        assert_eq!(scripts.iter().map(closes).collect::<Vec<_>>(), [1, 0, 0]);
+        open(2, Cause::NoMemory).unwrap();
+        assert_eq!(scripts.iter().map(closes).collect::<Vec<_>>(), [1, 1, 0]);
+        let error = open(4, EMFILE).unwrap_err();
+        assert_eq!(
+            (error.cause, rig.engine.kept_count()),
+            (EMFILE, 0),
+            "nothing is left to close"
+        );
         rig.assert_nothing_left();
     });
 }

@@ -125,6 +125,7 @@ impl<'a> Worker<'a> {
             source: 1,
             identity: Some([7, thing as u64]),
             size: script.size(),
+            change: None,
         });
         object.ok()
     }

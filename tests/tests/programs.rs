@@ -355,6 +355,7 @@ impl<'a> Program<'a> {
             source: 1,
             identity: Some([0, i as u64]),
             size: thing.script.size(),
+            change: None,
         });
         self.openings += 1;
         let object = object.unwrap();

@@ -19,6 +19,7 @@ fn dirty(rig: &Rig, thing: u64) -> (Script, ObjectRef, VirtAddr) {
         source: 1,
         identity: Some([1, thing]),
         size: PAGE_SIZE,
+        change: None,
     };
     let object = rig.engine.attach(opening).unwrap();
     let va = rig.map.map(&object, &MapRequest::read_write(PAGE_SIZE)).unwrap().start;

@@ -13,9 +13,9 @@ use alloc::sync::Arc;
 use super::registry::Look;
 use super::{Accepts, Name, Object, ObjectRef};
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{PagerError, Result};
 use crate::flush::FlushFlags;
-use crate::pager::{Pager, PagerOps};
+use crate::pager::{Change, Pager, PagerOps};
 use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
 use crate::types::MAX_OBJECT_SIZE;
@@ -34,12 +34,15 @@ pub struct Opening {
     pub identity: Option<Identity>,
     /// The thing's size in bytes, as it is now.
     pub size: u64,
+    /// Which contents it has, as they are now; nothing when its pager does not tell.
+    pub change: Option<Change>,
 }
 
 impl Engine {
     /// The object of what was opened, and one use of it: a new one, or the one there is (S28, S29). An object that is being
-    /// ended is waited for; afterwards there is a fresh one (S27, S47, S154). A kept one whose size is not what it was has been changed behind our
-    /// back: it is closed, and a fresh one takes its place. An opening that can write makes an object writable that was not
+    /// ended is waited for; afterwards there is a fresh one (S27, S47, S154). A kept one whose size or contents are not what they were has been changed
+    /// behind our back: it is closed, and a fresh one takes its place, so that none of its pages is shown. One that is in
+    /// use goes on with the pages it has; so does one whose dirty pages cannot be written, because they are ours and newer. An opening that can write makes an object writable that was not
     /// (S30). An opening that is not needed is closed before this returns. May block; no lock may be held.
     ///
     /// # Errors
@@ -54,7 +57,7 @@ impl Engine {
         loop {
             let mut registry = self.registry();
             let look = match name.full() {
-                Some(full) => registry.take(full, size),
+                Some(full) => registry.take(full, size, opening.change),
                 None => Look::Nothing,
             };
             match look {
@@ -65,6 +68,7 @@ impl Engine {
                         return Err(error);
                     }
                     let object = Arc::new(Object::new(self.clone(), opening.pager, name, size));
+                    object.pager.set_change(opening.change);
                     registry.insert(object.clone());
                     return Ok(ObjectRef::adopt(object));
                 }
@@ -83,6 +87,34 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Opens something, by `open`. While that fails for want of what kept objects hold ([`Cause::is_shortage`]), the oldest of
+    /// them is closed and `open` is called again, until it succeeds, fails otherwise, or none is kept. May block; no lock
+    /// may be held.
+    ///
+    /// # Errors
+    /// What `open` answered last.
+    ///
+    /// [`Cause::is_shortage`]: crate::error::Cause::is_shortage
+    pub fn open_with_room<T>(&self, mut open: impl FnMut() -> Result<T, PagerError>) -> Result<T, PagerError> {
+        assert_no_locks_held("opening an object");
+        loop {
+            match open() {
+                Err(error) if error.cause.is_shortage() && self.uncache_oldest() => {}
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Closes the oldest kept object. False when there is none.
+    fn uncache_oldest(&self) -> bool {
+        let oldest = self.registry().oldest_kept();
+        if let Some(object) = &oldest {
+            // If it cannot be closed it stays listed, as what could not be written does; there may be others.
+            let _ = object.end_unused(FlushFlags::empty());
+        }
+        oldest.is_some()
     }
 
     /// Closes what is kept under a name, and sees to it that what is in use under it is not kept later. True when nothing is
@@ -156,6 +188,12 @@ impl Name {
 }
 
 impl Object {
+    /// Nobody uses it, everything is written, and it is about to be kept: from here on others' changes are told apart. May
+    /// block; no lock may be held.
+    pub(crate) fn remember_contents(&self) {
+        self.pager.refresh_change();
+    }
+
     pub(super) fn full_name(&self) -> Option<(u64, Identity)> {
         self.name.full()
     }

@@ -3,18 +3,24 @@
 //! Whoever opens a thing for writing that is open for reading finds the same object (S28, S30). The opening that can
 //! write is kept beside the first one until both are closed, because requests may be under way in either. From then on
 //! whatever changes the thing goes to it; what only reads stays with the first.
+//!
+//! Here is also remembered which contents the object's clean pages show ([`Change`]). As long as nothing was written, these
+//! are the contents that were opened, so that what others write while the object is in use is noticed as well. Once it
+//! has written, the pager is asked anew when the object becomes kept ([`Openings::refresh_change`]); what others
+//! wrote between its own writes cannot be told from them.
 
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use crate::alloc_fallible::try_box;
 use crate::error::{PagerError, Result};
 use crate::io::Io;
-use crate::pager::{Answer, Extent, Pager, PagerOps, Populated};
+use crate::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use crate::populate::Populate;
+use crate::sync::FrameLock;
 use crate::types::PageIndex;
 
 /// What takes an opening that can write.
@@ -27,6 +33,10 @@ const CHANGES: PagerOps = PagerOps::PUT.union(PagerOps::RESIZE).union(PagerOps::
 pub(super) struct Openings {
     first: Box<dyn Pager>,
     writer: AtomicPtr<Option<Box<dyn Pager>>>,
+    /// The contents that the clean pages show, as far as the pager tells.
+    change: FrameLock<Option<Change>>,
+    /// Something was written since `change` was asked for. Set before the pager is called.
+    written: AtomicBool,
 }
 
 /// An opening that was not kept, to be closed by whoever has it, and why.
@@ -37,7 +47,28 @@ impl Openings {
         Self {
             first,
             writer: AtomicPtr::new(ptr::null_mut()),
+            change: FrameLock::new(None),
+            written: AtomicBool::new(false),
         }
+    }
+
+    /// The contents that were opened.
+    pub(super) fn set_change(&self, change: Option<Change>) {
+        *self.change.lock() = change;
+    }
+
+    /// Asks for the contents as they are after the object's own writes, if there were any. One that cannot be had fits none.
+    pub(super) fn refresh_change(&self) {
+        if self.ops().contains(PagerOps::CHANGE) && self.written.swap(false, Ordering::AcqRel) {
+            let change = self.change().ok().flatten();
+            self.set_change(change);
+        }
+    }
+
+    /// Whether somebody else may have changed the contents, which an opening of today calls `now`. No, if it tells nothing.
+    pub(super) fn has_changed(&self, now: Option<Change>) -> bool {
+        let unclear = || self.ops().contains(PagerOps::CHANGE) && self.written.load(Ordering::Acquire);
+        now.is_some() && (unclear() || *self.change.lock() != now)
     }
 
     /// Keeps an opening that can write beside the first one. Gives it back when there is one already, and when memory is short.
@@ -105,6 +136,7 @@ impl Pager for Openings {
     }
 
     fn put(&self, io: &Arc<Io>) -> Answer {
+        self.written.store(true, Ordering::Release);
         self.for_changes().put(io)
     }
 
@@ -121,11 +153,16 @@ impl Pager for Openings {
     }
 
     fn resize(&self, size: u64) -> Result<(), PagerError> {
+        self.written.store(true, Ordering::Release);
         self.for_changes().resize(size)
     }
 
     fn sync(&self) -> Result<(), PagerError> {
         self.for_changes().sync()
+    }
+
+    fn change(&self) -> Result<Option<Change>, PagerError> {
+        self.first.change()
     }
 
     /// Closes both, also when one fails (D7).

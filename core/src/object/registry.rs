@@ -14,6 +14,7 @@ use super::life::Gone;
 use super::{Identity, Object};
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
+use crate::pager::Change;
 use crate::types::ObjectId;
 
 /// How many objects without users are kept unless somebody says otherwise. Each may hold a file open.
@@ -39,7 +40,7 @@ pub(super) enum Look {
     Nothing,
     /// Found, and one use taken.
     Taken(Arc<Object>),
-    /// Only kept, with a size that is not the one it has now.
+    /// Only kept, with a size or contents that are not those it has now.
     Outdated(Arc<Object>),
     Dying(Arc<Object>),
 }
@@ -112,12 +113,12 @@ impl Registry {
         Some(self.objects[at].clone())
     }
 
-    /// Looks for an object whose size is `size` as far as is known, and takes a use of it.
-    pub(super) fn take(&mut self, name: (u64, Identity), size: u64) -> Look {
+    /// Looks for an object of which an opening of today says `size` and `change`, and takes a use of it.
+    pub(super) fn take(&mut self, name: (u64, Identity), size: u64, change: Option<Change>) -> Look {
         let Some(object) = self.find(name) else {
             return Look::Nothing;
         };
-        if object.is_kept() && object.size() != size {
+        if object.is_kept() && (object.size() != size || object.pager.has_changed(change)) {
             self.take_from_kept(&object);
             return Look::Outdated(object);
         }
@@ -153,14 +154,18 @@ impl Registry {
 
     /// Takes the oldest out of the kept ones if there are too many.
     pub(crate) fn one_too_many(&mut self) -> Option<Arc<Object>> {
-        while self.kept_count > self.limit {
+        (self.kept_count > self.limit).then(|| self.oldest_kept()).flatten()
+    }
+
+    /// Takes the oldest out of the kept ones.
+    pub(super) fn oldest_kept(&mut self) -> Option<Arc<Object>> {
+        loop {
             let entry = self.kept.pop_front()?;
             if let Some(object) = self.is_meant(entry).cloned() {
                 self.take_from_kept(&object);
                 return Some(object);
             }
         }
-        None
     }
 
     fn take_from_kept(&mut self, object: &Object) {

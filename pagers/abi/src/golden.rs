@@ -60,11 +60,11 @@ macro_rules! golden {
 }
 
 golden! {
-    Module = "quire_pager_module", 200 {
+    Module = "quire_pager_module", 208 {
         magic: 0, abi_version: 4, struct_size: 8, thread_model: 12, caps: 16, name: 24, version: 32, description: 40,
         init: 48, fini: 56, open: 64, close: 72, get: 80, put: 88, has_page: 96, populate: 104, get_size: 112,
         resize: 120, sync: 128, prepare_write: 136, cancel: 144, reserve: 152, free_space: 160, page_inserted: 168,
-        page_removed: 176, path: 184, get_extension: 192,
+        page_removed: 176, path: 184, get_extension: 192, get_change: 200,
     }
     HostApi = "quire_pager_host_api", 72 {
         abi_version: 0, struct_size: 4, host: 8, page_size: 16, reserved: 20, log: 24, set_error: 32, complete: 40,
@@ -73,8 +73,8 @@ golden! {
     OpenArgs = "quire_pager_open_args", 40 {
         struct_size: 0, flags: 4, token: 8, name: 16, fd: 24, page_size: 28, driver: 32,
     }
-    OpenResult = "quire_pager_open_result", 48 {
-        struct_size: 0, flags: 4, object: 8, identity: 16, size: 32, granule: 40, max_run: 44,
+    OpenResult = "quire_pager_open_result", 64 {
+        struct_size: 0, flags: 4, object: 8, identity: 16, size: 32, granule: 40, max_run: 44, change: 48,
     }
     IoPage = "quire_pager_io_page", 16 { bytes: 0, status: 8, reserved: 12 }
     Io = "quire_pager_io", 56 {

@@ -25,6 +25,9 @@ pub const QUIRE_CAP_STAY_RESIDENT: u64 = 2;
 pub const QUIRE_CAP_PANIC_ABORT: u64 = 4;
 /// `caps`: operations may be called in a child after fork. Without it a child calls none of them, not even close or fini.
 pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
+/// `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL` do only what is async-signal-safe (POSIX), whatever becomes
+/// of the request.
+pub const QUIRE_CAP_SIGNAL_SAFE: u64 = 16;
 
 /// What a pager is and can do: the table that its entry function returns.
 ///
@@ -131,6 +134,10 @@ pub struct Module {
     pub path: Option<unsafe extern "C" fn(object: *mut c_void, text: *mut c_char, len: usize) -> i32>,
     /// Answers an extension table by its name, or NULL. The table is static. May be absent. This host does not call it yet.
     pub get_extension: Option<unsafe extern "C" fn(ctx: *mut c_void, id: *const c_char) -> *const c_void>,
+    /// Stores two words: which contents the object has now, as `quire_pager_open_result.change` tells at open; both 0: not
+    /// known. Asked when the last user of an object goes that was written, after the writes. Absent: own puts and
+    /// resizes do not change the words.
+    pub get_change: Option<unsafe extern "C" fn(object: *mut c_void, change: *mut u64) -> i32>,
 }
 
 // SAFETY: a Module is a constant table: its pointers name static text and functions, nothing is written through them.

@@ -77,12 +77,23 @@ pub struct OpenResult {
     pub granule: u32,
     /// The longest run of pages that one request may have; 0: no limit.
     pub max_run: u32,
+    /// Which contents the object has at the moment: other words whenever they may have changed, other than through this
+    /// object, since words were told before (for a file: its times of change). Both 0: not known.
+    ///
+    /// The host keeps pages of an object that nobody uses. When the same identity is opened again and tells other words, they
+    /// are not shown: clean ones are freed, dirty ones, which are newer, are written first. Own puts and resizes may
+    /// change the words, if there is `get_change` to ask for the new ones afterwards.
+    pub change: [u64; 2],
 }
 
 /// `quire_pager_io.flags`: the operation may answer `QUIRE_PAGER_PEND` and complete later.
 pub const QUIRE_IO_MAY_PEND: u32 = 1;
 /// `quire_pager_io.flags`: the host is short of memory and this request frees some: do not allocate if it can be helped.
 pub const QUIRE_IO_RECLAIMING: u32 = 2;
+/// `quire_pager_io.flags`: the operation is called in a signal handler, which may have interrupted anything: do nothing that is
+/// not async-signal-safe. Allocate nothing, wait for no lock that the interrupted thread could hold, and call no service of
+/// the host, not even `set_error`. Never together with `QUIRE_IO_MAY_PEND`, and only for a module with `QUIRE_CAP_SIGNAL_SAFE`.
+pub const QUIRE_IO_IN_SIGNAL: u32 = 4;
 
 /// One page of a run. May grow at its end: go from one to the next by `page_stride` (`QUIRE_IO_PAGE`), not as in an array.
 #[repr(C)]

@@ -10,6 +10,7 @@ use core::ptr;
 use quire_abi as abi;
 use quire_core::alloc_fallible::try_box;
 use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
+use quire_core::pager::Change;
 use quire_core::sync::{FrameLock, Gauge};
 use quire_core::types::MAX_OBJECT_SIZE;
 
@@ -85,6 +86,8 @@ pub struct Opened {
     pub size: u64,
     /// Bytes that the backing moves best in; at least a page.
     pub granule: u32,
+    /// Which contents it has. Nothing when the pager tells none.
+    pub change: Option<Change>,
 }
 
 /// Why a plugin is not shut down.
@@ -217,9 +220,10 @@ impl PluginModule {
         self.check_opened(&pager, &out)?;
         Ok(Opened {
             pager,
-            identity: (out.identity != [0, 0]).then_some(out.identity),
+            identity: known(out.identity),
             size: out.size.min(MAX_OBJECT_SIZE),
             granule: out.granule.max(PAGE_SIZE),
+            change: known(out.change),
         })
     }
 
@@ -461,7 +465,13 @@ fn empty_result() -> abi::OpenResult {
         size: 0,
         granule: 0,
         max_run: 0,
+        change: [0, 0],
     }
+}
+
+/// Two words, if the plugin filled them in.
+pub(crate) fn known(words: [u64; 2]) -> Option<[u64; 2]> {
+    (words != [0, 0]).then_some(words)
 }
 
 /// The words of an error that nobody is there to be told.

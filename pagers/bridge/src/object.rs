@@ -11,14 +11,14 @@ use quire_abi as abi;
 use quire_core::alloc_fallible::try_reserve;
 use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
 use quire_core::io::{Direction, Io};
-use quire_core::pager::{Answer, Extent, Pager, PagerOps, Populated};
+use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
 use quire_core::sync::FrameLock;
 use quire_core::types::{Access, PageIndex, Prot};
 
 use crate::host::{HostState, PAGE_SIZE};
 use crate::judge::{broke_by_pending, judge};
-use crate::module::{OpenObject, call_with, log_unheard, plain_call, size_u32};
+use crate::module::{OpenObject, call_with, known, log_unheard, plain_call, size_u32};
 use crate::name::Subject;
 use crate::requests::{Begun, Returned, Token, Work};
 use crate::serial::{Closing, Serial, enter};
@@ -250,6 +250,16 @@ impl Pager for PluginObject {
         Ok(size)
     }
 
+    fn change(&self) -> Result<Option<Change>, PagerError> {
+        let get_change = self.table().get_change.ok_or_else(absent)?;
+        let mut change = [0; 2];
+        self.call("get_change", |_| {
+            // SAFETY: the handle is open, and `change`, two words, outlives the call.
+            unsafe { get_change(self.handle, change.as_mut_ptr()) }
+        })?;
+        Ok(known(change))
+    }
+
     fn resize(&self, size: u64) -> Result<(), PagerError> {
         let resize = self.table().resize.ok_or_else(absent)?;
         // SAFETY: the handle is open.
@@ -297,6 +307,8 @@ fn operations(table: &abi::Module, flags: u32, write: bool) -> PagerOps {
         (PagerOps::RESIZE, writable && table.resize.is_some()),
         (PagerOps::SYNC, table.sync.is_some()),
         (PagerOps::ASYNC, table.caps & abi::QUIRE_CAP_ASYNC != 0),
+        (PagerOps::CHANGE, table.get_change.is_some()),
+        (PagerOps::SIGNAL_SAFE, table.caps & abi::QUIRE_CAP_SIGNAL_SAFE != 0),
     ]
     .into_iter()
     .filter(|(_, there)| *there)

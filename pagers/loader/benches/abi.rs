@@ -12,8 +12,9 @@
 )]
 mod built;
 
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, CString, c_void};
 use std::hint::black_box;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -112,6 +113,7 @@ const fn table<const FILLS: bool>(name: &'static CStr) -> abi::Module {
         page_removed: None,
         path: None,
         get_extension: None,
+        get_change: None,
     }
 }
 
@@ -192,6 +194,61 @@ fn calls(c: &mut Criterion) {
     }
 }
 
+/// A page of a file that the system has in memory, through the table and the pager of files: one request at a time, each
+/// of another page, until it has completed.
+fn files(c: &mut Criterion) {
+    const PAGES: u64 = 4096;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let bytes = vec![0x51; usize::try_from(PAGES * PAGE_SIZE).expect("fits")];
+    std::fs::write(file.path(), bytes).expect("room for 16 MiB");
+    let name = CString::new(file.path().as_os_str().as_bytes()).expect("no zero in it");
+    let mut page = vec![0_u64; PAGE_BYTES / 8];
+    let bytes = NonNull::from(&mut page[..]).cast::<u8>();
+    let vnode = built::plugin("vnode");
+    for config in [c"io=auto", c"io=threads", c"io=sync"] {
+        let loaded = Loaded::load(&vnode, Some(config), Box::new(|_, _, _| {})).expect("loads");
+        let what = Open {
+            name: Some(&name),
+            fd: None,
+            write: true,
+        };
+        let pager = loaded.open(&what).expect("opens").pager;
+        for direction in [Direction::Get, Direction::Put] {
+            let mut next = 0;
+            let name = format!("abi/vnode/{direction:?}/{}", config.to_string_lossy());
+            c.bench_function(&name, |b| {
+                b.iter_batched_ref(
+                    || {
+                        // A step that is coprime to the number of pages meets them all.
+                        next = (next + 1009) % PAGES;
+                        let plan = IoPlan {
+                            direction,
+                            first: PageIndex(next),
+                            required: 0,
+                            object_size: PAGES * PAGE_SIZE,
+                            reclaiming: false,
+                        };
+                        // SAFETY: the page outlives every request, which has completed before the next one is made.
+                        Arc::new(unsafe { Io::detached(plan, vec![bytes]) }.expect("memory"))
+                    },
+                    |io| {
+                        let answer = match direction {
+                            Direction::Get => pager.get(io),
+                            Direction::Put => pager.put(io),
+                        };
+                        if matches!(answer, Answer::Pending) {
+                            io.wait().expect("moves");
+                        }
+                    },
+                    BatchSize::SmallInput,
+                );
+            });
+        }
+        drop(pager);
+        Loaded::unload(loaded).expect("unloads");
+    }
+}
+
 /// Reading and checking the file, the dynamic linker's work, the handshake, for Rust the comparison of types, and unloading.
 fn load(c: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -221,5 +278,5 @@ fn short() -> Criterion {
         .sample_size(20)
 }
 
-criterion_group! { name = abi_costs; config = short(); targets = calls, load }
+criterion_group! { name = abi_costs; config = short(); targets = calls, files, load }
 criterion_main!(abi_costs);

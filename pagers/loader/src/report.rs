@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quire_abi::{
-    Module, QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_PANIC_ABORT, QUIRE_CAP_STAY_RESIDENT,
-    QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
+    Module, QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_PANIC_ABORT, QUIRE_CAP_SIGNAL_SAFE,
+    QUIRE_CAP_STAY_RESIDENT, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::error::{AbiVersion, LoadError};
@@ -85,6 +85,7 @@ fn capabilities(caps: u64) -> Vec<&'static str> {
         (QUIRE_CAP_STAY_RESIDENT, "stay-resident"),
         (QUIRE_CAP_PANIC_ABORT, "panic-abort"),
         (QUIRE_CAP_FORK_SAFE, "fork-safe"),
+        (QUIRE_CAP_SIGNAL_SAFE, "signal-safe"),
     ]
     .into_iter()
     .filter(|(bit, _)| caps & bit != 0)
@@ -92,7 +93,7 @@ fn capabilities(caps: u64) -> Vec<&'static str> {
     .collect()
 }
 
-fn optional_operations(m: &Module) -> [(&'static str, bool); 16] {
+fn optional_operations(m: &Module) -> [(&'static str, bool); 17] {
     [
         ("init", m.init.is_some()),
         ("fini", m.fini.is_some()),
@@ -110,6 +111,7 @@ fn optional_operations(m: &Module) -> [(&'static str, bool); 16] {
         ("page_removed", m.page_removed.is_some()),
         ("path", m.path.is_some()),
         ("get_extension", m.get_extension.is_some()),
+        ("get_change", m.get_change.is_some()),
     ]
 }
 

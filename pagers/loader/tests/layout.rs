@@ -23,7 +23,7 @@ static MODULE: Module = Module {
     thread_model: QUIRE_THREADS_PARALLEL, caps: 0, name: c"rusty".as_ptr(), version: ptr::null(), description: ptr::null(),
     init: None, fini: None, open: Some(open), close: Some(close), get: Some(get), put: None, has_page: None,
     populate: None, get_size: None, resize: None, sync: None, prepare_write: None, cancel: None, reserve: None,
-    free_space: None, page_inserted: None, page_removed: None, path: None, get_extension: None,
+    free_space: None, page_inserted: None, page_removed: None, path: None, get_extension: None, get_change: None,
 };
 
 #[unsafe(no_mangle)]

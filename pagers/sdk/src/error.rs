@@ -5,8 +5,8 @@ use std::fmt;
 use std::io;
 
 use quire_abi::{
-    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_ERRNO_MIN, QUIRE_PAGER_ERROR, QUIRE_PAGER_FAIL,
-    QUIRE_PAGER_INVALID, QUIRE_PAGER_NOMEM, QUIRE_PAGER_UNSUPPORTED,
+    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_ERRNO_MIN, QUIRE_PAGER_ERROR,
+    QUIRE_PAGER_FAIL, QUIRE_PAGER_INVALID, QUIRE_PAGER_NOMEM, QUIRE_PAGER_UNSUPPORTED,
 };
 
 /// What an operation of a pager answers.
@@ -19,7 +19,17 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     status: i32,
-    text: Cow<'static, str>,
+    text: Text,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Text {
+    Said(Cow<'static, str>),
+    /// Put into words when it is told.
+    System {
+        call: &'static str,
+        errno: i32,
+    },
 }
 
 impl Error {
@@ -27,7 +37,7 @@ impl Error {
     pub fn new(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_ERROR,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -35,7 +45,7 @@ impl Error {
     pub fn bad(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_BAD,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -43,7 +53,7 @@ impl Error {
     pub fn fail(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_FAIL,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -51,7 +61,7 @@ impl Error {
     pub fn again(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_AGAIN,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -59,7 +69,7 @@ impl Error {
     pub fn invalid(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_INVALID,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -67,7 +77,7 @@ impl Error {
     pub fn unsupported(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_UNSUPPORTED,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -75,7 +85,7 @@ impl Error {
     pub fn nomem(text: impl Into<Cow<'static, str>>) -> Self {
         Self {
             status: QUIRE_PAGER_NOMEM,
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
@@ -88,7 +98,15 @@ impl Error {
         };
         Self {
             status,
-            text: text.into(),
+            text: Text::Said(text.into()),
+        }
+    }
+
+    /// As [`Error::errno`], for a system call: its name, and the system's text. Making it allocates nothing.
+    pub fn system(call: &'static str, errno: i32) -> Self {
+        Self {
+            text: Text::System { call, errno },
+            ..Self::errno(errno, "")
         }
     }
 
@@ -97,14 +115,14 @@ impl Error {
         let is_error = status != quire_abi::QUIRE_PAGER_OK && status != quire_abi::QUIRE_PAGER_PEND;
         Self {
             status: if is_error { status } else { QUIRE_PAGER_ERROR },
-            text: text.into(),
+            text: Text::Said(text.into()),
         }
     }
 
     /// The same error with `what` and a colon in front of its text.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
-        self.text = format!("{what}: {}", self.text).into();
+        self.text = Text::Said(format!("{what}: {self}").into());
         self
     }
 
@@ -116,7 +134,10 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        match &self.text {
+            Text::Said(text) => f.write_str(text),
+            Text::System { call, errno } => write!(f, "{call}: {}", io::Error::from_raw_os_error(*errno)),
+        }
     }
 }
 
@@ -149,6 +170,14 @@ mod tests {
         let error = Error::from(io::Error::from_raw_os_error(28));
         assert_eq!(error.status(), -28);
         assert!(error.to_string().contains("No space left"), "{error}");
+    }
+
+    #[test]
+    fn a_system_calls_error_names_the_call_and_keeps_number_and_text() {
+        let error = Error::system("pread", 5);
+        assert_eq!(error.status(), -5);
+        assert!(error.to_string().starts_with("pread: Input/output error"), "{error}");
+        assert!(error.context("here").to_string().starts_with("here: pread: Input"));
     }
 
     #[test]

@@ -39,6 +39,7 @@ probe! {
     HAS_PAGE: unsafe extern "C" fn(*mut c_void, u64, *mut Extent) -> i32 = has_page if HasPage;
     POPULATE: unsafe extern "C" fn(*mut c_void, *mut Populate) -> i32 = populate if Populate;
     GET_SIZE: unsafe extern "C" fn(*mut c_void, *mut u64) -> i32 = get_size if Size;
+    GET_CHANGE: unsafe extern "C" fn(*mut c_void, *mut u64) -> i32 = get_change if Change;
     RESIZE: unsafe extern "C" fn(*mut c_void, u64) -> i32 = resize if Resize;
     SYNC: unsafe extern "C" fn(*mut c_void) -> i32 = sync if Durable;
     PREPARE_WRITE: unsafe extern "C" fn(*mut c_void, u64, u64) -> i32 = prepare_write if PrepareWrite;
@@ -90,6 +91,7 @@ macro_rules! module {
             free_space: Probe::FREE_SPACE,
             page_inserted: Probe::PAGE_INSERTED,
             page_removed: Probe::PAGE_REMOVED,
+            get_change: Probe::GET_CHANGE,
             get_extension: $crate::__private::ModuleProbe::<$pager>::GET_EXTENSION,
             ..$crate::__private::base::<$pager>()
         };

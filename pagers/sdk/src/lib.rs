@@ -103,8 +103,8 @@ pub mod testing;
 pub use error::{Error, Result};
 pub use host::{Host, Level};
 pub use pager::{
-    Accounting, Cancel, Caps, Durable, Extensions, Extent, FreeSpace, HasPage, Object, OpenRequest, Opened, Pager,
-    Populate, PrepareWrite, Put, Reserve, Resize, Size, Threads,
+    Accounting, Cancel, Caps, Change, Durable, Extensions, Extent, FreeSpace, HasPage, Object, OpenRequest, Opened,
+    Pager, Populate, PrepareWrite, Put, Reserve, Resize, Size, Threads,
 };
 pub use populate::{Access, PopulateRun, Populated};
 pub use quire_abi as abi;

@@ -10,8 +10,8 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use quire_abi::{
-    QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_STAY_RESIDENT, QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY,
-    QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
+    QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE, QUIRE_CAP_STAY_RESIDENT, QUIRE_OBJECT_POPULATE,
+    QUIRE_OBJECT_READ_ONLY, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::error::{Error, Result};
@@ -98,6 +98,12 @@ pub trait Size: Object {
     fn size(&self) -> Result<u64>;
 }
 
+/// The object's own puts and resizes change what [`Opened::change`] tells. Without it, they do not.
+pub trait Change: Object {
+    /// Which contents the object has now; both 0: not known.
+    fn change(&self) -> Result<[u64; 2]>;
+}
+
 /// The object's size can be set. Without it, the size is fixed.
 pub trait Resize: Object {
     /// Makes the backing `size` bytes long.
@@ -118,7 +124,9 @@ pub trait PrepareWrite: Object {
 
 /// Pending requests can be cancelled. Without it, they cannot.
 pub trait Cancel: Object {
-    /// Asks that the request `token` end soon. It still completes, exactly once; a token that is not under way is ignored.
+    /// Asks that the request `token`, which was left pending, end soon; does not wait for that. It still completes, exactly once:
+    /// with [`Error::cancelled`](crate::Error::cancelled), or with whatever it came to. A token that has completed meanwhile is to be
+    /// ignored. An error: it cannot be cancelled now, and goes on.
     fn cancel(&self, token: u64) -> Result<()>;
 }
 
@@ -182,6 +190,10 @@ impl Caps {
     pub const STAY_RESIDENT: Self = Self(QUIRE_CAP_STAY_RESIDENT);
     /// Operations may be called in a child after fork.
     pub const FORK_SAFE: Self = Self(QUIRE_CAP_FORK_SAFE);
+
+    /// `get` and `put` of a request with [`Request::in_signal`](crate::Request::in_signal) do only what is async-signal-safe.
+    /// The SDK's own part is: it allocates nothing then, as long as the operation makes no [`Error`] that does.
+    pub const SIGNAL_SAFE: Self = Self(QUIRE_CAP_SIGNAL_SAFE);
 
     /// Both sets together.
     #[must_use]
@@ -262,6 +274,7 @@ pub struct Opened<O> {
     pub(crate) size: u64,
     pub(crate) granule: u32,
     pub(crate) max_run: u32,
+    pub(crate) change: [u64; 2],
     pub(crate) name: Option<String>,
 }
 
@@ -275,6 +288,7 @@ impl<O: Object> Opened<O> {
             size,
             granule: 0,
             max_run: 0,
+            change: [0; 2],
             name: None,
         }
     }
@@ -292,6 +306,12 @@ impl<O: Object> Opened<O> {
     /// The longest run of pages that one request may have.
     pub fn max_run(self, max_run: u32) -> Self {
         Self { max_run, ..self }
+    }
+
+    /// Which contents the object has: two words that are others whenever the contents may have changed other than through
+    /// this object. When the thing is opened again and they are others, the host shows none of the pages that it kept.
+    pub fn change(self, change: [u64; 2]) -> Self {
+        Self { change, ..self }
     }
 
     /// The object cannot be written, whatever was asked for.

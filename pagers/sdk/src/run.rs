@@ -11,8 +11,8 @@ use std::slice;
 use std::sync::Arc;
 
 use quire_abi::{
-    Io, IoPage, QUIRE_IO_MAY_PEND, QUIRE_IO_RECLAIMING, QUIRE_PAGER_BAD, QUIRE_PAGER_ERROR, QUIRE_PAGER_FAULTED,
-    QUIRE_PAGER_IO_PAGE_MIN_SIZE, QUIRE_PAGER_OK, QUIRE_PAGER_UNTOUCHED,
+    Io, IoPage, QUIRE_IO_IN_SIGNAL, QUIRE_IO_MAY_PEND, QUIRE_IO_RECLAIMING, QUIRE_PAGER_BAD, QUIRE_PAGER_ERROR,
+    QUIRE_PAGER_FAULTED, QUIRE_PAGER_IO_PAGE_MIN_SIZE, QUIRE_PAGER_OK, QUIRE_PAGER_UNTOUCHED,
 };
 
 use crate::border;
@@ -71,7 +71,17 @@ impl Origin {
             None => format!("{}: {operation}{place}: {text}", self.pager),
         }
     }
+
+    /// Tells the host why a request failed, unless that takes more than is allowed in a signal handler.
+    fn say(&self, request: &Request, operation: &str, error: &Error, place: impl FnOnce() -> String) {
+        if !request.in_signal() {
+            let sentence = self.sentence(operation, &place(), error);
+            self.host.set_error(request.token, &sentence);
+        }
+    }
 }
+
+const KNOWN_FLAGS: u32 = QUIRE_IO_MAY_PEND | QUIRE_IO_RECLAIMING | QUIRE_IO_IN_SIGNAL;
 
 /// Where a request's pages lie, and how much of them is data.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +140,12 @@ impl Request {
         self.flags & QUIRE_IO_RECLAIMING != 0
     }
 
+    /// The operation is called in a signal handler: nothing may be done that is not async-signal-safe. An [`Error`] whose text
+    /// is a constant, or that [`Error::system`] made, allocates nothing, and is not told to the host.
+    pub fn in_signal(&self) -> bool {
+        self.flags & QUIRE_IO_IN_SIGNAL != 0
+    }
+
     /// Takes a request over from the host, after checking everything that can be checked.
     ///
     /// Pages that begin at or beyond the object's size get `QUIRE_PAGER_BAD` at once and are left out of the run.
@@ -139,7 +155,7 @@ impl Request {
     pub(crate) unsafe fn adopt(io: *mut Io) -> Result<Self> {
         // SAFETY: the caller's promise.
         let io = unsafe { border::read(io) }?;
-        border::check_flags("the request", io.flags, QUIRE_IO_MAY_PEND | QUIRE_IO_RECLAIMING)?;
+        border::check_flags("the request", io.flags, KNOWN_FLAGS)?;
         let Some(pages) = NonNull::new(io.pages) else {
             return Err(Error::invalid("the request has no pages"));
         };
@@ -183,6 +199,9 @@ impl Request {
             if i >= inside {
                 this.set_status(i, QUIRE_PAGER_BAD);
             }
+        }
+        if required >= inside && this.in_signal() {
+            return Err(Error::bad("the page lies beyond the object's end"));
         }
         if required >= inside {
             let index = io.first + required as u64;
@@ -249,7 +268,7 @@ impl<D> Deref for Run<'_, D> {
 
 impl<'a, D: Direction> Run<'a, D> {
     pub(crate) fn new(request: Request, origin: &'a Arc<Origin>, is_async: bool) -> Self {
-        let may_pend = is_async && request.flags & QUIRE_IO_MAY_PEND != 0;
+        let may_pend = is_async && request.flags & QUIRE_IO_MAY_PEND != 0 && !request.in_signal();
         Self {
             request,
             origin,
@@ -269,10 +288,15 @@ impl<'a, D: Direction> Run<'a, D> {
         }
     }
 
+    /// Whether [`Run::pend`] answers with the request: the host allows it, and it has not been called.
+    pub fn may_pend(&self) -> bool {
+        self.may_pend && !self.pended
+    }
+
     /// Takes the request out of this call, to be completed later, from any thread. `None` when the host does not allow it
     /// or when the pager does not have [`crate::Caps::ASYNC`]: then the operation must be done here and now.
     pub fn pend(&mut self) -> Option<Pending<D>> {
-        if !self.may_pend || self.pended {
+        if !self.may_pend() {
             return None;
         }
         let pending = Pending {
@@ -391,9 +415,7 @@ fn settle<D: Direction>(request: &Request, origin: &Origin, result: Result<()>) 
             request.set_status(i, error.status());
         }
     }
-    origin
-        .host
-        .set_error(request.token, &origin.sentence(D::OPERATION, &request.place(), &error));
+    origin.say(request, D::OPERATION, &error, || request.place());
     error.status()
 }
 
@@ -475,10 +497,9 @@ impl<D: Direction> Page<'_, D> {
     pub fn fail(self, error: Error) {
         *self.status = error.status();
         if D::ALL || self.required() {
-            let place = format!(" at byte {}", self.offset());
-            self.origin
-                .host
-                .set_error(self.request.token, &self.origin.sentence(D::OPERATION, &place, &error));
+            self.origin.say(self.request, D::OPERATION, &error, || {
+                format!(" at byte {}", self.offset())
+            });
         }
     }
 }

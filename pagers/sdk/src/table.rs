@@ -12,9 +12,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use quire_abi::{
-    Extent, HostApi, Io, Module, OpenArgs, OpenResult, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_ABI_VERSION,
-    QUIRE_PAGER_BAD, QUIRE_PAGER_FAIL, QUIRE_PAGER_FAULTED, QUIRE_PAGER_INVALID, QUIRE_PAGER_MAGIC, QUIRE_PAGER_OK,
-    QUIRE_PAGER_PEND, QUIRE_PAGER_REFAULT,
+    Extent, HostApi, Io, Module, OpenArgs, OpenResult, QUIRE_IO_IN_SIGNAL, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE,
+    QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_BAD, QUIRE_PAGER_FAIL, QUIRE_PAGER_FAULTED, QUIRE_PAGER_INVALID,
+    QUIRE_PAGER_MAGIC, QUIRE_PAGER_OK, QUIRE_PAGER_PEND, QUIRE_PAGER_REFAULT,
 };
 
 use crate::border;
@@ -77,6 +77,7 @@ pub const fn base<P: Pager>() -> Module {
         page_removed: None,
         path: Some(path::<P>),
         get_extension: None,
+        get_change: None,
     }
 }
 
@@ -233,6 +234,7 @@ unsafe extern "C" fn open<P: Pager>(ctx: *mut c_void, args: *const OpenArgs, out
             size,
             granule,
             max_run,
+            change,
             name: given,
         } = opened;
         let origin = Origin {
@@ -252,6 +254,7 @@ unsafe extern "C" fn open<P: Pager>(ctx: *mut c_void, args: *const OpenArgs, out
             size,
             granule,
             max_run,
+            change,
         };
         // SAFETY: `adopt_open` checked the place, which is why this cannot fail.
         unsafe { border::write(out, &result) }.map(|()| QUIRE_PAGER_OK)
@@ -329,7 +332,13 @@ unsafe fn transfer<P: Pager, D: Direction>(
     unsafe {
         on_object::<P>(object, D::OPERATION, |object, origin| {
             // SAFETY: the host's request, lent until it completes.
-            let request = Request::adopt(io)?;
+            let request = match Request::adopt(io) {
+                // Nobody is told why.
+                Err(error) if border::read(io).is_ok_and(|io| io.flags & QUIRE_IO_IN_SIGNAL != 0) => {
+                    return Ok(error.status());
+                }
+                adopted => adopted?,
+            };
             let mut run = Run::<D>::new(request, origin, P::CAPS.contains(Caps::ASYNC));
             let result = catch_unwind(AssertUnwindSafe(|| operation(object, &mut run)));
             Ok(answer(&run, origin, &request, result))
@@ -420,6 +429,20 @@ where
 {
     // SAFETY: the caller's promise; `store` refuses NULL.
     unsafe { on_object::<P>(object, "get_size", |object, _| store(size, pager::Size::size(object)?)) }
+}
+
+/// # Safety
+/// As [`Module::get_change`] says; `object` is a handle that `open::<P>` gave out.
+pub(crate) unsafe extern "C" fn get_change<P: Pager>(object: *mut c_void, change: *mut u64) -> i32
+where
+    P::Object: pager::Change,
+{
+    // SAFETY: the caller's promise of two words; `store` refuses NULL.
+    unsafe {
+        on_object::<P>(object, "get_change", |object, _| {
+            store(change.cast::<[u64; 2]>(), pager::Change::change(object)?)
+        })
+    }
 }
 
 /// # Safety

@@ -200,6 +200,7 @@ impl TestHost {
             size: 0,
             granule: 0,
             max_run: 0,
+            change: [0; 2],
         };
         let open = self.module.open.expect("open is mandatory");
         // SAFETY: the arguments are as the ABI says.

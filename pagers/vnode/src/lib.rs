@@ -25,8 +25,21 @@
 //! - **sync**: none; no thread is started, and every request is done on the thread that asks.
 //!
 //! Before a get is handed over, the page cache is asked for what it has without waiting: pages that are there cost a system
-//! call and no change of threads. A request is also done at once when too many are in flight. Size, resize and sync are
+//! call and no change of threads. A put is not tried so: most file systems refuse it. A request is also done at once when too many are in flight. Size, resize and sync are
 //! always done at once.
+//!
+//! # In a signal handler
+//!
+//! A get or a put with `QUIRE_IO_IN_SIGNAL` allocates nothing, takes no lock, starts nothing on another thread, and says nothing when it fails:
+//! it makes system calls (`preadv`, `pwritev`, `fstat`) and counts. It takes some 5 KiB of stack, and may change `errno`.
+//!
+//! # What others write
+//!
+//! For a regular file, `change` is its times of modification and of status change, in nanoseconds. Whoever writes to it through
+//! a descriptor sets both; so a file that was written while nobody had it open here is seen to be another. Not seen are: two
+//! writes within the file system's granularity of time, which is as long as a tick of the kernel (1 to 10 ms) with most
+//! of them; what a program writes through a mapping until the kernel notes it; and changes of the device below a mounted
+//! file. A change of owner, mode or links is taken for one of the contents. Of a block device nothing is told.
 //!
 //! # Configuration
 //!
@@ -68,8 +81,8 @@ use std::sync::{Arc, OnceLock};
 
 use quire_pager::abi::Module;
 use quire_pager::{
-    Caps, Durable, Error, Extensions, Extent, GetRun, HasPage, Host, Object, OpenRequest, Opened, Pager, Put, PutRun,
-    Resize, Result, Size, version,
+    Caps, Change, Durable, Error, Extensions, Extent, GetRun, HasPage, Host, Object, OpenRequest, Opened, Pager, Put,
+    PutRun, Resize, Result, Size, version,
 };
 use rustix::fs;
 use rustix::io::{Errno, retry_on_intr};
@@ -102,7 +115,7 @@ impl Pager for Vnode {
     const NAME: &'static CStr = c"vnode";
     const VERSION: &'static CStr = version!();
     const DESCRIPTION: &'static CStr = c"Regular files and block devices, by path or by file descriptor";
-    const CAPS: Caps = Caps::ASYNC;
+    const CAPS: Caps = Caps::ASYNC.and(Caps::SIGNAL_SAFE);
     type Object = File;
 
     fn init(host: Host, config: Option<&str>) -> Result<Self> {
@@ -138,10 +151,12 @@ impl Object for File {
     fn get(&self, run: &mut GetRun<'_>) -> Result<()> {
         add(&self.backing.stats.requests, 1);
         let mut cursor = Cursor::default();
-        if self.engine.pends() {
+        let may_pend = self.engine.pends() && run.may_pend();
+        if may_pend {
             transfer::from_cache(&self.backing, run, &mut cursor);
         }
-        if !cursor.at_end(run)
+        if may_pend
+            && !cursor.at_end(run)
             && let Some(place) = self.engine.place(&self.backing.stats)
         {
             match run.pend() {
@@ -168,7 +183,9 @@ impl Put for File {
         self.backing.check_writable()?;
         add(&self.backing.stats.requests, 1);
         let mut cursor = Cursor::default();
-        if let Some(place) = self.engine.place(&self.backing.stats) {
+        if run.may_pend()
+            && let Some(place) = self.engine.place(&self.backing.stats)
+        {
             match run.pend() {
                 Some(pending) => {
                     place.start(&self.backing, Work::Put(pending), cursor);
@@ -203,6 +220,13 @@ impl Size for File {
     }
 }
 
+impl Change for File {
+    fn change(&self) -> Result<[u64; 2]> {
+        let stat = fs::fstat(&self.backing.fd).map_err(system("fstat"))?;
+        Ok(open::change(&stat, self.backing.kind))
+    }
+}
+
 impl Resize for File {
     fn resize(&self, size: u64) -> Result<()> {
         self.backing.check_writable()?;
@@ -227,13 +251,16 @@ impl Backing {
         if self.writable {
             return Ok(());
         }
-        Err(system("write")(Errno::BADF).context("it was opened for reading only; open it with QUIRE_OPEN_WRITE"))
+        Err(Error::errno(
+            Errno::BADF.raw_os_error(),
+            "write: it was opened for reading only; open it with QUIRE_OPEN_WRITE",
+        ))
     }
 }
 
-/// Keeps the system's number and text, and says which call failed.
+/// Keeps the system's number and text, and says which call failed. Allocates nothing.
 fn system(call: &'static str) -> impl Fn(Errno) -> Error {
-    move |errno| Error::from(std::io::Error::from(errno)).context(call)
+    move |errno| Error::system(call, errno.raw_os_error())
 }
 
 /// The pager's table, for a program that links it.

@@ -34,7 +34,7 @@ pub(crate) fn open(vnode: &Vnode, request: &OpenRequest<'_>) -> Result<Opened<Fi
     };
     let name = name(request, &fd);
     let backing = Backing {
-        direct: direct(vnode, &fd, request.write(), &name),
+        direct: direct(vnode, &fd, request.write(), &name)?,
         fd,
         kind,
         writable: request.write(),
@@ -49,14 +49,15 @@ pub(crate) fn open(vnode: &Vnode, request: &OpenRequest<'_>) -> Result<Opened<Fi
     };
     let opened = Opened::new(file, size).identity(identity).named(name);
     let opened = opened.granule(u32::try_from(stat.st_blksize).unwrap_or(0));
+    let opened = opened.change(change(&stat, kind));
     Ok(if request.write() { opened } else { opened.read_only() })
 }
 
 /// The second descriptor, which goes past the page cache, if that is configured. A file that cannot have one is served
-/// through the page cache, and the log says so.
-fn direct(vnode: &Vnode, fd: &OwnedFd, write: bool, name: &str) -> Option<Direct> {
+/// through the page cache, and the log says so. An error when there are no descriptors left.
+fn direct(vnode: &Vnode, fd: &OwnedFd, write: bool, name: &str) -> Result<Option<Direct>> {
     if !vnode.config.direct {
-        return None;
+        return Ok(None);
     }
     let access = if write { OFlags::RDWR } else { OFlags::RDONLY };
     // The same file, whatever has become of its name.
@@ -65,17 +66,19 @@ fn direct(vnode: &Vnode, fd: &OwnedFd, write: bool, name: &str) -> Option<Direct
     match retry_on_intr(|| fs::open(&path, flags, Mode::empty())) {
         Ok(direct) => {
             let (memory, offset) = alignment(&direct);
-            Some(Direct {
+            Ok(Some(Direct {
                 fd: direct,
                 memory,
                 offset,
-            })
+            }))
         }
+        // Not the file's fault: the host may be able to close others.
+        Err(errno @ (Errno::MFILE | Errno::NFILE)) => Err(system("open with O_DIRECT")(errno)),
         Err(errno) => {
             let why = system("open with O_DIRECT")(errno);
             let text = format!("vnode: {name} goes through the page cache in spite of direct=1: {why}");
             vnode.host.log(Level::Warn, text);
-            None
+            Ok(None)
         }
     }
 }
@@ -157,6 +160,22 @@ fn kind(stat: &Stat) -> Result<Kind> {
 
 fn refusal(errno: Errno, text: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::errno(errno.raw_os_error(), text)
+}
+
+/// Two words that are others when the file's contents are, as far as its times tell. A block device's tell nothing.
+pub(crate) fn change(stat: &Stat, kind: Kind) -> [u64; 2] {
+    // What matters is that different times give different words: seconds may wrap.
+    let word = |seconds: i64, nanoseconds: u64| {
+        let whole = seconds.cast_unsigned().wrapping_mul(1_000_000_000);
+        whole.wrapping_add(nanoseconds)
+    };
+    match kind {
+        Kind::Regular => [
+            word(stat.st_mtime, stat.st_mtime_nsec),
+            word(stat.st_ctime, stat.st_ctime_nsec),
+        ],
+        Kind::BlockDevice => [0; 2],
+    }
 }
 
 /// The size in bytes as it is now. Does not move the descriptor's position, which the caller may share.

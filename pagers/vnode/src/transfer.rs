@@ -9,8 +9,10 @@
 //! written. The end is asked for before each system call that writes. No lock makes that exact: a file that is cut between
 //! the question and the write grows again to the end of that write, as with any program that writes to it.
 
+use std::mem::MaybeUninit;
 use std::ops::Deref;
 use std::os::fd::{AsRawFd, RawFd};
+use std::slice;
 use std::sync::atomic::Ordering::Relaxed;
 
 use quire_pager::direction::{Get, Put};
@@ -101,9 +103,11 @@ impl Way for Get {
 
 /// The file ends at `end`, in or before the cursor's page: it is filled up with zeros, and pages beyond are bad.
 fn fill_to_the_end(run: &mut impl Holder<Get>, cursor: &Cursor, end: u64) {
+    let in_signal = run.in_signal();
     for page in run.pages().skip(cursor.page) {
         // Below a page's size where it matters.
         match usize::try_from(end.saturating_sub(page.offset())).unwrap_or(usize::MAX) {
+            0 if in_signal => page.fail(Error::bad("")),
             0 => page.fail(Error::bad(format!(
                 "the file ends at byte {end}; it was cut short while it was in use"
             ))),
@@ -149,7 +153,8 @@ impl Way for Put {
 
 /// The pieces of memory that one system call moves.
 pub(crate) struct Pieces {
-    list: [libc::iovec; PIECES],
+    // Invariant: the first `len` are filled in. The others are not, so that making one costs nothing.
+    list: [MaybeUninit<libc::iovec>; PIECES],
     len: usize,
     bytes: usize,
 }
@@ -159,19 +164,21 @@ unsafe impl Send for Pieces {}
 
 impl Pieces {
     pub(crate) fn new() -> Self {
-        let none = libc::iovec {
-            iov_base: std::ptr::null_mut(),
-            iov_len: 0,
-        };
         Self {
-            list: [none; PIECES],
+            list: [const { MaybeUninit::uninit() }; PIECES],
             len: 0,
             bytes: 0,
         }
     }
 
     pub(crate) fn list(&self) -> &[libc::iovec] {
-        &self.list[..self.len]
+        // SAFETY: filled in, by the invariant.
+        unsafe { slice::from_raw_parts(self.list.as_ptr().cast(), self.len) }
+    }
+
+    fn last_mut(&mut self) -> Option<&mut libc::iovec> {
+        // SAFETY: filled in, by the invariant.
+        unsafe { slice::from_raw_parts_mut(self.list.as_mut_ptr().cast(), self.len) }.last_mut()
     }
 
     fn clear(&mut self) {
@@ -181,15 +188,15 @@ impl Pieces {
     /// Adds memory, to the last piece if it lies directly behind it. Whether all of it found room.
     fn push(&mut self, place: *mut u8, len: usize) -> bool {
         let fits = len.min(MAX_BYTES - self.bytes);
-        if let Some(last) = self.list[..self.len].last_mut()
+        if let Some(last) = self.last_mut()
             && last.iov_base.addr() + last.iov_len == place.addr()
         {
             last.iov_len += fits;
         } else if let Some(free) = self.list.get_mut(self.len) {
-            *free = libc::iovec {
+            free.write(libc::iovec {
                 iov_base: place.cast(),
                 iov_len: fits,
-            };
+            });
             self.len += 1;
         } else {
             return false;
@@ -327,9 +334,12 @@ impl Cursor {
         if end > offset_of(run, self.page) + self.within as u64 {
             return;
         }
+        let in_signal = run.in_signal();
         for page in run.pages().skip(self.page) {
             if page.offset() < end {
                 page.written();
+            } else if in_signal {
+                page.fail(Error::bad(""));
             } else {
                 page.fail(Error::bad(format!(
                     "the file ends at byte {end}, because it was cut short while it was in use; discard the page, or make \
@@ -491,7 +501,7 @@ mod tests {
                 };
                 // Pieces of one page each are joined where they touch; the first is enough to be cut.
                 pieces.len = 1;
-                let first = &mut pieces.list[0];
+                let first = pieces.last_mut().expect("a step has pieces");
                 first.iov_len = first.iov_len.min(1 + call * 997 % 6000);
                 let answer = match call % 5 {
                     3 => Err(Errno::INTR),

@@ -263,6 +263,7 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
             .path
             .map(|_| path as unsafe extern "C" fn(*mut c_void, *mut c_char, usize) -> i32),
         get_extension: None,
+        get_change: None,
     };
     let address = CString::new(ptr::from_ref(script).expose_provenance().to_string()).unwrap();
     let log = Box::new(|level, name: &str, text: &str| {
