@@ -210,13 +210,17 @@ fn some_access(entry: &EntryRef<'_, ObjectRef>) -> Option<Access> {
 }
 
 impl Object {
-    /// Takes one wiring of each resident page in a range of bytes back.
+    /// Takes one wiring of each page in a range of bytes back, as far as the pages that were wired are still there.
     fn unwire_pages(&self, offset: ByteOff, len: u64) {
-        let (mut from, end) = (offset.page(), offset.page().0 + pages_of(len));
-        let state = self.lock();
-        while let Some((index, page)) = state.pages.next(from).filter(|(index, _)| index.0 < end) {
-            self.engine().memory.unwire(page);
+        let mut from = offset.page();
+        let range = from..PageIndex(from.0 + pages_of(len));
+        let mut state = self.lock();
+        while let Some((index, page)) = state.pages.next(from).filter(|(index, _)| range.contains(index)) {
+            if !state.lost_wirings.has(index) {
+                self.engine().memory.unwire(page);
+            }
             from = PageIndex(index.0 + 1);
         }
+        state.lost_wirings.take(&range);
     }
 }

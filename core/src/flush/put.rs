@@ -132,7 +132,12 @@ impl Puts {
         } else {
             transfer
         };
-        match transfer.and_then(Transfer::start) {
+        let started = {
+            let object = self.paging.object().clone();
+            let _writing = object.engine().memory.writing();
+            transfer.and_then(Transfer::start)
+        };
+        match started {
             Ok(started) if self.most > 1 && !started.is_complete() && self.under_way.try_reserve(1).is_ok() => {
                 self.under_way.push_back(started);
             }

@@ -130,6 +130,7 @@ fn unlink(object: &Object, pages: &[PageRef]) {
                 removed.is_some_and(|removed| core::ptr::eq(removed, *page)),
                 "freed a page that is not in its object"
             );
+            state.lost_wirings.note(page.index(), page.wire_count());
             page.leave_object();
         }
     }

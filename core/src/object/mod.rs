@@ -26,6 +26,7 @@ mod busy_guard;
 mod dirty;
 mod end;
 mod life;
+mod lost_wirings;
 mod openings;
 mod page_in;
 mod reference;
@@ -57,6 +58,7 @@ pub(crate) use busy_guard::free_pages;
 pub use busy_guard::{ExclusiveBusy, SharedBusy};
 pub use end::Dirty;
 use life::Life;
+use lost_wirings::LostWirings;
 use openings::Openings;
 pub use reference::ObjectRef;
 pub(crate) use registry::Registry;
@@ -106,6 +108,7 @@ pub(crate) struct ObjectState {
     /// New requests wait.
     quiet: bool,
     pub(crate) syncs: Syncs,
+    pub(crate) lost_wirings: LostWirings,
     /// Where it was read last.
     pub(crate) streams: Streams,
     /// What the pager works on without leave.
@@ -168,6 +171,7 @@ impl Object {
                 broken: None,
                 quiet: false,
                 syncs: Syncs::default(),
+                lost_wirings: LostWirings::default(),
                 strays: Vec::new(),
                 forgotten_strays: 0,
             }),

@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering;
 
+use super::rescue::Rescuing;
 use super::{AtWork, Count, Memory};
 use crate::alloc_fallible::try_reserve;
 use crate::engine::Engine;
@@ -129,6 +130,12 @@ impl Engine {
 }
 
 impl Memory {
+    /// The calling thread has pages busied and asks a pager to write them, as long as the answer lives. If the pager needs memory of this
+    /// engine, the thread makes room, but waits for nobody: it may wait for one of its own pages, or for a thread that does the same.
+    pub(crate) fn writing(&self) -> Rescuing<'_> {
+        self.writers.enter()
+    }
+
     /// Puts those pages of the laundry that are clean now where they are looked at next. They may have become other pages meanwhile.
     fn sort_washed(&self, object: ObjectId, pages: &[(PageIndex, PageRef)]) -> u64 {
         let mut queues = self.queues.lock();

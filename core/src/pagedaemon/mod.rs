@@ -83,6 +83,8 @@ pub(crate) struct Memory {
     /// Threads that have pages in hand, to free or to write them. See [`AtWork`].
     at_work: AtomicU64,
     rescuers: Rescuers,
+    /// Threads that write for other reasons.
+    writers: Rescuers,
     tallies: [AtomicU64; 4],
     bell: Arc<Bell>,
     thread: thread::Handle,
@@ -142,6 +144,7 @@ impl Memory {
             washing: AtomicU64::new(0),
             at_work: AtomicU64::new(0),
             rescuers: Rescuers::new(),
+            writers: Rescuers::new(),
             tallies: [const { AtomicU64::new(0) }; 4],
             bell: Arc::new(Bell {
                 rung: Tally::new(),
@@ -289,14 +292,15 @@ impl Engine {
                 return Ok(());
             }
         }
-        if self.memory.progress.now() == seen {
+        let may_wait = !self.memory.writers.contains_me();
+        if may_wait && self.memory.progress.now() == seen {
             // In this order: who ends after the second look wakes us, and who ended before it shows as progress.
             let ended = self.memory.ended.now();
             if self.memory.at_work.load(Ordering::Acquire) > 0 {
                 self.memory.ended.wait_beyond(ended);
             }
         }
-        let busy = self.memory.queues.lock().take_passed_over();
+        let busy = self.memory.queues.lock().take_passed_over().filter(|_| may_wait);
         if self.memory.progress.now() != seen
             || busy.is_some_and(|page| {
                 name_of(page)

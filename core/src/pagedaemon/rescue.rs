@@ -7,7 +7,7 @@ use crate::sync::current_thread;
 /// As many as may write at the same time with the reserve's help; more may write without it.
 const MOST: usize = 16;
 
-/// The threads that are at it.
+/// The threads that are at it. Also used for those that write for other reasons, see [`Memory::writing`](super::Memory::writing).
 #[derive(Debug)]
 pub(super) struct Rescuers {
     threads: [AtomicU64; MOST],
@@ -16,7 +16,7 @@ pub(super) struct Rescuers {
 
 /// The calling thread is one of them as long as this lives.
 #[derive(Debug)]
-pub(super) struct Rescuing<'a>(Option<&'a AtomicU64>);
+pub(crate) struct Rescuing<'a>(Option<&'a AtomicU64>);
 
 impl Rescuers {
     pub(super) fn new() -> Self {
@@ -28,6 +28,9 @@ impl Rescuers {
 
     pub(super) fn enter(&self) -> Rescuing<'_> {
         let me = current_thread();
+        if self.contains_me() {
+            return Rescuing(None);
+        }
         Rescuing(self.threads.iter().find(|place| {
             place
                 .compare_exchange(0, me, Ordering::AcqRel, Ordering::Relaxed)
