@@ -1,7 +1,7 @@
 //! What the mechanism itself costs here: faults through userfaultfd with a bounded cache, in both modes, and plain `mmap`.
 //!
 //! Every round runs everything once, in turns; figures are medians of the rounds, with their range. `--full`: on a file of
-//! 1 GiB instead of 256 MiB. `--rounds N`: other than five.
+//! 1 GiB instead of 256 MiB. `--rounds N`: other than five. `--only TEXT`: the workloads whose line has it.
 
 #[path = "bare/mod.rs"]
 mod bare;
@@ -47,11 +47,25 @@ fn main() {
     let pages = (mebibytes << 20) / PAGE;
     let file = cached_file(pages);
 
+    let only = given("--only").map_or("", |at| &args[at + 1]);
+    let wanted = |workloads: Vec<Workload>| {
+        workloads
+            .into_iter()
+            .filter(|workload| name(workload).contains(only))
+            .collect::<Vec<_>>()
+    };
+
     println!("{mebibytes} MiB in the page cache; medians of {rounds} interleaved rounds [range]");
-    table("every page once, no limit", &once(), &file, pages * PAGE * 2, rounds);
+    table(
+        "every page once, no limit",
+        &wanted(once()),
+        &file,
+        pages * PAGE * 2,
+        rounds,
+    );
     table(
         "a limit of a quarter (mmap: none)",
-        &steady(),
+        &wanted(steady()),
         &file,
         pages * PAGE / 4,
         rounds,
@@ -102,8 +116,8 @@ fn table(title: &str, workloads: &[Workload], file: &File, budget: usize, rounds
     }
     println!("\n{title}");
     println!(
-        "{:<34} {:<21} {:>28} {:>26} {:>9} {:>9}",
-        "", "", "thousand accesses a second", "ns a fault", "faults", "evictions"
+        "{:<34} {:<21} {:>26} {:>26} {:>26} {:>9} {:>9}",
+        "", "", "thousand accesses a second", "ns a fault", "processor ns a fault", "faults", "evictions"
     );
     for (workload, rounds) in workloads.iter().zip(measured.chunks(SERVERS.len())) {
         for ((server, _), runs) in SERVERS.iter().zip(rounds) {
@@ -123,25 +137,25 @@ fn name(workload: &Workload) -> String {
 }
 
 fn line(workload: &str, server: &str, runs: &[Measured]) {
-    let spread = |value: &dyn Fn(&Measured) -> f64, digits: usize| {
+    let spread = |value: &dyn Fn(&Measured) -> f64| {
         let mut values: Vec<f64> = runs.iter().map(value).collect();
         values.sort_by(f64::total_cmp);
         let (least, most) = (values[0], values[values.len() - 1]);
-        format!(
-            "{:.digits$} [{least:.digits$}-{most:.digits$}]",
-            values[values.len() / 2]
-        )
+        format!("{:.0} [{least:.0}-{most:.0}]", values[values.len() / 2])
     };
     let count = |value: &dyn Fn(&Measured) -> u64| {
         let mut values: Vec<u64> = runs.iter().map(value).collect();
         values.sort_unstable();
         values[values.len() / 2]
     };
+    let faults = count(&|run| run.faults);
+    let per_fault = |value: &dyn Fn(&Measured) -> f64| if faults == 0 { "-".to_owned() } else { spread(value) };
     println!(
-        "{workload:<34} {server:<21} {:>28} {:>26} {:>9} {:>9}",
-        spread(&|run| run.accesses_per_second() / 1000.0, 0),
-        spread(&Measured::ns_per_fault, 0),
-        count(&|run| run.faults),
+        "{workload:<34} {server:<21} {:>26} {:>26} {:>26} {:>9} {:>9}",
+        spread(&|run| run.accesses_per_second() / 1000.0),
+        per_fault(&Measured::ns_per_fault),
+        per_fault(&Measured::processor_ns_per_fault),
+        faults,
         count(&|run| run.evictions),
     );
 }

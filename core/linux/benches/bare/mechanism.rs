@@ -24,7 +24,7 @@ use quire_linux::sys::{
 use rustix::mm::{MapFlags, ProtFlags};
 
 use super::workload::{Memory, WRITERS};
-use super::{Counters, Mode, PAGE};
+use super::{Counters, Mode, PAGE, of_the_kernel};
 
 /// Pages that lie together and leave together.
 const CLUSTER: usize = 64;
@@ -66,16 +66,19 @@ impl<T> Spin<T> {
     }
 
     fn with<R>(&self, body: impl FnOnce(&mut T) -> R) -> R {
-        while self.held.load(Ordering::Relaxed) {
-            std::hint::spin_loop();
-        }
+        /// Longer than anyone holds it who is running.
+        const TRIES: u32 = 100;
         let mut body = Some(body);
-        loop {
+        for tries in 1_u32.. {
             if let Some(answer) = self.try_with(|value| body.take().expect("called once")(value)) {
                 return answer;
             }
-            rustix::thread::sched_yield();
+            if tries.is_multiple_of(TRIES) {
+                rustix::thread::sched_yield();
+            }
+            std::hint::spin_loop();
         }
+        unreachable!("tries until it has it")
     }
 }
 
@@ -160,6 +163,7 @@ impl Mechanism {
         Counters {
             faults: self.shared.faults.load(Ordering::Relaxed),
             evictions: self.shared.evictions.load(Ordering::Relaxed),
+            processor: of_the_kernel().processor,
         }
     }
 

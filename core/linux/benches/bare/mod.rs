@@ -38,6 +38,8 @@ pub(crate) struct Measured {
     pub evictions: u64,
     /// From the first touch to the last.
     pub elapsed: Duration,
+    /// Processor time of the whole process meanwhile: what is left to compare by on a machine that others use too.
+    pub processor: Duration,
     /// Threads that touched.
     pub threads: usize,
 }
@@ -54,6 +56,11 @@ impl Measured {
         self.elapsed.as_nanos() as f64 * self.threads as f64 / self.faults.max(1) as f64
     }
 
+    /// Processor time for each fault, with its share of the rest, in nanoseconds.
+    pub(crate) fn processor_ns_per_fault(&self) -> f64 {
+        self.processor.as_nanos() as f64 / self.faults.max(1) as f64
+    }
+
     /// `driven`, with what the counters went up by meanwhile.
     pub(crate) fn between(driven: Driven, before: Counters, after: Counters) -> Measured {
         Measured {
@@ -61,6 +68,7 @@ impl Measured {
             faults: after.faults - before.faults,
             evictions: after.evictions - before.evictions,
             elapsed: driven.elapsed,
+            processor: after.processor - before.processor,
             threads: driven.threads,
         }
     }
@@ -73,6 +81,8 @@ pub(crate) struct Counters {
     pub faults: u64,
     /// Pages taken out.
     pub evictions: u64,
+    /// Processor time of this process.
+    pub processor: Duration,
 }
 
 /// Runs `workload` on `file` through userfaultfd with at most `budget` bytes in memory. A timed workload is warmed up first,
@@ -122,33 +132,31 @@ pub(crate) fn mapped(advice: Advice, workload: &Workload, file: &File) -> Measur
     if let Extent::For(_) = workload.extent {
         drive(&warm_up(workload, len / 4), memory);
     }
-    let before = Counters {
-        faults: minor_faults(),
-        evictions: 0,
-    };
+    let before = of_the_kernel();
     let driven = drive(workload, memory);
-    let measured = Measured::between(
-        driven,
-        before,
-        Counters {
-            faults: minor_faults(),
-            evictions: 0,
-        },
-    );
+    let measured = Measured::between(driven, before, of_the_kernel());
     // SAFETY: mapped above, and the threads that touched it have ended.
     unsafe { rustix::mm::munmap(at, len) }.expect("it is unmapped");
     measured
 }
 
-/// Minor faults of this process so far.
-fn minor_faults() -> u64 {
+/// What the kernel counts of this process: minor faults and processor time.
+pub(crate) fn of_the_kernel() -> Counters {
     // SAFETY: a zeroed `rusage` is a valid one, and ours.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         libc::getrusage(libc::RUSAGE_SELF, &raw mut usage);
         usage
     };
-    u64::try_from(usage.ru_minflt).expect("a count")
+    let time = |of: libc::timeval| {
+        let (seconds, micros) = (u64::try_from(of.tv_sec), u64::try_from(of.tv_usec));
+        Duration::from_secs(seconds.expect("not negative")) + Duration::from_micros(micros.expect("not negative"))
+    };
+    Counters {
+        faults: u64::try_from(usage.ru_minflt).expect("a count"),
+        evictions: 0,
+        processor: time(usage.ru_utime) + time(usage.ru_stime),
+    }
 }
 
 /// A file of `pages` pages that lies in the page cache; each page starts with its own number, the rest is zeros.
