@@ -137,7 +137,7 @@ fn the_unaligned_tail_goes_through_the_page_cache_and_nothing_else_does() {
 #[test]
 fn a_short_request_overtakes_a_long_one() {
     use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
-    const PAGES: usize = 256;
+    const PAGES: usize = 1024;
     let (protection, flags) = (ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE);
     // SAFETY: new memory at a place of the kernel's choice; the holes are part of it, and nobody uses their addresses.
     let start = unsafe {
