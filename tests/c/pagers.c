@@ -251,6 +251,62 @@ static void *load_page_3(void *status)
     return NULL;
 }
 
+/* A request that is never completed keeps who asked for it, and nobody else: it is listed with its object, and what needs the
+ * pager to be done says so. The thread that waits ends with the process. */
+static void a_request_that_is_never_completed_is_listed_and_keeps_nobody_else(void)
+{
+    struct quire_request request;
+    struct quire_object *broken;
+    pthread_t thread;
+    size_t found = 0;
+    static int32_t status = 1;
+    const unsigned char byte = 0x55;
+    villain("never");
+    broken = object;
+    CHECK(pthread_create(&thread, NULL, load_page_3, &status) == 0);
+    while (found == 0) {
+        OK(quire_engine_overdue(engine, 1, &request, sizeof request, 1, &found));
+        sched_yield();
+    }
+    CHECK(found == 1 && strstr(request.name, "villain never") != NULL);
+    CHECK(request.offset == 3 * PAGE && request.writes == 0);
+    /* Another thing of the same pager, in the same map, and its write-back. */
+    open_and_map("good", QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, RW);
+    CHECK(byte_at(7) == 8);
+    OK(quire_store(map, base + 2 * PAGE, &byte, 1, NULL));
+    OK(quire_object_flush(object, 0, 0, QUIRE_DURABLE));
+    OK(quire_unmap(map, base, 16 * PAGE));
+    OK(quire_object_release(object));
+    OK(quire_engine_sync(engine, 0));
+    EXPECT(QUIRE_ERR_IN_USE, "villain", quire_pager_unload(pager));
+    CHECK(quire_engine_destroy(engine, 0) != QUIRE_OK && strlen(quire_last_error()) > 12);
+    CHECK(quire_object_size(broken, &request.offset) == QUIRE_OK && status == 1);
+}
+
+/* A put that completes its request and then answers as well: the host does not know which of the two holds, keeps the page, and asks no more. */
+static void a_put_that_answers_after_completing_quarantines(void)
+{
+    const unsigned char byte = 0x55;
+    unsigned char back = 0;
+    villain("put-completes");
+    OK(quire_store(map, base + 2 * PAGE, &byte, 1, NULL));
+    CHECK(quire_object_flush(object, 0, 0, 0) != QUIRE_OK);
+    CHECK(strstr(quire_last_error(), "put-completes") != NULL && strstr(quire_last_error(), "had completed") != NULL);
+    CHECK(stats_of(engine).broken_promises == 1);
+    EXPECT(QUIRE_FAULT_QUARANTINED, "had completed", quire_load(map, base + 5 * PAGE, &back, 1, NULL));
+    the_rest_works();
+}
+
+static void completing_a_populate_is_logged_and_ignored(void)
+{
+    OK(quire_set_log(count_line, NULL));
+    villain("populate-completes");
+    CHECK(byte_at(3) == 4 && lines == 1 && info_of(pager).stale_calls == 1);
+    CHECK(byte_at(9) == 10 && stats_of(engine).broken_promises == 0 && stats_of(engine).gets == 0);
+    unload();
+    OK(quire_set_log(NULL, NULL));
+}
+
 /* A fault waits for a request that completes later, from a thread of the pager; sync is what sets that off. */
 static void late(const char *name, int32_t wanted)
 {
@@ -490,6 +546,9 @@ static const struct test_case cases[] = {
     CASE(errors_with_a_cause_carry_it),
     CASE(every_status_of_the_list_has_its_fault),
     CASE(a_failure_passes_and_the_next_try_works),
+    CASE(a_request_that_is_never_completed_is_listed_and_keeps_nobody_else),
+    CASE(a_put_that_answers_after_completing_quarantines),
+    CASE(completing_a_populate_is_logged_and_ignored),
     CASE(a_fault_waits_for_a_late_completion),
     CASE(a_late_failure_fails_the_fault),
     CASE(pages_that_cannot_be_written_are_kept_until_they_can_be),

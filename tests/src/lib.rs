@@ -3,6 +3,7 @@
 
 pub mod built;
 pub mod script;
+pub mod watch;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, VirtAddr};
 
 pub use script::{Call, Script, Twist, pattern};
+pub use watch::watch;
 
 /// An engine on a soft machine, with one map.
 #[derive(Debug)]

@@ -328,6 +328,7 @@ fn move_pages(state: &mut State, io: &Io) {
                 io.fill(i, &bytes[..live]);
             }
             Direction::Put => {
+                assert!(live > 0, "page {index} lies behind the end, and is put");
                 let mut bytes = vec![0; PAGE_BYTES];
                 io.copy_to(i, &mut bytes[..live]);
                 // An object that shrank puts what is behind its end until that has been freed: nothing of it is written.

@@ -1,16 +1,14 @@
 //! Faults by case, on every kind of soft machine.
 
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::Arc;
 use std::thread;
 
 use quire_core::error::{Cause, FaultError};
 use quire_core::fault::FaultCase;
-use quire_core::io::Io;
 use quire_core::machine::NotEntered;
 use quire_core::map::MapRequest;
 use quire_core::map_ops::Place;
 use quire_core::page::Dirtiness;
-use quire_core::pager::{Answer, Pager, PagerOps};
 use quire_core::soft::{Failure, Injection};
 use quire_core::types::{Access, Advice, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_tests::{BASE, Call, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};

@@ -4,13 +4,14 @@ use std::sync::mpsc;
 use std::thread;
 
 use quire_core::error::{Cause, Error, FaultError, PagerError};
-use quire_core::flush::FlushFlags;
+use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef};
 use quire_core::page::Dirtiness;
+use quire_core::pagedaemon::Targets;
 use quire_core::pager::PagerOps;
-use quire_core::types::{Access, MAX_OBJECT_SIZE, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
-use quire_tests::{Call, Rig, Script, Twist, in_all_modes, page_at, pattern};
+use quire_core::types::{Access, MAX_OBJECT_SIZE, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr, pages_of};
+use quire_tests::{Call, Rig, Script, Twist, in_all_modes, page_at, pattern, watch};
 
 /// An object whose pager can tell and change its size, mapped with room behind it.
 fn sized(rig: &Rig, size: u64) -> (Script, ObjectRef, VirtAddr) {
@@ -40,6 +41,22 @@ fn puts(script: &Script) -> Vec<Call> {
     let mut calls = script.calls();
     calls.retain(|call| matches!(call, Call::Put(..)));
     calls
+}
+
+/// Of the puts, none went beyond the end as the pager knew it then.
+fn assert_nothing_put_behind_the_end(script: &Script, pages: u64) {
+    let mut end = pages;
+    for call in script.calls() {
+        match call {
+            Call::Resize(size) => end = pages_of(size),
+            Call::Put(first, n) => assert!(
+                first + n as u64 <= end,
+                "{call:?}, of {end} pages: {:?}",
+                script.calls()
+            ),
+            _ => {}
+        }
+    }
 }
 
 #[test]
@@ -331,6 +348,88 @@ fn a_pager_that_changes_the_size_while_it_changes_the_size_is_refused() {
     });
 }
 
+/// Lets the daemon write and free whatever it can, once.
+fn squeeze(rig: &Rig) -> quire_core::pagedaemon::Step {
+    let all = rig.engine.machine().frame_counts().total;
+    rig.engine.set_daemon_targets(Targets {
+        free_min: all,
+        free_target: all,
+        free_enough: all,
+    });
+    // The first step takes away the marks of use.
+    rig.engine.daemon_step();
+    rig.engine.daemon_step()
+}
+
+#[test]
+fn a_flush_that_has_begun_ends_before_the_object_shrinks_and_hangs_nobody() {
+    in_all_modes(|rig| {
+        let _watch = watch(&rig.engine);
+        let (script, object, va) = sized(&rig, 8 * PAGE_SIZE);
+        // Runs of one page each, one at a time: there are always pages still to be busied.
+        for i in [0, 2, 4, 6] {
+            rig.map.store(page_at(va, i), b"dirty").unwrap();
+        }
+        script.all_puts(Some(Twist::Defer));
+        thread::scope(|scope| {
+            let all = PageIndex(0)..PageIndex(8);
+            let flush = scope.spawn(|| object.object().put(all, PutFlags::CLEANIT | PutFlags::SYNCIO));
+            let first = script.take_pending(1).remove(0);
+            let shrink = scope.spawn(|| object.object().resize(PAGE_SIZE));
+            for _ in 0..100 {
+                thread::yield_now();
+            }
+            // It waits for the flush; the flush, with its other pages still to be busied, does not wait for it.
+            assert!(!shrink.is_finished());
+            script.finish(&first);
+            for _ in [2, 4, 6] {
+                script.finish(&script.take_pending(1)[0]);
+            }
+            assert_eq!(flush.join().unwrap().unwrap().written, 4);
+            shrink.join().unwrap().unwrap();
+        });
+        script.all_puts(None);
+        assert_nothing_put_behind_the_end(&script, 8);
+        assert_eq!(script.calls().last(), Some(&Call::Resize(PAGE_SIZE)));
+        assert_eq!(object.resident(), 1);
+        drop(object);
+        rig.map.clear().unwrap();
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn the_page_daemon_leaves_an_object_alone_that_changes_its_size() {
+    in_all_modes(|rig| {
+        let _watch = watch(&rig.engine);
+        let (script, object, va) = sized(&rig, 4 * PAGE_SIZE);
+        for i in 0..4 {
+            rig.map.store(page_at(va, i), b"dirty").unwrap();
+        }
+        let (inside, in_resize) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        script.on_call(move |_| {
+            inside.send(()).unwrap();
+            gone.recv().unwrap();
+        });
+        thread::scope(|scope| {
+            let shrink = scope.spawn(|| object.object().resize(2 * PAGE_SIZE));
+            in_resize.recv().unwrap();
+            let step = squeeze(&rig);
+            assert_eq!((step.failed, puts(&script).len(), object.resident()), (1, 0, 4));
+            go.send(()).unwrap();
+            shrink.join().unwrap().unwrap();
+        });
+        script.on_call(|_| {});
+        assert_eq!((object.resident(), object.dirty_pages()), (2, 2));
+        squeeze(&rig);
+        assert_eq!(puts(&script), [Call::Put(0, 2)]);
+        drop(object);
+        rig.map.clear().unwrap();
+        rig.assert_nothing_left();
+    });
+}
+
 /// Threads store, flush and read while one changes the size: no page behind the end stays, and what is in front of it is
 /// what was stored last.
 #[test]
@@ -387,6 +486,7 @@ fn racing_faults_flushes_and_size_changes_keep_the_live_part_whole() {
             end.store(true, ended);
         });
         assert!(object.resident() <= 2);
+        assert_nothing_put_behind_the_end(&script, 8);
         let bytes = rig.load_page(page_at(va, 1));
         assert!(bytes[40..].iter().all(|byte| *byte == 0));
         drop(object);

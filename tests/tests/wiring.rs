@@ -1,10 +1,13 @@
 //! Wiring: pages that stay, under mappings that stay. On every kind of soft machine.
 
 use quire_core::error::{Cause, Error, FaultError};
+use quire_core::flush::FlushFlags;
 use quire_core::map::MapRequest;
 use quire_core::map_ops::Place;
+use quire_core::object::{Dirty, ObjectRef};
+use quire_core::page::Dirtiness;
 use quire_core::pagedaemon::Targets;
-use quire_core::types::{PAGE_SIZE, PageIndex, Prot};
+use quire_core::types::{PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_tests::{Rig, Twist, in_all_modes, in_all_modes_with_frames, page_at};
 
 /// Lets the daemon free whatever it can.
@@ -20,7 +23,7 @@ fn squeeze(rig: &Rig) {
     }
 }
 
-fn wired(rig: &Rig, va: quire_core::types::VirtAddr, pages: u64) -> Vec<u64> {
+fn wired(rig: &Rig, va: VirtAddr, pages: u64) -> Vec<u64> {
     (0..pages)
         .filter(|i| rig.map.pmap().extract(page_at(va, *i)).is_some_and(|seen| seen.wired))
         .collect()
@@ -205,6 +208,159 @@ fn a_wired_dirty_page_is_flushed_and_stays_wired() {
         assert_eq!(wired(&rig, va, 1), [0], "entered again, wired as its entry is");
         rig.map.unwire(va, 2 * PAGE_SIZE).unwrap();
         drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+/// How many pages are on queues.
+fn queued(rig: &Rig) -> u64 {
+    let lengths = rig.engine.queue_lengths();
+    lengths.active + lengths.inactive + lengths.laundry
+}
+
+fn used_frames(rig: &Rig) -> u64 {
+    let counts = rig.engine.machine().frame_counts();
+    counts.total - counts.free
+}
+
+/// Of each page in memory, how often it is wired.
+fn wirings(object: &ObjectRef, pages: u64) -> Vec<Option<u32>> {
+    (0..pages)
+        .map(|i| object.lookup(PageIndex(i)).map(|page| page.wire_count()))
+        .collect()
+}
+
+#[test]
+fn a_shrinking_object_takes_its_wired_pages_along_and_a_growing_one_has_new_ones_which_are_not_wired() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(4);
+        rig.map.wire(va, 4 * PAGE_SIZE).unwrap();
+        rig.map.store(page_at(va, 3), &[0xee]).unwrap();
+        object.object().set_size(2 * PAGE_SIZE).unwrap();
+        assert_eq!(wirings(&object, 4), [Some(1), Some(1), None, None]);
+        assert_eq!((wired(&rig, va, 4), queued(&rig)), (vec![0, 1], 0));
+        assert_eq!(used_frames(&rig), 2, "what was wired behind the end is free");
+        object.object().set_size(4 * PAGE_SIZE).unwrap();
+        assert_ne!(rig.load_page(page_at(va, 3))[0], 0xee);
+        assert_eq!((wirings(&object, 4)[3], queued(&rig)), (Some(0), 1));
+        squeeze(&rig);
+        assert_eq!(object.resident(), 2);
+        // One unwiring for one wiring, although two of its pages went.
+        let _new = rig.load_page(page_at(va, 3));
+        rig.map.unwire(va, 4 * PAGE_SIZE).unwrap();
+        assert_eq!(wirings(&object, 4), [Some(0), Some(0), None, Some(0)]);
+        assert_eq!((wired(&rig, va, 4).len(), queued(&rig)), (0, 3));
+        squeeze(&rig);
+        assert_eq!((object.resident(), used_frames(&rig), script.puts()), (0, 0, 0));
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_mapping_that_lost_its_wired_page_takes_no_wiring_from_another() {
+    in_all_modes(|rig| {
+        let (_script, object, va) = rig.mapped(2);
+        rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        object.object().set_size(PAGE_SIZE).unwrap();
+        object.object().set_size(2 * PAGE_SIZE).unwrap();
+        let request = MapRequest::read_write(2 * PAGE_SIZE);
+        let other = rig.map.map(&object, &request).unwrap().start;
+        rig.map.wire(other, 2 * PAGE_SIZE).unwrap();
+        rig.map.unwire(va, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(wired(&rig, other, 2), [0, 1]);
+        squeeze(&rig);
+        assert_eq!(object.resident(), 2, "the other mapping has both wired");
+        rig.map.unwire(other, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(wirings(&object, 2), [Some(0), Some(0)]);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn terminate_takes_wired_pages_along_and_the_entry_is_unwired_or_unmapped_afterwards() {
+    in_all_modes(|rig| {
+        for (how, unmap) in [(Dirty::Write, true), (Dirty::Discard, false)] {
+            let (script, object, va) = rig.mapped(3);
+            rig.map.wire(va, 3 * PAGE_SIZE).unwrap();
+            rig.map.store(page_at(va, 1), &[0xee]).unwrap();
+            object.object().terminate(how).unwrap();
+            assert_eq!((object.resident(), queued(&rig), used_frames(&rig)), (0, 0, 0));
+            assert_eq!(script.stored(1)[0] == 0xee, how == Dirty::Write);
+            assert!(wired(&rig, va, 3).is_empty());
+            assert!(rig.map.load(va, &mut [0]).is_err());
+            if unmap {
+                rig.map.unmap(va, 3 * PAGE_SIZE).unwrap();
+            } else {
+                rig.map.unwire(va, 3 * PAGE_SIZE).unwrap();
+                rig.map.clear().unwrap();
+            }
+            assert_eq!(queued(&rig), 0);
+        }
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn terminate_that_cannot_write_leaves_pages_wired() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(2);
+        rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        rig.map.store(va, &[0xee]).unwrap();
+        script.next_puts([Twist::Fail(Cause::Errno(28))]);
+        object.object().terminate(Dirty::Write).unwrap_err();
+        let page = object.lookup(PageIndex(0)).unwrap();
+        assert_eq!((page.dirtiness(), page.wire_count()), (Dirtiness::Dirty, 1));
+        assert_eq!(page.queue(), None);
+        squeeze(&rig);
+        assert_eq!(object.lookup(PageIndex(0)).unwrap().wire_count(), 1);
+        rig.map.store(va, &[0xef]).unwrap();
+        object.object().flush_all(FlushFlags::empty()).unwrap();
+        assert_eq!(script.stored(0)[0], 0xef);
+        rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
+        squeeze(&rig);
+        assert_eq!((object.resident(), used_frames(&rig)), (0, 0));
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn unmapping_a_part_that_is_wired_gives_its_pages_to_the_daemon_and_leaves_the_rest_wired() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(5);
+        rig.map.wire(va, 5 * PAGE_SIZE).unwrap();
+        rig.map.wire(page_at(va, 1), 3 * PAGE_SIZE).unwrap();
+        rig.map.store(page_at(va, 2), &[0xee]).unwrap();
+        rig.map.unmap(page_at(va, 2), 2 * PAGE_SIZE).unwrap();
+        assert_eq!(wirings(&object, 5), [1, 1, 0, 0, 1].map(Some));
+        assert_eq!(queued(&rig), 2);
+        squeeze(&rig);
+        assert_eq!(wirings(&object, 5), [Some(1), Some(1), None, None, Some(1)]);
+        assert_eq!(script.stored(2)[0], 0xee, "written before it went");
+        assert_eq!(
+            rig.map.unwire(va, 5 * PAGE_SIZE),
+            Err(Error::NotMapped(page_at(va, 2))),
+            "and changed nothing"
+        );
+        assert_eq!(wirings(&object, 5), [Some(1), Some(1), None, None, Some(1)]);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn the_last_detach_of_an_object_with_wired_pages_writes_and_frees_them() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(3);
+        rig.map.wire(va, 3 * PAGE_SIZE).unwrap();
+        rig.map.store(page_at(va, 2), &[0xee]).unwrap();
+        object.release().unwrap();
+        assert_eq!((used_frames(&rig), queued(&rig)), (3, 0), "mapped, it is in use");
+        rig.map.clear().unwrap();
+        assert_eq!((used_frames(&rig), queued(&rig)), (0, 0));
+        assert_eq!((script.stored(2)[0], script.puts()), (0xee, 1));
         rig.assert_nothing_left();
     });
 }

@@ -66,7 +66,9 @@ fn s131_pages_that_were_busied_before_the_object_shrank_are_not_put_behind_its_e
     for size in [0, 1, 2 * PAGE_SIZE, 2 * PAGE_SIZE + 1] {
         let engine = Engine::new(SoftMachine::new(SoftConfig::default()).unwrap());
         let puts = Puts::default();
-        let object = engine.create_object(Box::new(Store(puts.clone())), 4 * PAGE_SIZE).unwrap();
+        let object = engine
+            .create_object(Box::new(Store(puts.clone())), 4 * PAGE_SIZE)
+            .unwrap();
         let bounds = AddrRange {
             start: VirtAddr(PAGE_SIZE),
             end: VirtAddr(64 * PAGE_SIZE),
@@ -92,7 +94,10 @@ fn s131_pages_that_were_busied_before_the_object_shrank_are_not_put_behind_its_e
             .into_iter()
             .collect();
         assert_eq!(*puts.lock().unwrap(), expected, "shrunk to {size}");
-        assert_eq!((object.resident(), object.dirty_pages()), (live, u64::from(size % PAGE_SIZE != 0)));
+        assert_eq!(
+            (object.resident(), object.dirty_pages()),
+            (live, u64::from(size % PAGE_SIZE != 0))
+        );
         map.clear().unwrap();
         object.release().unwrap();
         engine.shut_down().unwrap();
