@@ -146,9 +146,8 @@ impl Streams {
         stream.last = index;
         stream.reached(index + 1);
         let sequence = stream.row >= ENOUGH;
-        if sequence {
-            stream.chances = CHANCES;
-        }
+        // One that may become a sequence is passed over once.
+        stream.chances = if sequence { CHANCES } else { stream.row };
         Step {
             along: if sequence { stream.along } else { 0 },
             shorter: stream.row == 1,
