@@ -171,6 +171,19 @@ fn fault(uffd: &Uffd) -> (usize, FaultFlags, u32) {
     }
 }
 
+/// Runs `serve` while another thread runs `touch`, and answers what that saw. When `serve` panics the toucher is let go.
+fn while_touching<T: Send>(rig: &Rig, mapping: &Mapping, touch: impl FnOnce() -> T + Send, serve: impl FnOnce()) -> T {
+    std::thread::scope(|scope| {
+        let toucher = scope.spawn(touch);
+        let served = std::panic::catch_unwind(std::panic::AssertUnwindSafe(serve));
+        if let Err(panic) = served {
+            rig.uffd.unregister(mapping.whole()).expect("the toucher is let go");
+            std::panic::resume_unwind(panic);
+        }
+        toucher.join().expect("the toucher ends")
+    })
+}
+
 /// The pages of `mapping` that a scan finds.
 fn scan(mapping: &Mapping, query: Query, flags: ScanFlags) -> Vec<usize> {
     let pagemap = Pagemap::open().expect("our page tables are ours to read");
@@ -218,16 +231,21 @@ fn each_route_opens_or_says_why() {
 fn a_missing_page_is_announced_with_its_address_and_entered() {
     let Some(rig) = Rig::new(SHARED, PAGES) else { return };
     let mapping = rig.map(SERVED);
-    std::thread::scope(|scope| {
-        let toucher = scope.spawn(|| (rustix::thread::gettid(), mapping.get(3)));
-        let (address, flags, thread) = fault(&rig.uffd);
-        assert_eq!((address, flags), (mapping.address(3), FaultFlags::empty()));
-        rig.fill(3, 1, 7);
-        assert_eq!(rig.uffd.enter(mapping.pages(3, 1), Install::WP).all(), Ok(()));
-        let (tid, byte) = toucher.join().expect("the toucher ends");
-        assert_eq!(byte, 7);
-        assert_eq!(thread, u32::try_from(tid.as_raw_nonzero().get()).expect("positive"));
-    });
+    let mut announced = 0;
+    let (tid, byte) = while_touching(
+        &rig,
+        &mapping,
+        || (rustix::thread::gettid(), mapping.get(3)),
+        || {
+            let (address, flags, thread) = fault(&rig.uffd);
+            assert_eq!((address, flags), (mapping.address(3), FaultFlags::empty()));
+            announced = thread;
+            rig.fill(3, 1, 7);
+            assert_eq!(rig.uffd.enter(mapping.pages(3, 1), Install::WP).all(), Ok(()));
+        },
+    );
+    assert_eq!(byte, 7);
+    assert_eq!(announced, u32::try_from(tid.as_raw_nonzero().get()).expect("positive"));
 }
 
 #[test]
@@ -235,14 +253,17 @@ fn dont_wake_leaves_the_toucher_waiting_until_wake() {
     let Some(rig) = Rig::new(SHARED, PAGES) else { return };
     let mapping = rig.map(SERVED);
     rig.fill(0, 1, 9);
-    std::thread::scope(|scope| {
-        let toucher = scope.spawn(|| mapping.get(0));
-        fault(&rig.uffd);
-        assert_eq!(rig.uffd.enter(mapping.pages(0, 1), Install::DONT_WAKE).all(), Ok(()));
-        assert!(!toucher.is_finished());
-        assert_eq!(rig.uffd.wake(mapping.pages(0, 1)), Ok(()));
-        assert_eq!(toucher.join().expect("the toucher ends"), 9);
-    });
+    let seen = while_touching(
+        &rig,
+        &mapping,
+        || mapping.get(0),
+        || {
+            fault(&rig.uffd);
+            assert_eq!(rig.uffd.enter(mapping.pages(0, 1), Install::DONT_WAKE).all(), Ok(()));
+            assert_eq!(rig.uffd.wake(mapping.pages(0, 1)), Ok(()));
+        },
+    );
+    assert_eq!(seen, 9);
 }
 
 #[test]
@@ -293,16 +314,19 @@ fn a_second_mapping_of_a_resident_page_faults_as_minor() {
     let (first, second) = (rig.map(SERVED), rig.map(SERVED));
     rig.fill(2, 1, 5);
     assert_eq!(rig.uffd.enter(first.pages(2, 1), Install::WP).all(), Ok(()));
-    std::thread::scope(|scope| {
-        let toucher = scope.spawn(|| second.set(2, 6));
-        let (address, flags, _) = fault(&rig.uffd);
-        assert_eq!(
-            (address, flags),
-            (second.address(2), FaultFlags::MINOR | FaultFlags::WRITE)
-        );
-        assert_eq!(rig.uffd.enter(second.pages(2, 1), Install::empty()).all(), Ok(()));
-        toucher.join().expect("the toucher ends");
-    });
+    while_touching(
+        &rig,
+        &second,
+        || second.set(2, 6),
+        || {
+            let (address, flags, _) = fault(&rig.uffd);
+            assert_eq!(
+                (address, flags),
+                (second.address(2), FaultFlags::MINOR | FaultFlags::WRITE)
+            );
+            assert_eq!(rig.uffd.enter(second.pages(2, 1), Install::empty()).all(), Ok(()));
+        },
+    );
     assert_eq!(first.get(2), 6, "both see the write");
 }
 
@@ -400,15 +424,18 @@ fn a_hole_punched_in_the_memfd_is_missing_again() {
     assert_eq!(punch_hole(&rig.memfd, (4 * PAGE) as u64, (4 * PAGE) as u64), Ok(()));
     let frames = rustix::fs::fstat(&rig.memfd).expect("the memfd is there").st_blocks / 8;
     assert_eq!(frames, 12);
-    std::thread::scope(|scope| {
-        let toucher = scope.spawn(|| mapping.set(5, 3));
-        let (address, flags, _) = fault(&rig.uffd);
-        assert_eq!(address, mapping.address(5));
-        assert_eq!(flags & (FaultFlags::MINOR | FaultFlags::WRITE), FaultFlags::WRITE);
-        rig.fill(5, 1, 2);
-        assert_eq!(rig.uffd.enter(mapping.pages(5, 1), Install::empty()).all(), Ok(()));
-        toucher.join().expect("the toucher ends");
-    });
+    while_touching(
+        &rig,
+        &mapping,
+        || mapping.set(5, 3),
+        || {
+            let (address, flags, _) = fault(&rig.uffd);
+            assert_eq!(address, mapping.address(5));
+            assert_eq!(flags & (FaultFlags::MINOR | FaultFlags::WRITE), FaultFlags::WRITE);
+            rig.fill(5, 1, 2);
+            assert_eq!(rig.uffd.enter(mapping.pages(5, 1), Install::empty()).all(), Ok(()));
+        },
+    );
     assert_eq!(mapping.get(5), 3);
 }
 
@@ -422,17 +449,20 @@ fn a_synchronous_write_fault_waits_until_protection_is_lifted() {
     assert_eq!(rig.uffd.enter(mapping.whole(), Install::empty()).all(), Ok(()));
     assert_eq!(rig.uffd.write_protect(mapping.pages(0, 8), true), Ok(()));
     mapping.set(8, 2);
-    std::thread::scope(|scope| {
-        let toucher = scope.spawn(|| mapping.set(1, 2));
-        let (address, flags, _) = fault(&rig.uffd);
-        assert_eq!(
-            (address, flags),
-            (mapping.address(1), FaultFlags::WP | FaultFlags::WRITE)
-        );
-        assert_eq!(mapping.get(1), 1, "not written yet");
-        assert_eq!(rig.uffd.write_protect(mapping.pages(1, 1), false), Ok(()));
-        toucher.join().expect("the toucher ends");
-    });
+    while_touching(
+        &rig,
+        &mapping,
+        || mapping.set(1, 2),
+        || {
+            let (address, flags, _) = fault(&rig.uffd);
+            assert_eq!(
+                (address, flags),
+                (mapping.address(1), FaultFlags::WP | FaultFlags::WRITE)
+            );
+            assert_eq!(mapping.get(1), 1, "not written yet");
+            assert_eq!(rig.uffd.write_protect(mapping.pages(1, 1), false), Ok(()));
+        },
+    );
     assert_eq!(mapping.get(1), 2);
 }
 
@@ -479,25 +509,30 @@ fn copies_and_zeros_fill_anonymous_memory_and_a_page_can_be_taken_out() {
 fn an_unregistered_range_is_the_kernels_again() {
     let Some(rig) = Rig::new(SHARED, PAGES) else { return };
     let mapping = rig.map(SERVED);
-    std::thread::scope(|scope| {
-        let toucher = scope.spawn(|| mapping.get(0));
-        fault(&rig.uffd);
-        assert_eq!(rig.uffd.unregister(mapping.whole()), Ok(()));
-        assert_eq!(toucher.join().expect("the toucher ends"), 0);
-    });
+    let seen = while_touching(
+        &rig,
+        &mapping,
+        || mapping.get(0),
+        || {
+            fault(&rig.uffd);
+            assert_eq!(rig.uffd.unregister(mapping.whole()), Ok(()));
+        },
+    );
+    assert_eq!(seen, 0);
     assert_eq!(
         rig.uffd.enter(mapping.pages(1, 1), Install::WP).stopped,
         Some(Errno::NOENT)
     );
 }
 
-/// Runs `body` in a forked child and answers how it ended: its exit code, or the signal below zero.
+/// Runs `body` in a forked child and answers how it ended: its exit code (98: it panicked), or the signal below zero.
 fn in_child(body: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child makes only system calls that allocate nothing, and ends with `_exit`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
     if child == 0 {
-        let code = body();
+        // A panic must not end the child well.
+        let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(body)).unwrap_or(98);
         // SAFETY: ends the child without the parent's exit handlers.
         unsafe { libc::_exit(code) };
     }
