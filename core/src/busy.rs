@@ -24,7 +24,7 @@
 //! ```
 
 use crate::sync::atomic::{AtomicU32, Ordering};
-use crate::sync::{assert_no_locks_held, park, unpark_all};
+use crate::sync::{Deadline, assert_no_locks_held, park_until, unpark_all};
 
 const SHARED: u32 = 1;
 const EXCLUSIVE: u32 = 2;
@@ -169,19 +169,19 @@ impl BusyWord {
     /// Sleeps once if the page is busied against `mode`, and tells whether it slept (S247). The page's identity has to be
     /// checked afterwards. May block; no lock may be held. Nobody sleeps on a page whose sleepers were dismissed.
     pub fn sleep(&self, mode: BusyMode) -> bool {
-        self.sleep_if(mode, || true)
+        self.sleep_if(mode, || true, &Deadline::NEVER)
     }
 
     /// As [`BusyWord::sleep`], but only if `still` holds once the sleeper is announced: that the page is the one that was looked
     /// up. If it is, whoever takes its identity away later wakes the sleeper; if it is not, what it became is none of the
-    /// sleeper's business.
-    pub(crate) fn sleep_if(&self, mode: BusyMode, still: impl Fn() -> bool) -> bool {
+    /// sleeper's business. Sleeps no longer than until the deadline.
+    pub(crate) fn sleep_if(&self, mode: BusyMode, still: impl Fn() -> bool, deadline: &Deadline) -> bool {
         assert_no_locks_held("waiting for a busy page");
         let announced =
             self.update(|word| (word & ABANDONED == 0 && busied_against(word, mode)).then_some(word | WAITERS));
         match announced {
             Some(word) if still() => {
-                park(&self.word, word | WAITERS);
+                park_until(&self.word, word | WAITERS, deadline);
                 true
             }
             Some(_) => true,

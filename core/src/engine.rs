@@ -44,6 +44,11 @@ impl Engine {
     /// # Errors
     /// [`Error::NoMemory`] when the page daemon's thread cannot be had; [`Error::Unsupported`] when there are no threads here.
     pub fn with_options(machine: Arc<dyn Machine>, options: &EngineOptions) -> Result<Arc<Self>> {
+        if cfg!(not(feature = "std")) && options.fault_timeout.is_some() {
+            return Err(Error::Unsupported(
+                "an engine without the standard library has no clock for a time-out",
+            ));
+        }
         let engine = Self::make(machine, options);
         if options.daemon_thread {
             engine.start_daemon()?;
@@ -58,7 +63,7 @@ impl Engine {
             stats: Stats::new(),
             registry: RegistryLock::new(Registry::new()),
             syncing: CallLock::new(),
-            requests: Requests::new(),
+            requests: Requests::new(options),
             plans: Plans::new(),
         })
     }

@@ -30,6 +30,8 @@ pub enum Cause {
     NoMemory,
     /// An argument was refused.
     Invalid,
+    /// The request was cancelled; the same request may succeed later.
+    Cancelled,
     /// The pager broke the contract; the object is quarantined (rule 4 of the design).
     BrokenPromise,
 }
@@ -104,6 +106,7 @@ impl fmt::Display for PagerError {
             Cause::Unsupported => f.write_str("the pager does not do that"),
             Cause::NoMemory => f.write_str("the pager could not get memory"),
             Cause::Invalid => f.write_str("the pager refused an argument"),
+            Cause::Cancelled => f.write_str("the request was cancelled; try again"),
             Cause::BrokenPromise => f.write_str("the pager broke its contract"),
         }
     }
@@ -131,12 +134,29 @@ pub enum FaultError {
         /// The pager's answer.
         error: PagerError,
     },
-    /// BUS_OBJERR: the object takes no more faults, because its pager broke a promise or it was terminated.
+    /// BUS_OBJERR: the pager, which is asked before a page is first written, refused: the device is full, say. Reading goes on.
+    #[error("page {index} may not be written: {error}")]
+    WriteRefused {
+        /// The page, in its object.
+        index: PageIndex,
+        /// The pager's answer.
+        error: PagerError,
+    },
+    /// BUS_OBJERR: the object takes no more faults, because its pager broke a promise.
     #[error("the object takes no more faults: {0}")]
     Quarantined(String),
+    /// BUS_OBJERR: the object was taken from its users.
+    #[error("the object has been terminated, or is about to be; unmap it and open it again")]
+    Terminated,
+    /// BUS_OBJERR: the engine's time for a pager's answer is over. The pager still has the page.
+    #[error("page {0} did not come in time; its pager still has the request: try again later")]
+    TimedOut(PageIndex),
     /// BUS_OOMERR: no memory, and none could be freed.
     #[error("out of memory: every frame is in use and none could be freed")]
     NoMemory,
+    /// No signal: a simulated processor was asked for, and the machine of this name has none.
+    #[error("machine {0} has real pointers; use those")]
+    RealPointers(&'static str),
 }
 
 /// Why a call was refused or failed.

@@ -11,6 +11,10 @@
 //!    (S146; S145 speaks of two).
 //!
 //! The bytes are the pager's from 2 to 4. Pages stay busy from 1 to 5.
+//!
+//! Between 2 and 4 the engine may ask the pager to end the request soon ([`Pager::cancel`](crate::pager::Pager::cancel)). That changes nothing of
+//! the above: the request still completes once, with whatever the pager answers. Who waits for it may give up; then it goes
+//! on without a waiter.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -20,7 +24,7 @@ use core::sync::atomic::{AtomicU8, Ordering};
 use crate::error::PagerError;
 use crate::machine::{Loan, Purpose};
 use crate::requests::Bell;
-use crate::sync::{Event, FrameLock};
+use crate::sync::{Awaited, Deadline, FrameLock};
 use crate::types::{PAGE_BYTES, PageIndex};
 
 /// Which way the bytes go.
@@ -69,8 +73,9 @@ pub struct Io {
     bytes: Vec<NonNull<u8>>,
     outcomes: Vec<AtomicU8>,
     state: FrameLock<State>,
-    done: Event,
-    /// Rung on completion, for requests that nobody waits for.
+    /// Set to complete only after `state`.
+    pub(crate) awaited: Awaited,
+    /// Rung on completion if nobody waits for it.
     bell: Option<Arc<Bell>>,
 }
 
@@ -103,7 +108,7 @@ impl Io {
             bytes,
             outcomes,
             state: FrameLock::new(State::UnderWay),
-            done: Event::new(),
+            awaited: Awaited::new(),
             bell,
         })
     }
@@ -242,8 +247,9 @@ impl Io {
         }
         *state = State::Completed(answer);
         drop(state);
-        self.done.set();
-        if let Some(bell) = &self.bell {
+        if self.awaited.complete()
+            && let Some(bell) = &self.bell
+        {
             bell.ring();
         }
         true
@@ -252,17 +258,7 @@ impl Io {
     /// Whether it has completed.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.done.happened() && !matches!(*self.state.lock(), State::UnderWay)
-    }
-
-    /// Sleeps until the request has completed or was [dismissed](Self::dismiss), and takes nothing. No lock may be held.
-    pub(crate) fn wait_over(&self) {
-        self.done.wait();
-    }
-
-    /// Wakes whoever waits, although it has not completed and may never.
-    pub(crate) fn dismiss(&self) {
-        self.done.set();
+        self.awaited.is_complete()
     }
 
     /// Sleeps until the request has completed, and takes its answer. No lock may be held.
@@ -273,7 +269,7 @@ impl Io {
     /// # Panics
     /// When the answer has been taken before.
     pub fn wait(&self) -> Result<(), PagerError> {
-        self.done.wait();
+        self.awaited.wait_until(&Deadline::NEVER);
         match core::mem::replace(&mut *self.state.lock(), State::Settled) {
             State::Completed(answer) => answer,
             State::UnderWay | State::Settled => unreachable!("waited twice for one request"),

@@ -4,7 +4,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`types`], [`error`], [`sync`], [`stats`] | numbers, words, locks, counters |
+//! | [`types`], [`error`], [`sync`], [`stats`], `log` | numbers, words, locks, counters, lines for people |
 //! | [`busy`], [`page`] | the busy protocol, and the page it protects |
 //! | [`machine`], `soft` | what is needed from below; the software MMU |
 //! | [`pager`], [`io`], [`populate`] | what is asked of a pager |
@@ -12,7 +12,7 @@
 //! | [`map_entry`], [`map_tree`], [`map_ops`], [`map`] | address spaces |
 //! | [`fault`], [`access`] | resolving faults; reading and writing through a map |
 //! | [`page_queues`], [`policy`] | pages that can be taken, and which goes first |
-//! | [`read_ahead`], [`requests`] | reading in sequence; the requests under way |
+//! | [`read_ahead`], [`requests`], `watchdog` | reading in sequence; the requests under way, and who watches them |
 //! | [`pagedaemon`], [`engine`] | making room; everything together |
 //!
 //! Under `--cfg loom` only what loom models is compiled: [`busy`], [`sync`] and the life of an object.
@@ -43,6 +43,9 @@ mod few;
 pub mod flush;
 #[cfg(not(loom))]
 pub mod io;
+#[cfg(all(feature = "std", not(loom)))]
+#[deny(unsafe_code)]
+pub mod log;
 #[cfg(not(loom))]
 pub mod machine;
 #[cfg(not(loom))]
@@ -57,6 +60,9 @@ pub mod map_ops;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod map_tree;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod mapped;
 #[cfg(not(loom))]
 pub mod object;
 #[cfg(loom)]
@@ -96,3 +102,6 @@ pub mod stats;
 pub mod types;
 #[cfg(not(loom))]
 mod unfilled;
+#[cfg(all(feature = "std", not(loom)))]
+#[deny(unsafe_code)]
+pub mod watchdog;

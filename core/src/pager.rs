@@ -36,11 +36,15 @@ bitflags::bitflags! {
         const SYNC = 32;
         /// It may answer [`Answer::Pending`].
         const ASYNC = 64;
+        /// It can be asked to end a pending request soon.
+        const CANCEL = 128;
         /// It can tell anew which contents it has.
         const CHANGE = 256;
         /// Get and put can be called in a signal handler: they allocate nothing and take no lock then. It is what the
         /// pager says of itself; the way to it has to be as good.
         const SIGNAL_SAFE = 512;
+        /// It wants to be asked before a clean page is written.
+        const PREPARE_WRITE = 1024;
     }
 }
 
@@ -142,12 +146,33 @@ pub trait Pager: Send + Sync + Debug {
         Err(PagerError::bare(crate::error::Cause::Unsupported))
     }
 
+    /// Asked before clean pages are written: `count` pages from `first`, which are in memory and filled. After an error nothing is
+    /// written there, and the next write asks again. Never called without [`PagerOps::PREPARE_WRITE`].
+    ///
+    /// # Errors
+    /// The pager's; the write fails with it.
+    fn prepare_write(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        let _ = (first, count);
+        Ok(())
+    }
+
     /// Makes what was put durable. Never called without [`PagerOps::SYNC`].
     ///
     /// # Errors
     /// The pager's.
     fn sync(&self) -> Result<(), PagerError> {
         Ok(())
+    }
+
+    /// Asks that a request which it left pending end soon. It still completes, exactly once, before, during or after this
+    /// call: cancelled, or with whatever it came to. Never waits for that. Never called without [`PagerOps::CANCEL`], and at
+    /// most once for a request. False if the request is not one of its own, or no longer under way.
+    ///
+    /// # Errors
+    /// The pager's: it cannot be asked now.
+    fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
+        let _ = io;
+        Ok(false)
     }
 
     /// The last call: nothing is under way, nothing follows.

@@ -1,7 +1,8 @@
 //! The requests that are under way: what the engine waits for, and what nobody waits for.
 //!
 //! Every request to a pager stands on the engine's list from before the pager is asked until it is settled, so that one
-//! whose completion was lost can be found ([`Engine::overdue`], S147). Those that nobody waits for, the read-aheads, are
+//! whose completion was lost can be found ([`Engine::overdue`], S147), reported once ([`Engine::watchdog_step`]) and
+//! cancelled ([`Engine::cancel_overdue`]). Those that nobody waits for, read-aheads and what a fault gave up, are
 //! settled by whoever comes first: a thread that needs one of their pages, the next read-ahead, a [step](Engine::settle_requests)
 //! of the page daemon or of an embedder, or the closing of their object (S150).
 
@@ -9,7 +10,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
-#[cfg(feature = "std")]
 use core::time::Duration;
 #[cfg(feature = "std")]
 use std::time::Instant;
@@ -18,16 +18,19 @@ use crate::alloc_fallible::try_reserve;
 use crate::busy::BusyMode;
 use crate::engine::Engine;
 use crate::io::{Direction, Io};
-use crate::object::{Detached, Object};
+#[cfg(feature = "std")]
+use crate::log::Log;
+use crate::object::{Detached, Object, Paging};
 use crate::page::PageRef;
+use crate::pagedaemon::EngineOptions;
 use crate::stats::Counter;
 #[cfg(feature = "std")]
-use crate::sync::park;
-use crate::sync::{QueueLock, unpark_all};
+use crate::sync::park_until;
+use crate::sync::{Deadline, QueueLock, unpark_all};
 use crate::types::{ObjectId, PageIndex};
 
 /// Rung when there is something to do for whoever has nothing else to do.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Bell(AtomicU32);
 
 impl Bell {
@@ -45,8 +48,14 @@ impl Bell {
     /// Sleeps unless it was rung since `rung`. May wake for no reason.
     #[cfg(feature = "std")]
     pub(crate) fn wait(&self, rung: u32) {
+        self.wait_until(rung, &Deadline::NEVER);
+    }
+
+    /// As [`Bell::wait`], no longer than until a deadline.
+    #[cfg(feature = "std")]
+    pub(crate) fn wait_until(&self, rung: u32, deadline: &Deadline) {
         crate::sync::assert_no_locks_held("waiting for work");
-        park(&self.0, rung);
+        park_until(&self.0, rung, deadline);
     }
 }
 
@@ -56,26 +65,63 @@ pub(crate) struct Requests {
     under_way: QueueLock<Vec<UnderWay>>,
     detached: QueueLock<Vec<Arc<Detached>>>,
     bell: Arc<Bell>,
+    /// For how long a fault waits for pagers.
+    fault_timeout: Option<Duration>,
+    /// What the watchdog reports, and to whom.
+    #[cfg(feature = "std")]
+    overdue_after: Duration,
+    #[cfg(feature = "std")]
+    log: Option<Log>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct UnderWay {
-    object: ObjectId,
+    /// The object is not closed as long as this is counted.
+    paging: Paging,
     io: Arc<Io>,
     #[cfg(feature = "std")]
     since: Instant,
+    /// The watchdog has told of it.
+    #[cfg(feature = "std")]
+    reported: bool,
 }
+
+impl UnderWay {
+    fn another(&self) -> Self {
+        Self {
+            paging: self.paging.another(),
+            io: self.io.clone(),
+            #[cfg(feature = "std")]
+            since: self.since,
+            #[cfg(feature = "std")]
+            reported: self.reported,
+        }
+    }
+}
+
+/// When a request is overdue, if nothing is said: no healthy device takes half a minute.
+#[cfg(feature = "std")]
+const OVERDUE_AFTER: Duration = Duration::from_secs(30);
 
 /// The most requests that nobody waits for, of one engine.
 const MOST_DETACHED: usize = 32;
 
 impl Requests {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(options: &EngineOptions) -> Self {
         Self {
             under_way: QueueLock::new(Vec::new()),
             detached: QueueLock::new(Vec::new()),
-            bell: Arc::new(Bell(AtomicU32::new(0))),
+            bell: Arc::default(),
+            fault_timeout: options.fault_timeout,
+            #[cfg(feature = "std")]
+            overdue_after: options.overdue_after.unwrap_or(OVERDUE_AFTER),
+            #[cfg(feature = "std")]
+            log: options.log.clone(),
         }
+    }
+
+    pub(crate) fn fault_timeout(&self) -> Option<Duration> {
+        self.fault_timeout
     }
 
     pub(crate) fn bell(&self) -> Arc<Bell> {
@@ -83,14 +129,16 @@ impl Requests {
     }
 
     /// A request is about to be handed to its pager. Without memory to note it, it goes unwatched.
-    pub(crate) fn begin(&self, object: &Object, io: &Arc<Io>) {
+    pub(crate) fn begin(&self, paging: &Paging, io: &Arc<Io>) {
         let mut list = self.under_way.lock();
         if try_reserve(&mut list, 1).is_ok() {
             list.push(UnderWay {
-                object: object.id(),
+                paging: paging.another(),
                 io: io.clone(),
                 #[cfg(feature = "std")]
                 since: Instant::now(),
+                #[cfg(feature = "std")]
+                reported: false,
             });
         }
     }
@@ -108,7 +156,8 @@ impl Requests {
 
     /// Whether one more request without a waiter is welcome.
     pub(crate) fn has_room(&self) -> bool {
-        self.detached.lock().len() < MOST_DETACHED
+        let list = self.detached.lock();
+        list.iter().filter(|one| one.is_read_ahead()).count() < MOST_DETACHED
     }
 
     /// Notes a request that nobody waits for. False without memory.
@@ -131,6 +180,53 @@ impl Requests {
         drop(gone);
     }
 
+    /// A request that is overdue at `now` and was not reported. It counts as reported from here on.
+    #[cfg(feature = "std")]
+    pub(crate) fn next_to_report(&self, now: Instant) -> Option<Request> {
+        let overdue = {
+            let mut list = self.under_way.lock();
+            let one = list.iter_mut().find(|one| {
+                let age = now.saturating_duration_since(one.since);
+                !one.reported && !one.io.is_complete() && age >= self.overdue_after
+            })?;
+            one.reported = true;
+            one.another()
+        };
+        Some(Request {
+            age: now.saturating_duration_since(overdue.since),
+            ..overdue.describe()
+        })
+    }
+
+    /// When a request may become overdue next, if the clock counts that far.
+    #[cfg(feature = "std")]
+    pub(crate) fn next_look(&self, now: Instant) -> Option<Instant> {
+        let list = self.under_way.lock();
+        let oldest = list.iter().filter(|one| !one.reported).map(|one| one.since).min();
+        oldest.unwrap_or(now).checked_add(self.overdue_after)
+    }
+
+    /// Says something, if anybody listens.
+    #[cfg(feature = "std")]
+    pub(crate) fn log(&self, line: core::fmt::Arguments<'_>) {
+        if let Some(log) = &self.log {
+            log.line(&crate::error::words_or_nothing(line));
+        }
+    }
+
+    /// Those of the requests under way that are asked for, each with its object kept open. Fewer when memory is short.
+    fn select(&self, which: impl Fn(&UnderWay) -> bool) -> Vec<UnderWay> {
+        let mut found = Vec::new();
+        let list = self.under_way.lock();
+        for one in list.iter().filter(|one| which(one)) {
+            if try_reserve(&mut found, 1).is_err() {
+                break;
+            }
+            found.push(one.another());
+        }
+        found
+    }
+
     fn find(&self, which: impl Fn(&Detached) -> bool) -> Option<Arc<Detached>> {
         self.detached.lock().iter().find(|one| which(one)).cloned()
     }
@@ -141,7 +237,7 @@ impl Requests {
 pub struct Request {
     /// The object.
     pub object: ObjectId,
-    /// Its name for people; empty if it is gone from the engine's list.
+    /// Its name for people, as its pager says it.
     pub name: String,
     /// Which way the bytes go.
     pub direction: Direction,
@@ -154,6 +250,22 @@ pub struct Request {
     /// For how long the pager has had it, by the host's clock.
     #[cfg(feature = "std")]
     pub age: Duration,
+}
+
+impl UnderWay {
+    fn describe(&self) -> Request {
+        let (object, io) = (self.paging.object(), &self.io);
+        Request {
+            object: object.id(),
+            name: object.describe(),
+            direction: io.direction(),
+            first: io.first(),
+            pages: io.len(),
+            complete: io.is_complete(),
+            #[cfg(feature = "std")]
+            age: self.since.elapsed(),
+        }
+    }
 }
 
 impl Engine {
@@ -172,40 +284,22 @@ impl Engine {
     }
 
     fn list_requests(&self, which: impl Fn(&UnderWay) -> bool) -> Vec<Request> {
-        let found: Vec<_> = {
-            let ios: Vec<_> = self
-                .requests()
-                .under_way
-                .lock()
-                .iter()
-                .filter(|one| which(one))
-                .cloned()
-                .collect();
-            ios
-        };
-        found
-            .into_iter()
-            .map(
-                |UnderWay {
-                     object,
-                     io,
-                     #[cfg(feature = "std")]
-                     since,
-                 }| Request {
-                    object,
-                    name: self
-                        .object_of(object)
-                        .map(|object| object.describe())
-                        .unwrap_or_default(),
-                    direction: io.direction(),
-                    first: io.first(),
-                    pages: io.len(),
-                    complete: io.is_complete(),
-                    #[cfg(feature = "std")]
-                    age: since.elapsed(),
-                },
-            )
-            .collect()
+        let found = self.requests().select(which);
+        found.iter().map(UnderWay::describe).collect()
+    }
+
+    /// Asks pagers to end those requests soon that they have had for at least `than`: as many as could be asked, which
+    /// leaves out those that were asked before, and those of pagers that cannot cancel. A get that is cancelled fails the fault that waits for it; a
+    /// put leaves its pages dirty and fails the flush. Waits for no request, but as long as a pager's `cancel` takes; no lock may be held.
+    #[cfg(feature = "std")]
+    pub fn cancel_overdue(&self, than: Duration) -> usize {
+        self.cancel_requests(|one| one.since.elapsed() >= than)
+    }
+
+    fn cancel_requests(&self, which: impl Fn(&UnderWay) -> bool) -> usize {
+        let found = self.requests().select(|one| !one.io.is_complete() && which(one));
+        let asked = found.iter().filter(|one| one.paging.object().cancel_request(&one.io));
+        asked.count()
     }
 
     /// The object with this id, while it is on the list.
@@ -229,12 +323,24 @@ impl Engine {
     /// let go of, or settles the read-ahead that has it. It has to be looked up anew afterwards. Tells whether it waited. May
     /// block; no lock may be held.
     pub(crate) fn wait_for_page(&self, page: PageRef, mode: BusyMode, object: ObjectId, index: PageIndex) -> bool {
+        self.wait_for_page_until(page, mode, object, index, &Deadline::NEVER)
+    }
+
+    /// As [`Engine::wait_for_page`], for a fault that gives up then. The last one to give up a request cancels it.
+    pub(crate) fn wait_for_page_until(
+        &self,
+        page: PageRef,
+        mode: BusyMode,
+        object: ObjectId,
+        index: PageIndex,
+        deadline: &Deadline,
+    ) -> bool {
         self.stats().count(Counter::BusyWaits);
-        if page.busy.sleep_if(mode, || page.is(object, index)) {
+        if page.busy.sleep_if(mode, || page.is(object, index), deadline) {
             return true;
         }
         let detached = self.requests().find(|one| one.covers(object, index));
-        detached.inspect(|detached| detached.wait()).is_some()
+        detached.map(|detached| detached.wait_until(deadline)).is_some()
     }
 }
 
@@ -244,5 +350,11 @@ impl Object {
         while let Some(detached) = self.engine().requests().find(|one| one.is_of(self.id())) {
             detached.wait();
         }
+    }
+
+    /// Asks the pager to end the object's requests that way soon. Waits for none of them; no lock may be held.
+    pub(crate) fn cancel_requests(&self, direction: Direction) {
+        self.engine()
+            .cancel_requests(|one| one.io.direction() == direction && one.paging.object().id() == self.id());
     }
 }

@@ -69,6 +69,12 @@ counters! {
     WritesFailed => writes_failed,
     /// Clean pages given up to make room.
     PagesReclaimed => pages_reclaimed,
+    /// Requests that pagers were asked to cancel.
+    RequestsCancelled => requests_cancelled,
+    /// Requests that the watchdog found overdue.
+    RequestsOverdue => requests_overdue,
+    /// Faults that gave up waiting for a pager.
+    FaultsTimedOut => faults_timed_out,
     /// Errors that pagers answered.
     PagerErrors => pager_errors,
     /// Promises that pagers broke.

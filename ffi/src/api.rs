@@ -75,6 +75,7 @@ api_table! {
     quire_engine_daemon_step,
     quire_engine_read_ahead_step,
     quire_engine_overdue,
+    quire_engine_cancel_overdue,
 }
 
 /// The whole API as a table; its members are at the end of this header.

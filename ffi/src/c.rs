@@ -76,6 +76,8 @@ pub const QUIRE_NO_DAEMON_THREAD: u32 = 16;
 /// `quire_engine_options.flags`: no thread reads ahead for pagers that cannot leave requests pending; see
 /// `quire_engine_read_ahead_step`.
 pub const QUIRE_NO_READ_AHEAD_THREAD: u32 = 32;
+/// `quire_engine_options`: no thread watches for requests that pagers do not complete; see `quire_engine_overdue`.
+pub const QUIRE_NO_WATCHDOG_THREAD: u32 = 64;
 
 /// `quire_engine_options.policy`: what is best in general. At present S3-FIFO.
 pub const QUIRE_POLICY_DEFAULT: u32 = 0;
@@ -112,6 +114,12 @@ pub struct EngineOptions {
     pub free_target: u64,
     /// Once at work, the page daemon goes on until so many bytes are free, or being written. At least `free_target`.
     pub free_enough: u64,
+    /// For how many milliseconds, altogether, a fault waits for pagers; then it fails with `QUIRE_FAULT_TIMEDOUT`, and what it
+    /// asked for is cancelled unless somebody else waits for it. 0: for ever. A pager that blocks in place of leaving its
+    /// request pending is waited for by the thread that asked all the same.
+    pub fault_timeout: u64,
+    /// For how many milliseconds a pager may have a request before it is reported in the log, once. 0: 30 seconds.
+    pub overdue_after: u64,
 }
 
 /// The counters of an engine. Each is exact; all together are not a snapshot.
@@ -200,6 +208,12 @@ pub struct EngineStats {
     pub free_enough: u64,
     /// What the replacement policy is called, such as "S3-FIFO". Static.
     pub policy: *const c_char,
+    /// Requests that pagers were asked to cancel.
+    pub requests_cancelled: u64,
+    /// Requests that were reported as overdue.
+    pub requests_overdue: u64,
+    /// Faults that gave up waiting for a pager.
+    pub faults_timed_out: u64,
 }
 
 /// What a pager is.

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use quire_core::engine::Engine;
 use quire_core::flush::FlushFlags;
@@ -13,11 +14,13 @@ use quire_core::read_ahead::Worker;
 use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::stats::Counts;
 use quire_core::types::{PAGE_SIZE, pages_of};
+use quire_core::watchdog::Watchdog;
 
 use crate::c::*;
 use crate::daemon;
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
+use crate::log::engine_log;
 use crate::pager::{self, PagerState};
 use crate::status::{QUIRE_ERR_IN_USE, QUIRE_ERR_NOMEM};
 
@@ -55,8 +58,8 @@ pub extern "C" fn quire_version() -> *const c_char {
 }
 
 /// Makes an engine. `options` may be NULL: all defaults. Stores its handle in `out`, to be ended with
-/// `quire_engine_destroy`. Unless `options` say otherwise two threads work for it, which keep memory free and read ahead;
-/// they end with it. Does not block. INVALID (an unknown machine or policy, unknown flags, no room for one page above the
+/// `quire_engine_destroy`. Unless `options` say otherwise three threads work for it, which keep memory free, read ahead, and
+/// report requests that pagers do not complete; they end with it. Does not block. INVALID (an unknown machine or policy, unknown flags, no room for one page above the
 /// reserve, thresholds in disorder or above what there is); NOMEM (no memory, or no thread).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_engine_create(options: *const EngineOptions, out: *mut *mut EngineHandle) -> i32 {
@@ -90,6 +93,8 @@ pub(crate) const DEFAULTS: EngineOptions = EngineOptions {
     free_min: 0,
     free_target: 0,
     free_enough: 0,
+    fault_timeout: 0,
+    overdue_after: 0,
 };
 
 /// An engine without threads, yet.
@@ -108,6 +113,9 @@ fn make(options: &EngineOptions) -> Result<Arc<Shared>> {
             policy: policy(options.policy)?,
             targets: Some(daemon::targets(Targets::of(frames), of_free, frames)?),
             daemon_thread: false,
+            fault_timeout: milliseconds(options.fault_timeout),
+            overdue_after: milliseconds(options.overdue_after),
+            log: Some(engine_log()),
         },
     )?;
     match options.kept_objects {
@@ -121,11 +129,18 @@ fn make(options: &EngineOptions) -> Result<Arc<Shared>> {
         threads: Threads {
             daemon: options.flags & QUIRE_NO_DAEMON_THREAD == 0,
             read_ahead: options.flags & QUIRE_NO_READ_AHEAD_THREAD == 0,
+            watchdog: options.flags & QUIRE_NO_WATCHDOG_THREAD == 0,
             worker: Mutex::new(None),
+            watching: Mutex::new(None),
         },
         maps: AtomicUsize::new(0),
         pagers: Mutex::new(Vec::new()),
     }))
+}
+
+/// 0 says nothing.
+fn milliseconds(number: u64) -> Option<Duration> {
+    (number != 0).then(|| Duration::from_millis(number))
 }
 
 fn policy(number: u32) -> Result<PolicyKind> {
@@ -145,6 +160,10 @@ struct Threads {
     read_ahead: bool,
     /// That one, while it is there.
     worker: Mutex<Option<Worker>>,
+    /// Whether one watches for requests that do not complete.
+    watchdog: bool,
+    /// That one, while it is there.
+    watching: Mutex<Option<Watchdog>>,
 }
 
 impl Shared {
@@ -159,12 +178,13 @@ impl Shared {
         }
         let mut worker = self.threads.worker.lock().unwrap_or_else(PoisonError::into_inner);
         if self.threads.read_ahead && worker.is_none() {
-            let started = Worker::spawn(&self.engine).map_err(|error| {
-                let text =
-                    format!("no thread to read ahead could be started: {error}; free some resources and try again");
-                Fail::new(QUIRE_ERR_NOMEM, text)
-            })?;
+            let started = Worker::spawn(&self.engine).map_err(|error| no_thread("to read ahead", &error))?;
             *worker = Some(started);
+        }
+        let mut watching = self.threads.watching.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.threads.watchdog && watching.is_none() {
+            let started = Watchdog::spawn(&self.engine).map_err(|error| no_thread("to watch requests", &error))?;
+            *watching = Some(started);
         }
         Ok(())
     }
@@ -178,9 +198,20 @@ impl Shared {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        // Outside the lock: it is joined.
-        drop(worker);
+        let watchdog = self
+            .threads
+            .watching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        // Outside the locks: they are joined.
+        drop((worker, watchdog));
     }
+}
+
+fn no_thread(purpose: &str, error: &std::io::Error) -> Fail {
+    let text = format!("no thread {purpose} could be started: {error}; free some resources and try again");
+    Fail::new(QUIRE_ERR_NOMEM, text)
 }
 
 fn soft_config(options: &EngineOptions) -> Result<SoftConfig> {
@@ -190,7 +221,7 @@ fn soft_config(options: &EngineOptions) -> Result<SoftConfig> {
     let awkward = QUIRE_SOFT_FIXED_FRAMES | QUIRE_SOFT_LEND_COPIES | QUIRE_SOFT_MODIFIED_BY_REMOVAL;
     check_flags(
         options.flags,
-        awkward | QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD,
+        awkward | QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD | QUIRE_NO_WATCHDOG_THREAD,
         "flags",
     )?;
     let mut config = SoftConfig {
@@ -315,6 +346,9 @@ fn stats(engine: &Engine) -> EngineStats {
         read_aheads_failed,
         writes_failed,
         pages_reclaimed,
+        requests_cancelled,
+        requests_overdue,
+        faults_timed_out,
         pager_errors,
         broken_promises,
     } = engine.stats().counts();
@@ -365,6 +399,9 @@ fn stats(engine: &Engine) -> EngineStats {
         free_target: targets.free_target,
         free_enough: targets.free_enough,
         policy: policy_name(engine).as_ptr(),
+        requests_cancelled,
+        requests_overdue,
+        faults_timed_out,
     }
 }
 

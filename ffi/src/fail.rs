@@ -124,9 +124,14 @@ fn fault_status(fault: &FaultError) -> (i32, i32) {
         FaultError::NotMapped(_) => (QUIRE_FAULT_SEGV_MAPERR, 0),
         FaultError::Denied(_) => (QUIRE_FAULT_SEGV_ACCERR, 0),
         FaultError::BeyondObject(_) => (QUIRE_FAULT_BUS_OBJERR, 0),
-        FaultError::Pager { error, .. } => (QUIRE_FAULT_PAGER, errno_of(error)),
+        FaultError::Pager { error, .. } | FaultError::WriteRefused { error, .. } => {
+            (QUIRE_FAULT_PAGER, errno_of(error))
+        }
         FaultError::Quarantined(_) => (QUIRE_FAULT_QUARANTINED, 0),
         FaultError::NoMemory => (QUIRE_FAULT_NOMEM, 0),
+        FaultError::Terminated => (QUIRE_FAULT_TERMINATED, 0),
+        FaultError::TimedOut(_) => (QUIRE_FAULT_TIMEDOUT, 0),
+        FaultError::RealPointers(_) => (QUIRE_ERR_UNSUPPORTED, 0),
     }
 }
 
@@ -137,6 +142,7 @@ fn errno_of(error: &PagerError) -> i32 {
         Cause::Again => libc::EAGAIN,
         Cause::NoMemory => libc::ENOMEM,
         Cause::Invalid => libc::EINVAL,
+        Cause::Cancelled => libc::ECANCELED,
         Cause::Unsupported => libc::EOPNOTSUPP,
         Cause::OutOfRange | Cause::Absent | Cause::BrokenPromise => 0,
     }

@@ -23,7 +23,7 @@ unsafe impl Sync for Target {}
 static TARGET: RwLock<Option<Target>> = RwLock::new(None);
 
 /// Says where log lines go, for the whole process. `callback` gets `ctx`, a level (one of `QUIRE_LOG_…` of
-/// quire_pager.h), the pager's name and the line, both borrowed until it returns. It is called on any thread, also on
+/// quire_pager.h), the pager's name, which is "" if an engine says it, and the line, both borrowed until it returns. It is called on any thread, also on
 /// those of pagers and on several at once, and must call neither Quire nor a pager. A callback that was replaced may
 /// still be running on another thread. NULL: errors and warnings go to standard error, as at the start. Never blocks.
 /// Answers `QUIRE_OK`.
@@ -41,17 +41,26 @@ pub unsafe extern "C" fn quire_set_log(
 
 /// The log of a pager.
 pub(crate) fn pager_log() -> Log {
-    Box::new(|level, pager, text| {
-        let target = *TARGET.read().unwrap_or_else(PoisonError::into_inner);
-        match target {
-            Some(target) => call(target, level, pager, text),
-            None if level <= Level::Warn => {
-                // A closed standard error is no reason to fail, and above all none to panic under a plugin's feet.
-                let _closed = writeln!(std::io::stderr(), "quire: pager {pager}: {text}");
-            }
-            None => {}
+    Box::new(say)
+}
+
+/// The log of an engine.
+pub(crate) fn engine_log() -> quire_core::log::Log {
+    quire_core::log::Log::new(|text| say(Level::Warn, "", text))
+}
+
+fn say(level: Level, pager: &str, text: &str) {
+    let target = *TARGET.read().unwrap_or_else(PoisonError::into_inner);
+    match target {
+        Some(target) => call(target, level, pager, text),
+        None if level <= Level::Warn => {
+            let of = if pager.is_empty() { "" } else { "pager " };
+            let colon = if pager.is_empty() { "" } else { ": " };
+            // A closed standard error is no reason to fail, and above all none to panic under a plugin's feet.
+            let _closed = writeln!(std::io::stderr(), "quire: {of}{pager}{colon}{text}");
         }
-    })
+        None => {}
+    }
 }
 
 fn call(target: Target, level: Level, pager: &str, text: &str) {

@@ -55,6 +55,27 @@ pub unsafe extern "C" fn quire_engine_overdue(
     })
 }
 
+/// Asks pagers to end those requests soon that they have had for at least so many milliseconds, and stores in `asked`, which
+/// may be NULL, how many were asked now: not those that were asked before, nor those of pagers that cannot cancel. A fault
+/// whose request is cancelled fails with `QUIRE_FAULT_PAGER` and may be tried again; a flush fails with `QUIRE_ERR_WRITE_BACK`, and its
+/// pages stay dirty. Waits for no request. INVALID.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_cancel_overdue(
+    engine: *mut EngineHandle,
+    milliseconds: u64,
+    asked: *mut usize,
+) -> i32 {
+    guard(|| {
+        let state = handle::get::<EngineState>(engine)?;
+        let count = state.shared.engine.cancel_overdue(Duration::from_millis(milliseconds));
+        if !asked.is_null() {
+            // SAFETY: not NULL, and writable by contract.
+            unsafe { store(asked, count) };
+        }
+        Ok(())
+    })
+}
+
 /// What its first version had.
 const FIRST: usize = size_of::<RequestC>();
 /// It will never be larger.

@@ -2,6 +2,7 @@
 //! awkward modes.
 
 pub mod built;
+pub mod dice;
 pub mod script;
 pub mod watch;
 
@@ -10,10 +11,12 @@ use std::sync::Arc;
 use quire_core::engine::Engine;
 use quire_core::map::{Map, MapRequest};
 use quire_core::object::ObjectRef;
+use quire_core::pagedaemon::EngineOptions;
 use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, VirtAddr};
 
-pub use script::{Call, Script, Twist, pattern};
+pub use dice::Dice;
+pub use script::{Call, OnCancel, Script, Twist, pattern};
 pub use watch::watch;
 
 /// An engine on a soft machine, with one map.
@@ -38,8 +41,14 @@ impl Rig {
     /// A rig on a machine of this kind.
     #[must_use]
     pub fn new(config: SoftConfig) -> Self {
+        Self::with_options(config, &EngineOptions::default())
+    }
+
+    /// A rig on a machine of this kind, and an engine with these options.
+    #[must_use]
+    pub fn with_options(config: SoftConfig, options: &EngineOptions) -> Self {
         let machine = SoftMachine::new(config).expect("a machine");
-        let engine = Engine::new(machine.clone());
+        let engine = Engine::with_options(machine.clone(), options).expect("an engine");
         let map = Map::new(
             engine.clone(),
             AddrRange {

@@ -20,6 +20,8 @@ pub enum Call {
     Put(u64, usize),
     /// A populate for a fault at an index.
     Populate(u64),
+    /// A question whether so many pages from an index may be written.
+    PrepareWrite(u64, u64),
     /// A sync.
     Sync,
     /// A question for the size.
@@ -28,8 +30,24 @@ pub enum Call {
     Change,
     /// A change of the size.
     Resize(u64),
+    /// A wish that the request for pages from this index end.
+    Cancel(u64),
     /// The close.
     Close,
+}
+
+/// What the pager does when it is asked to cancel a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum OnCancel {
+    /// Completes it as cancelled, before it answers.
+    #[default]
+    Complete,
+    /// Nothing: the request goes on.
+    GoOn,
+    /// Does what the request asks, and completes it.
+    Finish,
+    /// Answers that it cannot be cancelled.
+    Refuse,
 }
 
 /// What to do with the next get or put, in place of doing it.
@@ -47,6 +65,8 @@ pub enum Twist {
     FillHalf,
     /// Leave it pending without leave; the test may complete it.
     Stray,
+    /// Leave it pending, and answer so only after [`Script::let_go`].
+    DeferLate,
     /// Leave it pending until [`Script::let_go`], and then answer that it goes on without leave.
     DeferThenStray,
     /// Complete it through the request, and then answer as well.
@@ -68,6 +88,7 @@ struct State {
     chooser: Option<Chooser>,
     completer: Option<Sender<(Script, Arc<Io>)>>,
     sync_fails: Option<Cause>,
+    prepare_write_fails: Option<Cause>,
     resize_fails: Option<Cause>,
     size: u64,
     change: Change,
@@ -78,6 +99,7 @@ struct State {
     let_go: bool,
     extent: Extent,
     bad: BTreeSet<u64>,
+    on_cancel: OnCancel,
 }
 
 #[derive(Default)]
@@ -167,6 +189,11 @@ impl Script {
         self.state().sync_fails = cause;
     }
 
+    /// Writes are refused from now on.
+    pub fn prepare_write_fails(&self, cause: Option<Cause>) {
+        self.state().prepare_write_fails = cause;
+    }
+
     /// Whether resize fails.
     pub fn resize_fails(&self, cause: Option<Cause>) {
         self.state().resize_fails = cause;
@@ -233,6 +260,22 @@ impl Script {
         self.0.changed.notify_all();
     }
 
+    /// What a cancel does.
+    pub fn on_cancel(&self, does: OnCancel) {
+        self.state().on_cancel = does;
+    }
+
+    /// How many times it was asked to cancel.
+    #[must_use]
+    pub fn cancels(&self) -> usize {
+        let state = self.state();
+        state
+            .calls
+            .iter()
+            .filter(|call| matches!(call, Call::Cancel(_)))
+            .count()
+    }
+
     /// Every call so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
@@ -283,6 +326,18 @@ impl Script {
         std::mem::take(&mut state.pending)
     }
 
+    /// Waits until so many requests are pending, and leaves them so.
+    pub fn wait_for_pending(&self, n: usize) {
+        let mut state = self.state();
+        while state.pending.len() < n {
+            state = self
+                .0
+                .changed
+                .wait(state)
+                .expect("no test panics with the script locked");
+        }
+    }
+
     /// Does what a request asks, and completes it.
     pub fn finish(&self, io: &Io) {
         move_pages(&mut self.state(), io);
@@ -331,10 +386,7 @@ fn move_pages(state: &mut State, io: &Io) {
                 assert!(live > 0, "page {index} lies behind the end, and is put");
                 let mut bytes = vec![0; PAGE_BYTES];
                 io.copy_to(i, &mut bytes[..live]);
-                // An object that shrank puts what is behind its end until that has been freed: nothing of it is written.
-                if live > 0 {
-                    state.pages.insert(index, bytes);
-                }
+                state.pages.insert(index, bytes);
                 state.change[0] += 1;
                 io.page_done(i);
             }
@@ -382,6 +434,20 @@ impl ScriptedPager {
         state
     }
 
+    fn defer_until_let_go<'s>(&'s self, mut state: MutexGuard<'s, State>, io: &Arc<Io>) -> MutexGuard<'s, State> {
+        state.pending.push(io.clone());
+        self.script.0.changed.notify_all();
+        while !state.let_go {
+            state = self
+                .script
+                .0
+                .changed
+                .wait(state)
+                .expect("no test panics with the script locked");
+        }
+        state
+    }
+
     fn run(&self, io: &Arc<Io>) -> Answer {
         let before = self.script.state().before_puts.clone();
         if let (Direction::Put, Some(before)) = (io.direction(), before) {
@@ -424,17 +490,12 @@ impl ScriptedPager {
                     format_args!("{call:?} pends without leave"),
                 ))
             }
+            Twist::DeferLate => {
+                drop(self.defer_until_let_go(state, io));
+                Answer::Pending
+            }
             Twist::DeferThenStray => {
-                state.pending.push(io.clone());
-                self.script.0.changed.notify_all();
-                while !state.let_go {
-                    state = self
-                        .script
-                        .0
-                        .changed
-                        .wait(state)
-                        .expect("no test panics with the script locked");
-                }
+                drop(self.defer_until_let_go(state, io));
                 Answer::Stray(PagerError::new(
                     Cause::Io,
                     format_args!("{call:?} goes on without leave"),
@@ -497,6 +558,14 @@ impl Pager for ScriptedPager {
         state.sync_fails.map_or(Ok(()), |cause| Err(PagerError::bare(cause)))
     }
 
+    fn prepare_write(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        let call = Call::PrepareWrite(first.0, count);
+        let state = self.called(call);
+        state.prepare_write_fails.map_or(Ok(()), |cause| {
+            Err(PagerError::new(cause, format_args!("scripted failure of {call:?}")))
+        })
+    }
+
     fn size(&self) -> Result<u64, PagerError> {
         Ok(self.called(Call::Size).size)
     }
@@ -513,6 +582,24 @@ impl Pager for ScriptedPager {
         }
         truncate(&mut state, size);
         Ok(())
+    }
+
+    fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
+        let (does, pending) = {
+            let mut state = self.script.state();
+            state.calls.push(Call::Cancel(io.first().0));
+            let at = state.pending.iter().position(|other| Arc::ptr_eq(other, io));
+            let ends = matches!(state.on_cancel, OnCancel::Complete | OnCancel::Finish);
+            let pending = at.filter(|_| ends).map(|at| state.pending.swap_remove(at));
+            (state.on_cancel, pending)
+        };
+        match (does, pending) {
+            (OnCancel::Refuse, _) => return Err(PagerError::bare(Cause::Unsupported)),
+            (OnCancel::Complete, Some(io)) => self.script.fail(&io, Cause::Cancelled),
+            (OnCancel::Finish, Some(io)) => self.script.finish(&io),
+            _ => {}
+        }
+        Ok(true)
     }
 
     fn close(&self) -> Result<(), PagerError> {

@@ -1,6 +1,7 @@
 //! One fault: what was asked, what has been decided over its attempts, and what an attempt can end in.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::Resolved;
 use crate::error::FaultError;
@@ -37,10 +38,14 @@ pub(crate) struct Fault<'m> {
     pub(super) populate_declined: bool,
     /// Rounds in a row in which no memory could be freed.
     pub(super) fruitless: u32,
+    /// Rounds in which memory was freed for it.
+    pub(super) rounds: u32,
     /// How often the machine had no memory to enter the page.
     pub(super) shortages: u32,
     /// How often populate started it over.
     pub(super) refaults: u32,
+    /// For how much longer it waits for pagers; nothing is for ever.
+    pub(super) patience: Option<Duration>,
     /// A window to be read ahead once the fault is over.
     pub(super) ahead: Option<(Arc<Object>, Plan)>,
 }
@@ -55,8 +60,10 @@ impl<'m> Fault<'m> {
             restarted: false,
             populate_declined: false,
             fruitless: 0,
+            rounds: 0,
             shortages: 0,
             refaults: 0,
+            patience: map.engine().requests().fault_timeout(),
             ahead: None,
         }
     }
@@ -89,6 +96,8 @@ pub(crate) enum Need {
     Get(Arc<Object>, PageIndex, u32),
     /// The same, from a pager that installs pages itself.
     Populate(Arc<Object>, PopulatePlan),
+    /// The pager's leave to write a page that is clean.
+    Leave(Arc<Object>, PageIndex),
     /// Memory for the machine's own tables.
     Tables,
     /// Another frame: the machine cannot show this one at that address.

@@ -21,6 +21,8 @@ use crate::types::{Access, MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr, pag
 pub(super) struct Gathered {
     pages: [Option<PageRef>; MAX_WINDOW],
     window: Window,
+    /// The rights of their mappings.
+    prot: Prot,
     /// In a sequence.
     pub(super) behind: Option<Behind>,
 }
@@ -49,10 +51,43 @@ impl Gathered {
     }
 }
 
+/// The rights of a mapping of that page made now: a clean page whose pager wants to be asked first is not writable.
+#[inline]
+fn prot_of(found: &Found<'_>, page: PageRef) -> Prot {
+    if found.prot.contains(Prot::WRITE) && found.entry.backing.wants_leave(page) {
+        found.prot - Prot::WRITE
+    } else {
+        found.prot
+    }
+}
+
+/// Share-busies a page if it can be mapped with these rights. Asked when it is busied: nobody cleans it then.
+#[inline]
+fn busy_alike(found: &Found<'_>, page: PageRef, prot: Prot) -> bool {
+    let busied = page.busy.try_shared();
+    if busied && prot_of(found, page) != prot {
+        page.busy.release_shared();
+        return false;
+    }
+    busied
+}
+
+/// That the page may be written, as far as its pager has to say so. What was busied of it is let go of otherwise.
+#[inline]
+fn check_leave(fault: &Fault<'_>, found: &Found<'_>, page: PageRef) -> Result<(), Stop> {
+    if fault.access != Access::Write || !found.entry.backing.wants_leave(page) {
+        return Ok(());
+    }
+    page.busy.release_shared();
+    let object = found.entry.backing.object().clone();
+    Err(Stop::Wait(Need::Leave(object, found.index)))
+}
+
 /// Finds the faulting page and its resident neighbours, and share-busies them.
 pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -> Result<Gathered, Stop> {
     let mut state = found.entry.backing.lock();
     let page = busy_faulting_page(fault, found, &mut state)?;
+    check_leave(fault, found, page)?;
     let step = state
         .streams
         .used(fault.reader(found), found.index, found.entry.attr.advice);
@@ -62,6 +97,7 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -
     let mut gathered = Gathered {
         pages: [None; MAX_WINDOW],
         window,
+        prot: prot_of(found, page),
         behind: None,
     };
     gathered.pages[window.centre] = Some(page);
@@ -71,7 +107,7 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -
             *place = state
                 .pages
                 .get(PageIndex(window.first.0 + i as u64))
-                .filter(|page| page.busy.try_shared());
+                .filter(|page| busy_alike(found, page, gathered.prot));
         }
     }
     if let Some(step) = step {
@@ -82,7 +118,7 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -
             along: step.along,
         });
     }
-    note_what_may_happen(fault, found, &mut state, &gathered);
+    note_what_may_happen(fault, &mut state, &gathered);
     Ok(gathered)
 }
 
@@ -93,6 +129,7 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageInde
     let mut gathered = Gathered {
         pages: [None; MAX_WINDOW],
         window,
+        prot: found.prot,
         behind: None,
     };
     let mut count = 0;
@@ -102,7 +139,13 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageInde
             && let Some(page) = state.pages.get(PageIndex(first.0 + count as u64))
             && page.busy.try_shared()
         {
-            if found.prot.contains(Prot::WRITE) {
+            let prot = prot_of(found, page);
+            if count > 0 && prot != gathered.prot {
+                page.busy.release_shared();
+                break;
+            }
+            gathered.prot = prot;
+            if gathered.prot.contains(Prot::WRITE) {
                 state.note_writable(page);
             }
             gathered.pages[count] = Some(page);
@@ -120,6 +163,7 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageInde
 pub(super) fn hold(fault: &mut Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
     let mut state = found.entry.backing.lock();
     let page = busy_faulting_page(fault, found, &mut state)?;
+    check_leave(fault, found, page)?;
     if fault.access == Access::Write {
         state.note_modified(page);
     }
@@ -139,8 +183,8 @@ pub(super) fn hold(fault: &mut Fault<'_>, found: &Found<'_>) -> Result<Outcome, 
 /// The faulting page, shared busied, or what is needed first.
 fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState) -> Result<PageRef, Stop> {
     let object = &found.entry.backing;
-    if let Some(reason) = state.refuses_faults() {
-        return Err(FaultError::Quarantined(reason).into());
+    if let Some(error) = state.refuses_faults() {
+        return Err(error.into());
     }
     if !object.has_index(found.index) {
         return Err(FaultError::BeyondObject(fault.va).into());
@@ -211,8 +255,8 @@ pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> R
 
 /// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen. Under
 /// the object's lock, so that a flush finds it by its tag.
-fn note_what_may_happen(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState, pages: &Gathered) {
-    if found.prot.contains(Prot::WRITE) {
+fn note_what_may_happen(fault: &Fault<'_>, state: &mut ObjectState, pages: &Gathered) {
+    if pages.prot.contains(Prot::WRITE) {
         for page in pages.pages[..pages.window.len].iter().flatten() {
             state.note_writable(page);
         }
@@ -276,7 +320,7 @@ fn enter_run(
     let enter = EnterRun {
         start: VirtAddr(first_va + run.start as u64 * PAGE_SIZE),
         pages: &list[..run.len()],
-        prot: found.prot,
+        prot: pages.prot,
         accessed: centre.map(|centre| (centre - run.start, fault.access)),
         wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
         can_fail: true,

@@ -22,6 +22,7 @@
 //! found in one attempt is carried into the next.
 
 mod along;
+mod bring_in;
 mod check;
 mod ctx;
 mod lower;
@@ -29,6 +30,7 @@ mod verify;
 mod wire;
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
 pub(crate) use ctx::{Fault, Goal, Need, Outcome, Stop};
 pub(crate) use wire::entry_is_gone;
@@ -36,11 +38,11 @@ pub(crate) use wire::entry_is_gone;
 use crate::busy::BusyMode;
 use crate::error::{Cause, Error, FaultError, PagerError};
 use crate::map::Map;
-use crate::object::{Object, SharedBusy};
+use crate::object::{Object, PageIn, SharedBusy};
 use crate::populate::Ended;
 use crate::stats::Counter;
-use crate::sync::assert_no_locks_held;
-use crate::types::{Access, VirtAddr};
+use crate::sync::{Deadline, assert_no_locks_held};
+use crate::types::{Access, PageIndex, VirtAddr};
 
 /// How a fault was resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -95,6 +97,9 @@ impl Map {
 
 /// Rounds without any progress after which memory is given up for lost.
 const FRUITLESS_ROUNDS: u32 = 3;
+/// Rounds in one fault in which memory was freed and did not help, after which it fails: others may have been quicker, or the
+/// machine is short of something that free frames do not mend.
+const MOST_ROUNDS: u32 = 256;
 /// Refusals of the machine to enter the page for want of memory, in one fault, after which it fails: room was made each
 /// time, and did not help.
 const MOST_SHORTAGES: u32 = 16;
@@ -148,10 +153,13 @@ impl Fault<'_> {
     fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
         match need {
             Need::Page(page, object, index) => {
-                self.map.engine().wait_for_page(page, BusyMode::Shared, object, index);
+                let deadline = self.deadline(index)?;
+                let engine = self.map.engine();
+                engine.wait_for_page_until(page, BusyMode::Shared, object, index, &deadline);
+                self.patience = deadline.left();
                 Ok(())
             }
-            Need::Get(object, index, along) => match object.page_in(index, along) {
+            Need::Get(object, index, along) => match self.page_in(&object, index, along)? {
                 Ok(_) => Ok(()),
                 Err(Error::NoMemory) => self.wait_for_memory(),
                 Err(Error::Pager(error)) => Err(self.pager_failed(index, error)),
@@ -165,6 +173,11 @@ impl Fault<'_> {
                 Err(Error::NoMemory) => self.wait_for_memory(),
                 Err(Error::Pager(error)) => Err(self.pager_failed(plan.index, error)),
                 Err(error) => unreachable!("populate failed without a pager's answer: {error}"),
+            },
+            Need::Leave(object, index) => match object.ask_to_write(index, 1) {
+                Ok(()) => Ok(()),
+                Err(Error::Pager(error)) => Err(self.leave_refused(index, error)),
+                Err(_) => self.wait_for_memory(),
             },
             Need::Tables => {
                 self.shortages += 1;
@@ -181,6 +194,30 @@ impl Fault<'_> {
         }
     }
 
+    fn page_in(
+        &mut self,
+        object: &Arc<Object>,
+        index: PageIndex,
+        along: u32,
+    ) -> Result<crate::error::Result<PageIn>, FaultError> {
+        let deadline = self.deadline(index)?;
+        let answer = object.page_in_until(index, along, &deadline);
+        self.patience = deadline.left();
+        Ok(answer)
+    }
+
+    /// Until when it waits for a pager now.
+    ///
+    /// # Errors
+    /// [`FaultError::TimedOut`]: it has waited for as long as it may, and has looked again.
+    fn deadline(&self, index: PageIndex) -> Result<Deadline, FaultError> {
+        if self.patience == Some(Duration::ZERO) {
+            self.map.engine().stats().count(Counter::FaultsTimedOut);
+            return Err(FaultError::TimedOut(index));
+        }
+        Ok(Deadline::after(self.patience))
+    }
+
     /// A pager that starts the fault over again and again is taken as one that declines: a fault ends.
     fn populate_ended(&mut self, ended: Ended) {
         match ended {
@@ -195,6 +232,10 @@ impl Fault<'_> {
 
     /// Makes room, and gives up after some rounds in which there was none to make (N14).
     fn wait_for_memory(&mut self) -> Result<(), FaultError> {
+        self.rounds += 1;
+        if self.rounds > MOST_ROUNDS {
+            return Err(FaultError::NoMemory);
+        }
         match self.map.engine().make_room() {
             Ok(()) => {
                 self.fruitless = 0;
@@ -211,7 +252,14 @@ impl Fault<'_> {
         }
     }
 
-    fn pager_failed(&self, index: crate::types::PageIndex, error: PagerError) -> FaultError {
+    fn leave_refused(&self, index: PageIndex, error: PagerError) -> FaultError {
+        match error.cause {
+            Cause::OutOfRange | Cause::BrokenPromise => self.pager_failed(index, error),
+            _ => FaultError::WriteRefused { index, error },
+        }
+    }
+
+    fn pager_failed(&self, index: PageIndex, error: PagerError) -> FaultError {
         match error.cause {
             // The backing shrank behind our back: to the program, the object ends before the address.
             Cause::OutOfRange => FaultError::BeyondObject(self.va),

@@ -8,6 +8,7 @@ use super::{Accepts, Object};
 use crate::engine::Engine;
 use crate::error::{Error, PagerError, Result};
 use crate::flush::FlushFlags;
+use crate::io::Direction;
 use crate::page::Dirtiness;
 use crate::sync::assert_no_locks_held;
 use crate::types::PageIndex;
@@ -59,7 +60,8 @@ impl Object {
     }
 
     /// Takes the object from its users: writes or gives up what is dirty, removes its mappings, frees its pages and closes its
-    /// pager before it returns (S49). Later faults and requests fail; opening the same thing again gives a fresh object. An object that has
+    /// pager before it returns (S49). What is being read is cancelled, and with [`Dirty::Discard`] what is being written as well, if
+    /// the pager can do that; all of it is waited for. Later faults and requests fail; opening the same thing again gives a fresh object. An object that has
     /// ended, or is being ended by somebody else, is left alone, and the latter is waited for. May block; no lock may be held.
     ///
     /// # Errors
@@ -122,7 +124,15 @@ impl Object {
                 Err(Refused::Dying) => self.life.wait_while_dying(),
             }
         }
-        self.lock().accepts = Accepts::Writes;
+        self.lock().accepts = match dirty {
+            Dirty::Write => Accepts::Writes,
+            Dirty::Discard => Accepts::Nothing,
+        };
+        // Requests that are handed to the pager from now on see that they are unwanted.
+        self.cancel_requests(Direction::Get);
+        if dirty == Dirty::Discard {
+            self.cancel_requests(Direction::Put);
+        }
         let emptied = match dirty {
             _ if pages_out > 0 => Err(PAGES_OUT),
             Dirty::Write => self.write_and_free(flags),

@@ -25,6 +25,7 @@ mod batch;
 mod busy_guard;
 mod dirty;
 mod end;
+mod leave_to_write;
 mod life;
 mod lost_wirings;
 mod openings;
@@ -42,14 +43,15 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::engine::Engine;
-use crate::error::{Cause, Error, PagerError, words_or_nothing};
+use crate::error::{Cause, Error, FaultError, PagerError, words_or_nothing};
 use crate::flush::Syncs;
+use crate::io::Direction;
 use crate::page::PageRef;
 use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
 use crate::read_ahead::Streams;
 use crate::stats::Counter;
-use crate::sync::{CallLock, Gauge, ObjectGuard, ObjectLock};
+use crate::sync::{CallLock, Deadline, Gauge, ObjectGuard, ObjectLock};
 use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
 
 pub use attach::{Identity, Opening};
@@ -60,6 +62,7 @@ pub use end::Dirty;
 use life::Life;
 use lost_wirings::LostWirings;
 use openings::Openings;
+pub(crate) use page_in::PageIn;
 pub use reference::ObjectRef;
 pub(crate) use registry::Registry;
 use transfer::Stray;
@@ -142,7 +145,7 @@ enum Accepts {
     Everything,
     /// Dying: no faults and no new pages.
     Writes,
-    /// Its pager is closed, or about to be.
+    /// Dying, and what is dirty is given up or written; or its pager is closed.
     Nothing,
 }
 
@@ -255,10 +258,21 @@ impl Object {
     /// and whoever has the object quiet waits for the request.
     pub(crate) fn begin_paging(self: &Arc<Self>) -> Result<Paging, Refusal> {
         loop {
-            if let Some(paging) = self.begin_paging_now()? {
+            if let Some(paging) = self.begin_paging_until(&Deadline::NEVER)? {
                 return Ok(paging);
             }
-            self.quieted.wait_for_none();
+        }
+    }
+
+    /// As [`Object::begin_paging`], until a deadline: nothing then.
+    pub(crate) fn begin_paging_until(self: &Arc<Self>, deadline: &Deadline) -> Result<Option<Paging>, Refusal> {
+        loop {
+            if let Some(paging) = self.begin_paging_now()? {
+                return Ok(Some(paging));
+            }
+            if !self.quieted.wait_for_none_until(deadline) {
+                return Ok(None);
+            }
         }
     }
 
@@ -302,8 +316,7 @@ impl Object {
             self.quieted.wait_for_none();
         }
         let quiet = Quiet(self);
-        self.drain_read_ahead();
-        self.paging.wait_for_none();
+        self.paging.wait_for_none_with(|| self.drain_read_ahead());
         quiet
     }
 
@@ -320,11 +333,6 @@ impl Object {
 }
 
 impl ObjectState {
-    /// Somebody waits, or will, until no request is under way.
-    fn is_to_be_quiet(&self) -> bool {
-        self.quiet || self.accepts != Accepts::Everything
-    }
-
     /// Whether new requests are welcome; the error says why not.
     #[inline]
     pub(crate) fn takes_requests(&self) -> Result<(), Refusal> {
@@ -352,14 +360,22 @@ impl ObjectState {
 
     /// Why a fault gets no page from this object, if that is so.
     #[inline]
-    pub(crate) fn refuses_faults(&self) -> Option<String> {
-        if let Some(reason) = &self.broken {
-            return Some(words_or_nothing(format_args!("{reason}")));
+    pub(crate) fn refuses_faults(&self) -> Option<FaultError> {
+        match (&self.broken, self.accepts) {
+            (None, Accepts::Everything) => None,
+            (Some(reason), Accepts::Everything) => {
+                Some(FaultError::Quarantined(words_or_nothing(format_args!("{reason}"))))
+            }
+            (_, Accepts::Writes | Accepts::Nothing) => Some(FaultError::Terminated),
         }
-        match self.accepts {
-            Accepts::Everything => None,
-            Accepts::Writes => Some(words_or_nothing(format_args!("it is being closed"))),
-            Accepts::Nothing => Some(words_or_nothing(format_args!("it has been closed or terminated"))),
+    }
+
+    /// Whether a request that way is no longer wanted, because the object ends: nothing is read any more; what is dirty is
+    /// still written, unless it is given up.
+    fn is_unwanted(&self, direction: Direction) -> bool {
+        match direction {
+            Direction::Get => self.accepts != Accepts::Everything,
+            Direction::Put => self.accepts == Accepts::Nothing,
         }
     }
 }

@@ -165,6 +165,12 @@ impl Pager for Openings {
         self.first.change()
     }
 
+    /// Which of them has it is theirs to know: a put may have begun before the writer came.
+    fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
+        let writer = self.writer().map_or(Ok(false), |writer| writer.cancel(io))?;
+        Ok(writer || self.first.cancel(io)?)
+    }
+
     /// Closes both, also when one fails (D7).
     fn close(&self) -> Result<(), PagerError> {
         let written = self.writer().map_or(Ok(()), |writer| writer.close());

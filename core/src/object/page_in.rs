@@ -8,6 +8,7 @@ use crate::alloc_fallible::try_reserve;
 use crate::error::{Cause, Error, Result};
 use crate::io::Direction;
 use crate::machine::Reserve;
+use crate::sync::Deadline;
 use crate::types::{PageIndex, pages_of};
 
 /// What became of it.
@@ -15,7 +16,7 @@ use crate::types::{PageIndex, pages_of};
 pub(crate) enum PageIn {
     /// The pager filled it.
     Filled,
-    /// Somebody else has it in hand, or had it filled meanwhile, or the object is being closed: look again.
+    /// Somebody else has it in hand, or had it filled meanwhile, or the object is being closed, or the deadline passed: look again.
     LookAgain,
 }
 
@@ -27,16 +28,32 @@ impl Object {
     /// # Errors
     /// [`Error::NoMemory`], or the pager's answer for this page; it is not in memory then (S107). A failure of the others is nobody's.
     pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex, along: u32) -> Result<PageIn> {
-        match self.page_in_run(index, along) {
+        self.page_in_until(index, along, &Deadline::NEVER)
+    }
+
+    /// As [`Object::page_in`], for a fault that waits no longer than until the deadline.
+    ///
+    /// # Errors
+    /// As [`Object::page_in`].
+    pub(crate) fn page_in_until(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
+        match self.page_in_run(index, along, deadline) {
+            Err(Error::Pager(error)) if error.cause == Cause::Cancelled && self.lock().refuses_faults().is_some() => {
+                Ok(PageIn::LookAgain)
+            }
             // Perhaps it was one of those that nobody asked for.
-            Err(Error::Pager(error)) if along > 0 && error.cause != Cause::BrokenPromise => self.page_in_run(index, 0),
+            Err(Error::Pager(error))
+                if along > 0 && !matches!(error.cause, Cause::BrokenPromise | Cause::Cancelled) =>
+            {
+                self.page_in_run(index, 0, deadline)
+            }
             done => done,
         }
     }
 
-    fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32) -> Result<PageIn> {
-        let paging = match self.begin_paging() {
-            Ok(paging) => paging,
+    fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
+        let paging = match self.begin_paging_until(deadline) {
+            Ok(Some(paging)) => paging,
+            Ok(None) => return Ok(PageIn::LookAgain),
             Err(Refusal::Closed) => return Ok(PageIn::LookAgain),
             Err(Refusal::Quarantined(error)) => return Err(error.into()),
         };
@@ -55,8 +72,10 @@ impl Object {
                 Err(_) => break,
             }
         }
-        Transfer::new(paging, Direction::Get, pages, 0)?.run()?;
-        Ok(PageIn::Filled)
+        match Transfer::new(paging, Direction::Get, pages, 0)?.run_until(deadline)? {
+            Some(_) => Ok(PageIn::Filled),
+            None => Ok(PageIn::LookAgain),
+        }
     }
 
     /// How many of the `wanted` pages behind `index` the object has and the pager offers. An error of `has_page` is no offer.

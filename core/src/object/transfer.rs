@@ -2,7 +2,8 @@
 //!
 //! One path for answers that come at once and for those that come later (S146): [`Transfer::start`] hands the run to the
 //! pager, and [`Started::finish`] waits for the completion and settles. Between the two any number of others may be
-//! started. A read-ahead has nobody who waits for it: it is [detached](Detached), and settled by whoever comes.
+//! started. A read-ahead has nobody who waits for it, and a fault with a time-out may leave: such a request is
+//! [detached](Detached), and settled by whoever comes.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -14,10 +15,10 @@ use crate::error::{Cause, Error, PagerError, Result};
 use crate::io::{Direction, Io, IoPlan, PageOutcome};
 use crate::machine::{Loan, Purpose};
 use crate::page::PageRef;
-use crate::pager::Answer;
+use crate::pager::{Answer, PagerOps};
 use crate::requests::Bell;
 use crate::stats::Counter;
-use crate::sync::{Event, FrameLock, assert_no_locks_held};
+use crate::sync::{Deadline, Event, FrameLock, Left, assert_no_locks_held};
 use crate::types::{ObjectId, PageIndex};
 use crate::unfilled::Marker;
 
@@ -89,44 +90,75 @@ impl Transfer {
         self.start()?.finish()
     }
 
-    /// Hands the run to the pager and leaves it there. From here on nobody sleeps on its pages: who needs one finds the
-    /// request on the engine's list, waits for it, and settles it. May block as long as the pager does; no lock may be held.
+    /// As [`Transfer::run`] for a fault, which waits no longer than until a deadline: `None` then, and the pager keeps the run.
+    /// If nobody else waits for it, it is cancelled.
+    ///
+    /// # Errors
+    /// As [`Transfer::run`].
+    pub(crate) fn run_until(self, deadline: &Deadline) -> Result<Option<u64>> {
+        if deadline.is_never() {
+            return self.run().map(Some);
+        }
+        let detached = self.detach(Wanted::ByFault)?;
+        if detached.await_until(deadline) {
+            detached.take_outcome().map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Hands the run to the pager and leaves it there: who needs one of its pages waits for the request, and settles it. May
+    /// block as long as the pager does; no lock may be held.
     pub(crate) fn run_detached(self) -> Result<()> {
+        self.detach(Wanted::ByNobody).map(drop)
+    }
+
+    /// Hands the run to the pager. From here on nobody sleeps on its pages: the request is found on the engine's list.
+    fn detach(self, wanted: Wanted) -> Result<Arc<Detached>> {
         let object = self.paging.object().clone();
         let engine = object.engine.clone();
-        let refs = self.refs.len();
-        let first = self.plan.first;
+        // Somebody else may settle it before the pager's operation has returned; the pager is not closed before that.
+        let _under_way = self.paging.another();
+        let first = self.plan.first.0;
         let lent = self.lend(Some(engine.requests().bell()))?;
         let io = lent.io.clone();
-        let id = object.id;
+        match wanted {
+            Wanted::ByFault => io.awaited.arrive(),
+            Wanted::ByNobody => io.awaited.unattended(),
+        }
         let detached = Arc::new(Detached {
-            object: id,
-            pages: first.0..first.0 + refs as u64,
+            object: object.id,
+            pages: first..first + io.len() as u64,
             io: io.clone(),
+            wanted,
             started: FrameLock::new(None),
+            outcome: FrameLock::new(None),
             settled: Event::new(),
         });
+        lent.prepare();
         for page in &lent.transfer.refs {
             page.busy.dismiss_sleepers();
         }
-        lent.prepare();
         *detached.started.lock() = Some(lent);
         if !engine.requests().detach(detached.clone()) {
             // No room to remember it: then it is not asked for.
             detached.give_up();
             return Err(Error::NoMemory);
         }
-        match object.pager().get(&io) {
+        // Who waits for the object to be quiet may have looked for such requests before.
+        object.paging.nudge();
+        let asked = AskedDetached(&detached);
+        let answer = object.pager().get(&io);
+        core::mem::forget(asked);
+        match answer {
             Answer::Done(answer) => {
                 io.complete(answer);
                 detached.settle();
             }
-            // Who waits for the object to be quiet looked for such requests before this one was on the list, or finds it there.
-            Answer::Pending if object.lock().is_to_be_quiet() => detached.wait(),
-            Answer::Pending => {}
+            Answer::Pending => object.request_pends(&io),
             Answer::Stray(error) => detached.set_aside(error),
         }
-        Ok(())
+        Ok(detached)
     }
 
     fn lend(self, bell: Option<Arc<Bell>>) -> Result<Started> {
@@ -142,7 +174,7 @@ impl Transfer {
             let _nothing_to_keep = machine.take_back(&self.refs, loan, &|_| false);
             return Err(Error::NoMemory);
         };
-        object.engine.requests().begin(&object, &io);
+        object.engine.requests().begin(&self.paging, &io);
         Ok(Started {
             transfer: self,
             io,
@@ -174,7 +206,7 @@ impl Started {
         match answer {
             // A completion that came first stands: the pager answered twice, and the bridge has said so.
             Answer::Done(answer) => drop(self.io.complete(answer)),
-            Answer::Pending => {}
+            Answer::Pending => self.object().request_pends(&self.io),
             Answer::Stray(error) => return Err(error),
         }
         Ok(())
@@ -249,14 +281,26 @@ impl Started {
     }
 }
 
-/// A request that nobody waits for: a read-ahead.
+/// Who started a request that is not bound to its thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wanted {
+    /// A fault, which may give up.
+    ByFault,
+    /// A read-ahead: its errors are nobody's, whoever needs a page asks again.
+    ByNobody,
+}
+
+/// A request that is settled by whoever comes: a read-ahead, or one whose fault may give up.
 #[derive(Debug)]
 pub(crate) struct Detached {
     object: ObjectId,
     pages: Range<u64>,
     io: Arc<Io>,
+    wanted: Wanted,
     /// Taken by whoever settles it.
     started: FrameLock<Option<Started>>,
+    /// For the fault that started it, from when it is settled.
+    outcome: FrameLock<Option<Result<u64>>>,
     settled: Event,
 }
 
@@ -269,18 +313,57 @@ impl Detached {
         self.object == object
     }
 
+    pub(crate) fn is_read_ahead(&self) -> bool {
+        self.wanted == Wanted::ByNobody
+    }
+
     pub(crate) fn is_complete(&self) -> bool {
         self.io.is_complete()
     }
 
     /// Waits until it has completed and is settled. No lock may be held.
     pub(crate) fn wait(&self) {
-        self.io.wait_over();
-        self.settle();
-        self.settled.wait();
+        self.wait_until(&Deadline::NEVER);
     }
 
-    /// Settles it, if it has completed and nobody else does. Its errors are nobody's: whoever needs a page asks again.
+    /// As [`Detached::wait`], until a deadline: whether it is settled. The last one to give up cancels it. May block as
+    /// long as the pager's `cancel` does; no lock may be held.
+    pub(crate) fn wait_until(&self, deadline: &Deadline) -> bool {
+        self.io.awaited.arrive();
+        self.await_until(deadline)
+    }
+
+    /// As [`Detached::wait_until`], for one who has arrived.
+    fn await_until(&self, deadline: &Deadline) -> bool {
+        if !self.io.awaited.wait_until(deadline) {
+            match self.io.awaited.leave() {
+                Left::Awaited => return false,
+                Left::Alone => {
+                    self.cancel();
+                    return false;
+                }
+                Left::Complete => {}
+            }
+        }
+        self.settle();
+        self.settled.wait();
+        true
+    }
+
+    fn cancel(&self) {
+        // As long as this is counted the pager is not closed. Nothing to cancel once somebody settles it.
+        let paging = self.started.lock().as_ref().map(|it| it.transfer.paging.another());
+        if let Some(paging) = paging {
+            paging.object().cancel_request(&self.io);
+        }
+    }
+
+    fn take_outcome(&self) -> Result<u64> {
+        let outcome = self.outcome.lock().take();
+        outcome.unwrap_or_else(|| unreachable!("a request that is settled has an outcome, and one fault that takes it"))
+    }
+
+    /// Settles it, if it has completed and nobody else does.
     pub(crate) fn settle(&self) {
         if !self.io.is_complete() {
             return;
@@ -288,9 +371,11 @@ impl Detached {
         let started = self.started.lock().take();
         if let Some(started) = started {
             let engine = started.object().engine.clone();
-            match started.finish() {
-                Ok(pages) => engine.stats().add(Counter::PagesReadAhead, pages),
-                Err(_) => engine.stats().count(Counter::ReadAheadsFailed),
+            let outcome = started.finish();
+            match (self.wanted, outcome) {
+                (Wanted::ByFault, outcome) => *self.outcome.lock() = Some(outcome),
+                (Wanted::ByNobody, Ok(pages)) => engine.stats().add(Counter::PagesReadAhead, pages),
+                (Wanted::ByNobody, Err(_)) => engine.stats().count(Counter::ReadAheadsFailed),
             }
             self.leave_list(&engine);
         }
@@ -301,8 +386,9 @@ impl Detached {
         let started = self.started.lock().take();
         if let Some(started) = started {
             let engine = started.object().engine.clone();
-            let _ = started.set_aside(error);
-            self.io.dismiss();
+            let error = started.set_aside(error);
+            *self.outcome.lock() = Some(Err(error.into()));
+            self.io.awaited.dismiss();
             self.leave_list(&engine);
         }
     }
@@ -316,6 +402,41 @@ impl Detached {
     fn leave_list(&self, engine: &Engine) {
         engine.requests().forget(self);
         self.settled.set();
+    }
+}
+
+impl Object {
+    /// The pager has left a request pending. It may have come too late to be found by whoever ends the object.
+    fn request_pends(&self, io: &Arc<Io>) {
+        if io.awaited.pends() {
+            self.ask_to_cancel(io);
+        }
+        if self.lock().is_unwanted(io.direction()) {
+            self.cancel_request(io);
+        }
+    }
+
+    /// Asks the pager to end a request soon, if it can and was not asked before; while that request, or whoever calls this,
+    /// is counted as paging. Waits for nothing but the pager's `cancel`; no lock may be held. Whether the pager was asked now.
+    pub(crate) fn cancel_request(&self, io: &Arc<Io>) -> bool {
+        self.ops().contains(PagerOps::CANCEL) && io.awaited.cancel() && self.ask_to_cancel(io)
+    }
+
+    fn ask_to_cancel(&self, io: &Arc<Io>) -> bool {
+        assert_no_locks_held("calling a pager");
+        match self.pager().cancel(io) {
+            Ok(asked) => {
+                if asked {
+                    self.engine.stats().count(Counter::RequestsCancelled);
+                }
+                asked
+            }
+            Err(error) => {
+                io.awaited.not_asked();
+                self.note_pager_error(&error);
+                false
+            }
+        }
     }
 }
 
@@ -380,6 +501,19 @@ impl Drop for Asked {
             let why = PagerError::new(Cause::BrokenPromise, format_args!("{}: it panicked", object.describe()));
             started.set_aside(why);
         }
+    }
+}
+
+/// As [`Asked`], for a request that others may wait for.
+#[derive(Debug)]
+struct AskedDetached<'a>(&'a Detached);
+
+impl Drop for AskedDetached<'_> {
+    fn drop(&mut self) {
+        self.0.set_aside(PagerError::new(
+            Cause::BrokenPromise,
+            format_args!("the pager panicked"),
+        ));
     }
 }
 

@@ -38,10 +38,13 @@ mod thread;
 
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::time::Duration;
 
 use crate::busy::BusyMode;
 use crate::engine::Engine;
 use crate::error::FaultError;
+#[cfg(feature = "std")]
+use crate::log::Log;
 use crate::machine::FrameCounts;
 use crate::object::{BATCH, Object};
 use crate::page::{PageRef, Queue};
@@ -57,7 +60,7 @@ use targets::usable;
 pub use targets::Targets;
 
 /// How an engine is made.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     /// Which pages go first.
     pub policy: PolicyKind,
@@ -66,6 +69,15 @@ pub struct EngineOptions {
     /// Whether a thread keeps frames free. Without one, whoever finds none makes room itself, and
     /// [`Engine::daemon_step`] can be called at any time.
     pub daemon_thread: bool,
+    /// For how long, altogether, a fault waits for pagers; then it fails with [`FaultError::TimedOut`]. Nothing is for ever.
+    /// A pager that does not leave requests pending but blocks the thread that asks is waited for by that thread all the same.
+    pub fault_timeout: Option<Duration>,
+    /// For how long a pager may have a request before the [watchdog](crate::engine::Engine::watchdog_step) reports it; 30 seconds if nothing is said.
+    #[cfg(feature = "std")]
+    pub overdue_after: Option<Duration>,
+    /// Where the engine says what somebody should look at.
+    #[cfg(feature = "std")]
+    pub log: Option<Log>,
 }
 
 /// An engine's memory: what of it can be taken, and who waits for it.

@@ -22,8 +22,10 @@ pub(crate) use core::sync::atomic;
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic;
 
+mod awaited;
 #[cfg(not(loom))]
 mod call_lock;
+mod deadline;
 mod event;
 mod gauge;
 mod park;
@@ -34,14 +36,17 @@ mod word_lock;
 #[cfg(not(loom))]
 mod ranked;
 
+#[cfg_attr(loom, allow(unused_imports, reason = "modelled there"))]
+pub(crate) use awaited::{Awaited, Left};
 #[cfg(not(loom))]
 pub use call_lock::{CallGuard, CallLock};
+pub use deadline::Deadline;
 pub use event::Event;
 pub use gauge::Gauge;
 #[cfg(any(not(feature = "std"), doc))]
 #[cfg(not(loom))]
 pub use park::{HostServices, install_host_services};
-pub(crate) use park::{park, unpark_all};
+pub(crate) use park::{park, park_until, unpark_all};
 #[cfg(not(loom))]
 pub use rank::Rank;
 pub use rank::assert_no_locks_held;

@@ -2,13 +2,15 @@
 //!
 //! The contract is that of a futex: [`park`] sleeps only if the word still holds the expected value at the moment of
 //! going to sleep, and may return for no reason at all. Callers loop. A waker changes the word first, then calls
-//! [`unpark_all`].
+//! [`unpark_all`]. [`park_until`] also returns when a deadline has passed, where there is a clock.
 
+use super::Deadline;
 use super::atomic::{AtomicU32, Ordering};
 
 #[cfg(any(feature = "std", loom))]
 mod imp {
-    use super::{AtomicU32, Ordering};
+    use super::{AtomicU32, Deadline, Ordering};
+    use core::time::Duration;
 
     #[cfg(loom)]
     use loom::sync::{Condvar, Mutex};
@@ -60,12 +62,17 @@ mod imp {
         &ONE
     }
 
-    pub(crate) fn park(word: &AtomicU32, expected: u32) {
+    pub(crate) fn park_until(word: &AtomicU32, expected: u32, deadline: &Deadline) {
         let bucket = bucket(word);
         let gate = bucket.gate.lock().unwrap_or_else(|e| e.into_inner());
         // The waker takes the gate after it changed the word: either this load sees the change, or the wake-up sees us.
-        if word.load(Ordering::SeqCst) == expected {
-            drop(bucket.sleepers.wait(gate));
+        if word.load(Ordering::SeqCst) != expected {
+            return;
+        }
+        match deadline.left() {
+            None => drop(bucket.sleepers.wait(gate)),
+            Some(Duration::ZERO) => {}
+            Some(left) => drop(bucket.sleepers.wait_timeout(gate, left)),
         }
     }
 
@@ -78,9 +85,9 @@ mod imp {
 
 #[cfg(not(any(feature = "std", loom)))]
 mod imp {
-    use super::{AtomicU32, Ordering, host};
+    use super::{AtomicU32, Deadline, Ordering, host};
 
-    pub(crate) fn park(word: &AtomicU32, expected: u32) {
+    pub(crate) fn park_until(word: &AtomicU32, expected: u32, _no_clock: &Deadline) {
         match host() {
             Some(host) => (host.park)(word, expected),
             // Without a host there is one thread, which must not wait for itself; the caller's loop finds the word changed.
@@ -96,7 +103,11 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{park, unpark_all};
+pub(crate) use imp::{park_until, unpark_all};
+
+pub(crate) fn park(word: &AtomicU32, expected: u32) {
+    park_until(word, expected, &Deadline::NEVER);
+}
 
 /// What a host without the standard library supplies.
 #[cfg(any(not(feature = "std"), doc))]

@@ -40,8 +40,8 @@ pub const QUIRE_CAP_SIGNAL_SAFE: u64 = 16;
 ///
 /// # Answers
 ///
-/// Every operation may answer `OK`, `FAULTED`, `ERROR`, `AGAIN`, `NOMEM`, `INVALID`, `UNSUPPORTED`, `BAD`, `FAIL` and a
-/// negated `errno`. `PEND` only `get` and `put` of a request with `QUIRE_IO_MAY_PEND`; `REFAULT` only `populate`. Anything
+/// Every operation may answer `OK`, `FAULTED`, `ERROR`, `AGAIN`, `NOMEM`, `INVALID`, `UNSUPPORTED`, `BAD`, `FAIL`,
+/// `CANCELLED` and a negated `errno`. `PEND` only `get` and `put` of a request with `QUIRE_IO_MAY_PEND`; `REFAULT` only `populate`. Anything
 /// else is a broken promise. The host retries nothing by itself, not even `AGAIN`: whoever asked gets the error, and may ask again.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -117,8 +117,11 @@ pub struct Module {
     /// Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed. This
     /// host does not call it yet, and says so in its log when a module has it.
     pub prepare_write: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
-    /// Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled. This
-    /// host does not call it yet.
+    /// Asks that the request `token`, to which an operation of this object answered `PEND`, end soon. Called at most once for
+    /// a request, never before that answer, on any thread; the thread model holds for it as for every operation. It must not wait for the
+    /// request. The request still completes, exactly once, by `complete`, before, during or after this call: with
+    /// `CANCELLED`, or with whatever it came to. A token that has completed meanwhile is ignored, with `OK`. Any other
+    /// answer: it cannot be cancelled now, and goes on. Absent: requests cannot be cancelled.
     pub cancel: Option<unsafe extern "C" fn(object: *mut c_void, token: u64) -> i32>,
     /// Reserves backing for pages that will be put. Absent: a put finds room or fails. This host does not call it yet.
     pub reserve: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,

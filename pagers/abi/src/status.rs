@@ -33,5 +33,8 @@ pub const QUIRE_PAGER_INVALID: i32 = 68;
 /// Memory could not be had.
 pub const QUIRE_PAGER_NOMEM: i32 = 69;
 
+/// The request was cancelled: the answer to one whose `cancel` came in time. The same request may succeed later.
+pub const QUIRE_PAGER_CANCELLED: i32 = 70;
+
 /// The smallest negative status: `-4095`, as the smallest negated `errno` value.
 pub const QUIRE_PAGER_ERRNO_MIN: i32 = -4095;

@@ -253,9 +253,9 @@ impl Pager for PluginObject {
     fn change(&self) -> Result<Option<Change>, PagerError> {
         let get_change = self.table().get_change.ok_or_else(absent)?;
         let mut change = [0; 2];
-        self.call("get_change", |_| {
-            // SAFETY: the handle is open, and `change`, two words, outlives the call.
-            unsafe { get_change(self.handle, change.as_mut_ptr()) }
+        // SAFETY: the handle is open, and `change`, two words, outlives the call.
+        self.call("get_change", |_| unsafe {
+            get_change(self.handle, change.as_mut_ptr())
         })?;
         Ok(known(change))
     }
@@ -272,6 +272,17 @@ impl Pager for PluginObject {
             Some(sync) => self.call("sync", |_| unsafe { sync(self.handle) }),
             None => Ok(()),
         }
+    }
+
+    fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
+        let cancel = self.table().cancel.ok_or_else(absent)?;
+        let Some(token) = self.host().requests.pending(io, &self.name) else {
+            return Ok(false);
+        };
+        // SAFETY: the handle is open. The request may complete before, during or after: a token that is no longer under way
+        // is nothing to the plugin, and is never used again.
+        self.call("cancel", |_| unsafe { cancel(self.handle, token.0) })?;
+        Ok(true)
     }
 
     fn close(&self) -> Result<(), PagerError> {
@@ -307,6 +318,7 @@ fn operations(table: &abi::Module, flags: u32, write: bool) -> PagerOps {
         (PagerOps::RESIZE, writable && table.resize.is_some()),
         (PagerOps::SYNC, table.sync.is_some()),
         (PagerOps::ASYNC, table.caps & abi::QUIRE_CAP_ASYNC != 0),
+        (PagerOps::CANCEL, table.cancel.is_some()),
         (PagerOps::CHANGE, table.get_change.is_some()),
         (PagerOps::SIGNAL_SAFE, table.caps & abi::QUIRE_CAP_SIGNAL_SAFE != 0),
     ]

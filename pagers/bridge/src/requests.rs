@@ -277,6 +277,20 @@ impl Requests {
         slot.map(|slot| core::mem::take(&mut slot.text)).unwrap_or_default()
     }
 
+    /// The token of a request that an operation of `of` left pending.
+    pub(crate) fn pending(&self, io: &Arc<Io>, of: &Arc<str>) -> Option<Token> {
+        let table = self.table.lock();
+        let slot = table.slots.iter().find(|slot| {
+            let its = matches!(&slot.work, Work::Run(its) if Arc::ptr_eq(its, io));
+            its && slot.thread == 0
+                && slot
+                    .subject
+                    .as_ref()
+                    .is_some_and(|subject| Arc::ptr_eq(&subject.of, of))
+        });
+        slot.and_then(|slot| slot.token)
+    }
+
     /// The populate request that `token` names, while its operation runs.
     ///
     /// # Errors

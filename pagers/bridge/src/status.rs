@@ -33,6 +33,7 @@ pub(crate) fn meaning(status: i32) -> Meaning {
         QUIRE_PAGER_UNSUPPORTED => Cause::Unsupported,
         QUIRE_PAGER_INVALID => Cause::Invalid,
         QUIRE_PAGER_NOMEM => Cause::NoMemory,
+        QUIRE_PAGER_CANCELLED => Cause::Cancelled,
         QUIRE_PAGER_ERRNO_MIN..=-1 => Cause::Errno(-status),
         _ => return Meaning::Unknown,
     };

@@ -139,7 +139,7 @@ fn an_unknown_status_is_a_broken_promise() {
         6,
         8,
         63,
-        70,
+        71,
         QUIRE_PAGER_UNTOUCHED,
         QUIRE_PAGER_STALE,
         QUIRE_PAGER_REFAULT,

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use quire_abi::{
-    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_ERRNO_MIN, QUIRE_PAGER_ERROR,
+    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_CANCELLED, QUIRE_PAGER_ERRNO_MIN, QUIRE_PAGER_ERROR,
     QUIRE_PAGER_FAIL, QUIRE_PAGER_INVALID, QUIRE_PAGER_NOMEM, QUIRE_PAGER_UNSUPPORTED,
 };
 
@@ -87,6 +87,12 @@ impl Error {
             status: QUIRE_PAGER_NOMEM,
             text: Text::Said(text.into()),
         }
+    }
+
+    /// The request was cancelled: what a request completes with whose [`Cancel::cancel`](crate::Cancel::cancel) came in
+    /// time. `QUIRE_PAGER_CANCELLED`.
+    pub fn cancelled(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::with_status(QUIRE_PAGER_CANCELLED, text)
     }
 
     /// The system's error number `errno` (1 to 4095) as the cause; a number outside that range becomes `QUIRE_PAGER_ERROR`.
