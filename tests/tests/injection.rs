@@ -5,9 +5,8 @@
 //! knows what must be in them. Nothing may be lost, nothing may hang, and everything is given back.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 use std::{process, thread};
 
 use quire_core::engine::Engine;
@@ -20,7 +19,7 @@ use quire_core::pagedaemon::EngineOptions;
 use quire_core::pager::PagerOps;
 use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr, pages_of};
-use quire_tests::{BASE, Call, Script, TOP, Twist, pattern};
+use quire_tests::{BASE, Call, Dice, Script, TOP, Twist, pattern, watch};
 
 const WORKERS: usize = 3;
 const ROUNDS: u64 = 240;
@@ -30,26 +29,6 @@ const BYTES: usize = 12 * PAGE_BYTES;
 const FRAMES: u64 = 20;
 /// Of each page of a shared thing, the bytes that belong to one thread.
 const STRIPE: usize = PAGE_BYTES / WORKERS;
-
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self
-            .0
-            .wrapping_mul(0x5851_f42d_4c95_7f2d)
-            .wrapping_add(0x1405_7b7e_f767_814f);
-        (self.0 >> 33) % sides
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.roll(n as u64)).expect("less than n")
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.roll(n) == 0
-    }
-}
 
 /// What all threads see.
 struct World {
@@ -278,29 +257,6 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// Ends the process, with what is known of the engine, if it is not told in time that all went well.
-fn watch(engine: Arc<Engine>) -> impl FnOnce() {
-    let (done, waiting) = channel::<()>();
-    let watchdog = thread::spawn(move || {
-        if waiting.recv_timeout(Duration::from_secs(60)) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("something hangs");
-            eprintln!("under way: {:#?}", engine.requests_under_way());
-            eprintln!(
-                "objects: {:?}, queues: {:?}",
-                engine.object_counts(),
-                engine.queue_lengths()
-            );
-            eprintln!("frames: {:?}", engine.machine().frame_counts());
-            eprintln!("{:?}\n{:?}", engine.stats().counts(), engine.daemon_counts());
-            process::abort();
-        }
-    });
-    move || {
-        done.send(()).expect("the watchdog waits");
-        watchdog.join().expect("the watchdog ends");
-    }
-}
-
 /// Completes what is deferred, in any order, until nobody can defer any more.
 fn complete(from: &Receiver<(Script, Arc<Io>)>, seed: u64) {
     let mut dice = Dice(seed);
@@ -330,7 +286,7 @@ fn run(config: SoftConfig, daemon_thread: bool, seed: u64) {
         ..EngineOptions::default()
     };
     let engine = Engine::with_options(machine.unwrap(), &options).unwrap();
-    let watched = watch(engine.clone());
+    let _watch = watch(&engine);
     let calm = Arc::new(AtomicBool::new(false));
     let (to, from) = channel();
     let mut dice = Dice(seed);
@@ -385,7 +341,6 @@ fn run(config: SoftConfig, daemon_thread: bool, seed: u64) {
     workers.iter().for_each(Worker::check);
     drop(workers);
     end(&world, seed);
-    watched();
 }
 
 /// Nothing is left open or taken.

@@ -5,23 +5,26 @@
 //! `QUIRE_PROGRAM=<seed>` runs one program alone; a failing one prints its seed. Which deferred request completes first is up
 //! to the threads, so such a program may have to be run some times.
 
+mod pagers;
+mod thing;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::{env, panic, thread};
 
+use pagers::{Completer, Moods, all_ops, complete, twist};
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::{FlushFlags, PutFlags};
-use quire_core::io::{Direction, Io};
 use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
 use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::pagedaemon::Targets;
-use quire_core::pager::PagerOps;
 use quire_core::soft::SoftConfig;
-use quire_core::types::{AddrRange, ByteOff, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
-use quire_tests::{Call, Rig, Script, Twist, pattern};
+use quire_core::types::{AddrRange, ByteOff, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_tests::{Call, Dice, Rig, Script, pattern};
+use thing::Thing;
 
 const PROGRAMS: u64 = 10_000;
 const STEPS: u64 = 28;
@@ -46,114 +49,12 @@ static RAMP: [u8; 8192] = {
     bytes
 };
 
-type Deferred = (Script, Arc<Io>);
-
-/// Numbers that look random, the same for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % sides
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        usize::try_from(self.roll(n as u64)).expect("less than n")
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.roll(n) == 0
-    }
-}
-
-/// How often, in 16 times, the pagers do what.
-#[derive(Default)]
-struct Moods {
-    failing_gets: AtomicU32,
-    failing_puts: AtomicU32,
-    deferring: AtomicU32,
-}
-
-/// Completes what is deferred, in any order. One for each thread of programs.
-struct Completer {
-    to: Sender<Deferred>,
-    open: Arc<AtomicUsize>,
-}
-
-/// Completes all that has come so far, shuffled, again and again.
-fn complete(from: &Receiver<Deferred>, open: &AtomicUsize) {
-    let mut dice = Dice(1);
-    while let Ok(first) = from.recv() {
-        let mut waiting = vec![first];
-        while !waiting.is_empty() {
-            waiting.extend(from.try_iter());
-            let (script, io) = waiting.swap_remove(dice.below(waiting.len()));
-            if dice.one_in(16) {
-                script.fail(&io, Cause::Io);
-            } else {
-                script.settle(&io);
-            }
-            open.fetch_sub(1, Ordering::AcqRel);
-        }
-    }
-}
-
 #[derive(Clone, Copy)]
 struct Mapped {
     thing: usize,
     life: u32,
     index: u64,
     prot: Prot,
-}
-
-/// Something that can be opened, and what is known of it.
-struct Thing {
-    script: Script,
-    /// Handles of the object that there is now.
-    handles: Vec<ObjectRef>,
-    /// How often it was terminated.
-    life: u32,
-    bytes: Vec<u8>,
-    size: u64,
-    bad: bool,
-    sync_fails: bool,
-}
-
-impl Thing {
-    fn pages(&self) -> u64 {
-        pages_of(self.size)
-    }
-
-    /// What the pager has.
-    fn stored(&self) -> Vec<u8> {
-        (0..PAGES).flat_map(|i| self.script.stored(i)).collect()
-    }
-
-    fn live(&self) -> usize {
-        usize::try_from(self.size).expect("a size")
-    }
-
-    fn resized(&mut self, size: u64) {
-        let cut = usize::try_from(pages_of(size)).expect("pages") * PAGE_BYTES;
-        let end = usize::try_from(size).expect("a size");
-        self.bytes[end..cut].fill(0);
-        if size < self.size {
-            let gone: Vec<u8> = (pages_of(size)..PAGES).flat_map(pattern).collect();
-            self.bytes[cut..].copy_from_slice(&gone);
-        }
-        self.size = size;
-    }
-
-    fn check_stored(&self) {
-        let (stored, live) = (self.stored(), self.live());
-        if stored[..live] != self.bytes[..live] {
-            let first = (0..live).find(|&i| stored[i] != self.bytes[i]);
-            panic!("of {live} bytes these were not written, from: {first:?}");
-        }
-    }
 }
 
 struct Program<'a> {
@@ -172,35 +73,6 @@ struct Program<'a> {
 
 fn va(page: u64) -> VirtAddr {
     VirtAddr(BASE + page * PAGE_SIZE)
-}
-
-const OPS: [PagerOps; 6] = [
-    PagerOps::PUT,
-    PagerOps::SYNC,
-    PagerOps::SIZE,
-    PagerOps::RESIZE,
-    PagerOps::HAS_PAGE,
-    PagerOps::ASYNC,
-];
-
-fn all_ops() -> PagerOps {
-    OPS.into_iter().fold(PagerOps::empty(), |all, one| all | one)
-}
-
-/// What a pager in these moods does with a request.
-fn twist(moods: &Moods, dice: &mut Dice, open: &AtomicUsize, direction: Direction) -> Twist {
-    let failing = match direction {
-        Direction::Get => &moods.failing_gets,
-        Direction::Put => &moods.failing_puts,
-    };
-    if dice.roll(16) < u64::from(failing.load(Ordering::Relaxed)) {
-        Twist::Fail(if dice.one_in(2) { Cause::Io } else { Cause::Errno(28) })
-    } else if dice.roll(16) < u64::from(moods.deferring.load(Ordering::Relaxed)) {
-        open.fetch_add(1, Ordering::AcqRel);
-        Twist::Defer
-    } else {
-        Twist::Obey
-    }
 }
 
 impl<'a> Program<'a> {
@@ -292,8 +164,10 @@ impl<'a> Program<'a> {
 
     fn excuse(&self, error: &Error) {
         let excused = match error {
-            Error::WriteBack { .. } => self.may_not_write(),
-            Error::Pager(_) => self.may_not_write() || self.things.iter().any(|thing| thing.sync_fails),
+            // Also for a sync that is owed before an object ends.
+            Error::WriteBack { .. } | Error::Pager(_) => {
+                self.may_not_write() || self.things.iter().any(|thing| thing.sync_fails)
+            }
             Error::NoMemory => self.may_not_write() || self.wired,
             _ => false,
         };
