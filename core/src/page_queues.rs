@@ -220,10 +220,7 @@ impl PageQueues {
                     page.note_looked_at();
                 }
                 Verdict::Activate => self.put(page, Queue::Active),
-                Verdict::Deactivate => {
-                    self.put(page, Queue::Inactive);
-                    page.note_looked_at();
-                }
+                Verdict::Deactivate => self.put(page, Queue::Inactive),
                 Verdict::Evict => {
                     self.take_off(page);
                     return (Found::Victim(page, queue), looked);
@@ -235,8 +232,8 @@ impl PageQueues {
     }
 
     /// Takes a neighbour of a victim, which the caller has exclusively busied, off the inactive queue, if the policy would let it
-    /// go now. Which is known only of pages that it has looked at: one that was read a moment ago, before it is needed, stays. `used` as above; a
-    /// mark that it found stands for the policy's own look.
+    /// go now. Which is known only of pages that it has looked at there and kept once: one that was read or deactivated a moment ago, and
+    /// may be needed soon, stays. `used` as above; a mark that it found is left for the policy's own look.
     pub(crate) fn take_along(&mut self, page: PageRef, used: impl FnOnce(PageRef) -> bool) -> bool {
         if !page.may_go_early() {
             return false;

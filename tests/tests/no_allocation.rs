@@ -5,6 +5,7 @@ mod counting;
 use counting::{Counting, allocations_of};
 use quire_core::map::MapRequest;
 use quire_core::object::Object;
+use quire_core::pagedaemon::Targets;
 use quire_core::soft::SoftConfig;
 use quire_core::types::{Access, Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_tests::{Rig, page_at};
@@ -65,6 +66,29 @@ fn a_resident_fault_allocates_nothing() {
                 "{advice:?}: windows were mapped"
             );
         }
+    }
+}
+
+#[test]
+fn taking_clean_pages_allocates_nothing() {
+    for config in SoftConfig::awkward_modes() {
+        let rig = Rig::new(config);
+        let start = resident(&rig, Advice::Random);
+        for page in 0..PAGES {
+            rig.map
+                .fault(page_at(start, page), Access::Read)
+                .expect("it is resident");
+        }
+        let counts = rig.engine.machine().frame_counts();
+        let free_enough = counts.free - counts.reserved + PAGES;
+        rig.engine.set_daemon_targets(Targets {
+            free_min: 1,
+            free_target: free_enough,
+            free_enough,
+        });
+        let mut freed = 0;
+        let allocations = allocations_of(|| freed = rig.engine.daemon_step().freed);
+        assert_eq!((freed, allocations), (PAGES, 0), "{config:?}");
     }
 }
 

@@ -86,9 +86,7 @@ impl Object {
 
     /// Write-protects a run, finds out which of its pages are dirty, and puts those.
     fn put_dirty_of(self: &Arc<Self>, puts: &mut Puts, run: Run) -> Result<()> {
-        for busy in &run {
-            settle(self, busy.page());
-        }
+        settle(self, &run);
         let mut rest = run.into_iter().peekable();
         while rest.peek().is_some() {
             let mut piece = Vec::new();

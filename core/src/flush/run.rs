@@ -3,8 +3,10 @@
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+use super::MAX_RUN;
 use crate::alloc_fallible::try_reserve;
 use crate::error::Result;
+use crate::few::Few;
 use crate::object::{ExclusiveBusy, Object};
 use crate::page::{Dirtiness, PageRef};
 use crate::types::{PageIndex, Prot, pages_of};
@@ -58,9 +60,13 @@ impl Object {
     }
 }
 
-/// Takes the right to write from every mapping of an exclusively busied page and records what the machine collected:
-/// afterwards it is clean or dirty.
-pub(crate) fn settle(object: &Object, page: PageRef) {
-    object.engine().machine().page_protect(&[page], Prot::READ | Prot::EXEC);
-    page.settle();
+/// Takes the right to write from every mapping of a run, at most [`MAX_RUN`] pages, and records what the machine collected:
+/// afterwards each of them is clean or dirty.
+pub(super) fn settle(object: &Object, run: &[ExclusiveBusy<Arc<Object>>]) {
+    if run.is_empty() {
+        return;
+    }
+    let pages: Few<PageRef, MAX_RUN> = run.iter().map(ExclusiveBusy::page).collect();
+    object.engine().machine().page_protect(&pages, Prot::READ | Prot::EXEC);
+    pages.iter().for_each(|page| page.settle());
 }

@@ -13,6 +13,10 @@
 //! sees; LRU sees every access, and Belady's optimum the future. Printed by
 //! `cargo test -p quire-core policy::simulator -- --nocapture`.
 //!
+//! A machine is asked to unmap many pages at once, so the page daemon takes 64 at a time, neighbours first that the policy has kept once on the
+//! inactive queue and that were not used since ("by 64"). Here that is a sixteenth of memory that is free for a while, which is
+//! what it costs; that neighbours go early costs nothing.
+//!
 //! ```text
 #![doc = include_str!("measured.txt")]
 //! ```
@@ -53,7 +57,7 @@ pub struct Look {
     pub queue: Queue,
     /// Whether it was used since the last look. The mark is taken away by looking.
     pub referenced: bool,
-    /// Whether it was looked at before, since it came on this queue or when it was put there.
+    /// Whether it was looked at before, since it came on this queue.
     pub again: bool,
 }
 
