@@ -1,4 +1,7 @@
 //! Reading and writing through a map: by copying, and as a simulated processor would.
+//!
+//! On a machine with real addresses the caller's buffer may itself be a served page, even the one that is copied. So nothing
+//! of it is touched while a page is held: the bytes go by way of a page on the stack.
 
 use crate::error::FaultError;
 use crate::machine::{CpuAccess, CpuStop};
@@ -21,10 +24,15 @@ impl Map {
     /// [`Stopped`] with the bytes copied so far and the fault that could not be resolved.
     pub fn copy_out(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), Stopped> {
         let machine = self.engine().machine();
+        let mut between = [0; PAGE_BYTES];
         for_each_page(va, to.len(), |va, piece| {
-            let held = self.hold(va, Access::Read)?;
-            machine.copy_out(held.page(), va.in_page(), &mut to[piece]);
-            held.page().note_referenced();
+            let between = &mut between[..piece.len()];
+            {
+                let held = self.hold(va, Access::Read)?;
+                machine.copy_out(held.page(), va.in_page(), between);
+                held.page().note_referenced();
+            }
+            to[piece].copy_from_slice(between);
             Ok(())
         })
     }
@@ -35,9 +43,12 @@ impl Map {
     /// As [`Map::copy_out`].
     pub fn copy_in(&self, va: VirtAddr, from: &[u8]) -> Result<(), Stopped> {
         let machine = self.engine().machine();
+        let mut between = [0; PAGE_BYTES];
         for_each_page(va, from.len(), |va, piece| {
+            let between = &mut between[..piece.len()];
+            between.copy_from_slice(&from[piece]);
             let held = self.hold(va, Access::Write)?;
-            machine.copy_in(held.page(), va.in_page(), &from[piece]);
+            machine.copy_in(held.page(), va.in_page(), between);
             held.page().note_referenced();
             Ok(())
         })
@@ -47,10 +58,7 @@ impl Map {
     /// simulated processor.
     ///
     /// # Errors
-    /// As [`Map::copy_out`].
-    ///
-    /// # Panics
-    /// On a machine whose pointers are real.
+    /// As [`Map::copy_out`]; [`FaultError::RealPointers`] on a machine without a simulated processor.
     pub fn load(&self, va: VirtAddr, to: &mut [u8]) -> Result<(), Stopped> {
         for_each_page(va, to.len(), |va, piece| {
             let to = &mut to[piece];
@@ -61,9 +69,6 @@ impl Map {
     /// Stores bytes at `va` as a processor does. As [`Map::load`].
     ///
     /// # Errors
-    /// As [`Map::copy_out`].
-    ///
-    /// # Panics
     /// As [`Map::load`].
     pub fn store(&self, va: VirtAddr, from: &[u8]) -> Result<(), Stopped> {
         for_each_page(va, from.len(), |va, piece| {
@@ -83,10 +88,7 @@ impl Map {
             match attempt(va) {
                 Ok(()) => return Ok(()),
                 Err(CpuStop::Fault) => self.fault(va, access).map(|_| ())?,
-                Err(CpuStop::NoCpu) => panic!(
-                    "machine {} has real pointers; use those",
-                    self.engine().machine().name()
-                ),
+                Err(CpuStop::NoCpu) => return Err(FaultError::RealPointers(self.engine().machine().name())),
             }
         }
     }

@@ -184,7 +184,7 @@ impl Map {
             owner: object.id(),
             first: request.offset.page(),
             prot: request.prot,
-            told_of_writes: false,
+            told_of_writes: object.asks_for_leave(),
             serve: request.serve,
         });
         match &laid {

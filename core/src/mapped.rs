@@ -206,7 +206,8 @@ impl Map {
     }
 
     /// Maps every page of `len` bytes from `start` for `access`, as if it had been accessed: for buffers that are handed to
-    /// system calls, and to have the faults at a time of the caller's choice. Pages that are mapped for writing are dirty.
+    /// system calls, and to have the faults at a time of the caller's choice. Pages that are mapped for writing count as
+    /// dirty until they have been written back.
     /// Nothing keeps them mapped: see [`Map::wire`]. May block; no lock may be held.
     ///
     /// # Errors

@@ -76,7 +76,8 @@ pub unsafe extern "C" fn quire_write(
 }
 
 /// Loads `length` bytes at `addr` into `buffer` as a processor does: through the translations, with a fault where
-/// there is none. Only on machines with a simulated processor, which the soft machine is. As `quire_read`.
+/// there is none. Only on machines with a simulated processor, which the soft machine is; UNSUPPORTED elsewhere: such a
+/// machine has real pointers. As `quire_read`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_load(
     map: *mut MapHandle,

@@ -10,7 +10,7 @@ use super::{Fault, FaultCase, Goal, Need, Outcome, Resolved, Stop};
 use crate::error::FaultError;
 use crate::machine::{EnterRun, NotEntered};
 use crate::object::{ObjectState, SharedBusy};
-use crate::page::PageRef;
+use crate::page::{Dirtiness, PageRef};
 use crate::pager::PagerOps;
 use crate::populate::PopulatePlan;
 use crate::stats::Counter;
@@ -54,7 +54,7 @@ impl Gathered {
 /// The rights of a mapping of that page made now: a clean page whose pager wants to be asked first is not writable.
 #[inline]
 fn prot_of(found: &Found<'_>, page: PageRef) -> Prot {
-    if found.prot.contains(Prot::WRITE) && found.entry.backing.wants_leave(page) {
+    if found.leave && page.dirtiness() == Dirtiness::Clean {
         found.prot - Prot::WRITE
     } else {
         found.prot
@@ -75,7 +75,7 @@ fn busy_alike(found: &Found<'_>, page: PageRef, prot: Prot) -> bool {
 /// That the page may be written, as far as its pager has to say so. What was busied of it is let go of otherwise.
 #[inline]
 fn check_leave(fault: &Fault<'_>, found: &Found<'_>, page: PageRef) -> Result<(), Stop> {
-    if fault.access != Access::Write || !found.entry.backing.wants_leave(page) {
+    if fault.access != Access::Write || !found.leave || page.dirtiness() != Dirtiness::Clean {
         return Ok(());
     }
     page.busy.release_shared();

@@ -17,6 +17,8 @@ pub(super) struct Found<'e> {
     pub(super) index: PageIndex,
     /// The rights of a mapping made now.
     pub(super) prot: Prot,
+    /// The mapping may be written, with the pager's leave for pages that are clean.
+    pub(super) leave: bool,
 }
 
 pub(super) fn find_entry<'e>(fault: &Fault<'_>, entries: &'e Entries<ObjectRef>) -> Result<Found<'e>, Stop> {
@@ -31,5 +33,6 @@ pub(super) fn find_entry<'e>(fault: &Fault<'_>, entries: &'e Entries<ObjectRef>)
         page_va,
         index: offset.page(),
         prot: entry.attr.prot,
+        leave: entry.attr.prot.contains(Prot::WRITE) && entry.backing.asks_for_leave(),
     })
 }

@@ -24,7 +24,10 @@ use crate::sync::FrameLock;
 use crate::types::PageIndex;
 
 /// What takes an opening that can write.
-const CHANGES: PagerOps = PagerOps::PUT.union(PagerOps::RESIZE).union(PagerOps::SYNC);
+const CHANGES: PagerOps = PagerOps::PUT
+    .union(PagerOps::RESIZE)
+    .union(PagerOps::SYNC)
+    .union(PagerOps::PREPARE_WRITE);
 
 /// One or two openings, as one pager.
 ///
@@ -155,6 +158,10 @@ impl Pager for Openings {
     fn resize(&self, size: u64) -> Result<(), PagerError> {
         self.written.store(true, Ordering::Release);
         self.for_changes().resize(size)
+    }
+
+    fn prepare_write(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        self.for_changes().prepare_write(first, count)
     }
 
     fn sync(&self) -> Result<(), PagerError> {
