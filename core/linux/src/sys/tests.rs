@@ -131,9 +131,9 @@ impl Rig {
     }
 }
 
-/// A userfaultfd with these features that waits for messages; `None`, and says so, where the caller of the tests allows it.
+/// A userfaultfd with these features; `None`, and says so, where the caller of the tests allows it.
 fn uffd(features: Features) -> Option<Uffd> {
-    let opened = Uffd::open_best(Reads::Block).map_err(|refused| format!("{refused:?}"));
+    let opened = Uffd::open_best(Reads::NonBlock).map_err(|refused| format!("{refused:?}"));
     let ready = opened.and_then(|(uffd, _)| match uffd.api(features) {
         Ok(_) => Ok(uffd),
         Err(errno) => Err(format!("{features:?}: {errno}")),
@@ -161,11 +161,24 @@ const SHARED: Features = Features::MISSING_SHMEM
     .union(Features::EXACT_ADDRESS)
     .union(Features::THREAD_ID);
 
-/// Reads one message and says what fault it was.
-fn fault(uffd: &Uffd) -> (usize, FaultFlags, u32) {
+/// Waits for one message and answers what it says; a message that does not come fails the test.
+fn message(uffd: &Uffd) -> Message {
+    let patience = rustix::event::Timespec { tv_sec: 20, tv_nsec: 0 };
+    let mut poll = [rustix::event::PollFd::new(uffd, rustix::event::PollFlags::IN)];
+    assert_eq!(
+        rustix::event::poll(&mut poll, Some(&patience)),
+        Ok(1),
+        "a message comes"
+    );
     let mut messages = [Message::EMPTY; 1];
     assert_eq!(uffd.read(&mut messages), Ok(1));
-    match messages[0].take() {
+    let [message] = messages;
+    message
+}
+
+/// Waits for a message and says what fault it was.
+fn fault(uffd: &Uffd) -> (usize, FaultFlags, u32) {
+    match message(uffd).take() {
         Event::Fault { address, flags, thread } => (address, flags, thread),
         other => panic!("a fault, not {other:?}"),
     }
@@ -264,6 +277,12 @@ fn dont_wake_leaves_the_toucher_waiting_until_wake() {
         },
     );
     assert_eq!(seen, 9);
+    rig.fill(1, 1, 9);
+    assert_eq!(
+        rig.uffd.enter(mapping.pages(1, 1), Install::WP).all(),
+        Ok(()),
+        "the range is served still"
+    );
 }
 
 #[test]
@@ -636,7 +655,7 @@ fn a_range_kept_from_forks_is_sigsegv_in_the_child() {
 
 #[test]
 fn a_fork_hands_over_a_userfaultfd_for_the_child() {
-    let (uffd, _) = match Uffd::open_best(Reads::Block) {
+    let (uffd, _) = match Uffd::open_best(Reads::NonBlock) {
         Ok(opened) => opened,
         Err(_) => return drop(uffd(Features::empty())),
     };
@@ -656,13 +675,12 @@ fn a_fork_hands_over_a_userfaultfd_for_the_child() {
     rig.fill(0, 1, 4);
     std::thread::scope(|scope| {
         let forker = scope.spawn(|| in_child(|| i32::from(mapping.get(0))));
-        let mut messages = [Message::EMPTY; 1];
-        assert_eq!(rig.uffd.read(&mut messages), Ok(1));
-        let Event::Fork(child) = messages[0].take() else {
+        let mut message = message(&rig.uffd);
+        let Event::Fork(child) = message.take() else {
             panic!("a fork is announced")
         };
         assert!(
-            matches!(messages[0].take(), Event::Unknown(0)),
+            matches!(message.take(), Event::Unknown(0)),
             "its descriptor has one owner"
         );
         assert_eq!(fault(&child).0, mapping.address(0));
