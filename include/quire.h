@@ -225,6 +225,17 @@
 #define QUIRE_FAULT_NOMEM (-69)
 
 /**
+ * An access failed: the object was terminated. To a program: SIGBUS with BUS_OBJERR.
+ */
+#define QUIRE_FAULT_TERMINATED (-70)
+
+/**
+ * An access failed: the engine's `fault_timeout` is over, and the pager still has the request. To a program: SIGBUS with
+ * BUS_OBJERR. Try again later.
+ */
+#define QUIRE_FAULT_TIMEDOUT (-71)
+
+/**
  * The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
  */
 #define QUIRE_API_VERSION 1
@@ -270,6 +281,11 @@
  * `quire_engine_read_ahead_step`.
  */
 #define QUIRE_NO_READ_AHEAD_THREAD 32
+
+/**
+ * `quire_engine_options`: no thread watches for requests that pagers do not complete; see `quire_engine_overdue`.
+ */
+#define QUIRE_NO_WATCHDOG_THREAD 64
 
 /**
  * `quire_engine_options.policy`: what is best in general. At present S3-FIFO.
@@ -501,6 +517,16 @@ struct quire_engine_options {
      * Once at work, the page daemon goes on until so many bytes are free, or being written. At least `free_target`.
      */
     uint64_t free_enough;
+    /**
+     * For how many milliseconds, altogether, a fault waits for pagers; then it fails with `QUIRE_FAULT_TIMEDOUT`, and what it
+     * asked for is cancelled unless somebody else waits for it. 0: for ever. A pager that blocks in place of leaving its
+     * request pending is waited for by the thread that asked all the same.
+     */
+    uint64_t fault_timeout;
+    /**
+     * For how many milliseconds a pager may have a request before it is reported in the log, once. 0: 30 seconds.
+     */
+    uint64_t overdue_after;
 };
 
 /**
@@ -671,6 +697,18 @@ struct quire_stats {
      * What the replacement policy is called, such as "S3-FIFO". Static.
      */
     const char *policy;
+    /**
+     * Requests that pagers were asked to cancel.
+     */
+    uint64_t requests_cancelled;
+    /**
+     * Requests that were reported as overdue.
+     */
+    uint64_t requests_overdue;
+    /**
+     * Faults that gave up waiting for a pager.
+     */
+    uint64_t faults_timed_out;
 };
 
 /**
@@ -887,7 +925,7 @@ const char *quire_status_name(int32_t status);
  * the caller owes nothing), EIO for ERROR, EAGAIN for AGAIN, EBUSY for UNLOCK, ERESTART (85) for REFAULT; a negated
  * `errno` value is turned round. `QUIRE_PAGER_BAD` and `QUIRE_PAGER_FAIL` have none in the tables this follows and
  * give EFAULT and ENOENT, so that no error reads as success. Quire's own: EOPNOTSUPP for UNSUPPORTED, EINVAL for
- * INVALID, ENOMEM for NOMEM. All other numbers: EPROTO. Never fails.
+ * INVALID, ENOMEM for NOMEM, ECANCELED for CANCELLED. All other numbers: EPROTO. Never fails.
  */
 int32_t quire_pager_errno(int32_t status);
 
@@ -905,12 +943,13 @@ int32_t quire_last_errno(void);
 
 /**
  * Says where log lines go, for the whole process. `callback` gets `ctx`, a level (one of `QUIRE_LOG_…` of
- * quire_pager.h), the pager's name and the line, both borrowed until it returns. It is called on any thread, also on
+ * quire_pager.h), the pager's name, which is "" if an engine says it, and the line, both borrowed until it returns. It is called on any thread, also on
  * those of pagers and on several at once, and must call neither Quire nor a pager. A callback that was replaced may
  * still be running on another thread. NULL: errors and warnings go to standard error, as at the start. Never blocks.
  * Answers `QUIRE_OK`.
  */
-int32_t quire_set_log(void (*callback)(void *ctx, uint32_t level, const char *pager, const char *text), void *ctx);
+int32_t quire_set_log(void (*callback)(void *ctx, uint32_t level, const char *pager, const char *text),
+                      void *ctx);
 
 /**
  * The version of the library as text, such as "0.1.0". Static; never fails.
@@ -919,8 +958,8 @@ const char *quire_version(void);
 
 /**
  * Makes an engine. `options` may be NULL: all defaults. Stores its handle in `out`, to be ended with
- * `quire_engine_destroy`. Unless `options` say otherwise two threads work for it, which keep memory free and read ahead;
- * they end with it. Does not block. INVALID (an unknown machine or policy, unknown flags, no room for one page above the
+ * `quire_engine_destroy`. Unless `options` say otherwise three threads work for it, which keep memory free, read ahead, and
+ * report requests that pagers do not complete; they end with it. Does not block. INVALID (an unknown machine or policy, unknown flags, no room for one page above the
  * reserve, thresholds in disorder or above what there is); NOMEM (no memory, or no thread).
  */
 int32_t quire_engine_create(const struct quire_engine_options *options,
@@ -988,6 +1027,16 @@ int32_t quire_engine_overdue(struct quire_engine *engine,
                              size_t *found);
 
 /**
+ * Asks pagers to end those requests soon that they have had for at least so many milliseconds, and stores in `asked`, which
+ * may be NULL, how many were asked now: not those that were asked before, nor those of pagers that cannot cancel. A fault
+ * whose request is cancelled fails with `QUIRE_FAULT_PAGER` and may be tried again; a flush fails with `QUIRE_ERR_WRITE_BACK`, and its
+ * pages stay dirty. Waits for no request. INVALID.
+ */
+int32_t quire_engine_cancel_overdue(struct quire_engine *engine,
+                                    uint64_t milliseconds,
+                                    size_t *asked);
+
+/**
  * Loads a pager plugin, or takes one that is at work in this process already. `name` is a short name such as
  * "vnode", which is looked for as libquire_pager_<name>.so in the folders of the environment variable
  * QUIRE_PAGER_PATH, in the installation's, and beside the library and the executable; with a '/' in it, it is the
@@ -1031,8 +1080,9 @@ int32_t quire_pager_unload(struct quire_pager *pager);
  * Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
  * when `fd`, an open file descriptor, says it all; otherwise `fd` is -1. Both stay the caller's. `flags`:
  * `QUIRE_OPEN_READ`, with `QUIRE_OPEN_WRITE` if the object is to be written; 0 is READ. What is open already, by the
- * pager's identity, is the same object, also when it is only kept with its pages; opening it for writing makes it
- * writable if it was not. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
+ * pager's identity, is the same object, also when it is only kept with its pages, unless its pager tells that others
+ * have changed it since; opening it for writing makes it writable if it was not. When memory or file descriptors have
+ * run out, objects that are only kept are closed, oldest first, and it is tried again. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
  * as the pager does, and until the same thing has been closed if that is under way. INVALID; PAGER
  * (`quire_last_errno` says why); NOMEM.
  */
@@ -1229,7 +1279,8 @@ int32_t quire_write(struct quire_map *map, uint64_t addr, const void *buffer, si
 
 /**
  * Loads `length` bytes at `addr` into `buffer` as a processor does: through the translations, with a fault where
- * there is none. Only on machines with a simulated processor, which the soft machine is. As `quire_read`.
+ * there is none. Only on machines with a simulated processor, which the soft machine is; UNSUPPORTED elsewhere: such a
+ * machine has real pointers. As `quire_read`.
  */
 int32_t quire_load(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
 
@@ -1311,6 +1362,7 @@ struct quire_api_table {
     int32_t (*engine_read_ahead_step)(struct quire_engine *engine, uint32_t *more);
     int32_t (*engine_overdue)(struct quire_engine *engine, uint64_t milliseconds, struct quire_request *requests,
         size_t request_size, size_t room, size_t *found);
+    int32_t (*engine_cancel_overdue)(struct quire_engine *engine, uint64_t milliseconds, size_t *asked);
 };
 
 #ifdef __cplusplus

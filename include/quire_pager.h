@@ -330,6 +330,11 @@
 #define QUIRE_PAGER_NOMEM 69
 
 /**
+ * The request was cancelled: the answer to one whose `cancel` came in time. The same request may succeed later.
+ */
+#define QUIRE_PAGER_CANCELLED 70
+
+/**
  * The smallest negative status: `-4095`, as the smallest negated `errno` value.
  */
 #define QUIRE_PAGER_ERRNO_MIN (-4095)
@@ -624,8 +629,8 @@ struct quire_pager_host_api {
  *
  * # Answers
  *
- * Every operation may answer `OK`, `FAULTED`, `ERROR`, `AGAIN`, `NOMEM`, `INVALID`, `UNSUPPORTED`, `BAD`, `FAIL` and a
- * negated `errno`. `PEND` only `get` and `put` of a request with `QUIRE_IO_MAY_PEND`; `REFAULT` only `populate`. Anything
+ * Every operation may answer `OK`, `FAULTED`, `ERROR`, `AGAIN`, `NOMEM`, `INVALID`, `UNSUPPORTED`, `BAD`, `FAIL`,
+ * `CANCELLED` and a negated `errno`. `PEND` only `get` and `put` of a request with `QUIRE_IO_MAY_PEND`; `REFAULT` only `populate`. Anything
  * else is a broken promise. The host retries nothing by itself, not even `AGAIN`: whoever asked gets the error, and may ask again.
  */
 struct quire_pager_module {
@@ -731,8 +736,11 @@ struct quire_pager_module {
      */
     int32_t (*prepare_write)(void *object, uint64_t first, uint64_t count);
     /**
-     * Asks that a pending request end soon. It still completes, exactly once. Absent: requests cannot be cancelled. This
-     * host does not call it yet.
+     * Asks that the request `token`, to which an operation of this object answered `PEND`, end soon. Called at most once for
+     * a request, never before that answer, on any thread; the thread model holds for it as for every operation. It must not wait for the
+     * request. The request still completes, exactly once, by `complete`, before, during or after this call: with
+     * `CANCELLED`, or with whatever it came to. A token that has completed meanwhile is ignored, with `OK`. Any other
+     * answer: it cannot be cancelled now, and goes on. Absent: requests cannot be cancelled.
      */
     int32_t (*cancel)(void *object, uint64_t token);
     /**

@@ -27,8 +27,9 @@ pub(crate) struct ObjectState {
 /// Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
 /// when `fd`, an open file descriptor, says it all; otherwise `fd` is -1. Both stay the caller's. `flags`:
 /// `QUIRE_OPEN_READ`, with `QUIRE_OPEN_WRITE` if the object is to be written; 0 is READ. What is open already, by the
-/// pager's identity, is the same object, also when it is only kept with its pages; opening it for writing makes it
-/// writable if it was not. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
+/// pager's identity, is the same object, also when it is only kept with its pages, unless its pager tells that others
+/// have changed it since; opening it for writing makes it writable if it was not. When memory or file descriptors have
+/// run out, objects that are only kept are closed, oldest first, and it is tried again. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
 /// as the pager does, and until the same thing has been closed if that is under way. INVALID; PAGER
 /// (`quire_last_errno` says why); NOMEM.
 #[unsafe(no_mangle)]
