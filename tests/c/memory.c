@@ -236,7 +236,7 @@ static void terminate_takes_the_object_from_its_users(void)
     EXPECT(QUIRE_ERR_HANDLE, "NULL", quire_object_terminate(NULL, 0));
     OK(quire_object_terminate(file, 0));
     CHECK(file_byte(5 * PAGE) == 0xee);
-    EXPECT(QUIRE_FAULT_QUARANTINED, "terminated", quire_load(map, addr + 5 * PAGE, &byte, 1, NULL));
+    EXPECT(QUIRE_FAULT_TERMINATED, "terminated", quire_load(map, addr + 5 * PAGE, &byte, 1, NULL));
     /* What has ended can end no further. */
     OK(quire_object_terminate(file, QUIRE_DISCARD));
     OK(quire_object_open(vnode, path, -1, WRITABLE, &fresh));

@@ -557,7 +557,7 @@ fn s49_s53_terminate_of_a_live_object_writes_and_closes_and_later_accesses_fail(
         for (i, access) in [(0, Access::Read), (1, Access::Write), (2, Access::Read)] {
             assert!(matches!(
                 rig.map.fault(page_at(va, i), access),
-                Err(FaultError::Quarantined(_))
+                Err(FaultError::Terminated)
             ));
         }
         assert!(rig.map.store(va, b"late").is_err());
@@ -617,7 +617,7 @@ fn s52_s155_terminate_waits_for_requests_under_way() {
         assert_eq!((closes(&script), object.resident()), (1, 0));
         assert!(matches!(
             rig.map.fault(va, Access::Read),
-            Err(FaultError::Quarantined(_))
+            Err(FaultError::Terminated)
         ));
         drop(object);
         rig.assert_nothing_left();

@@ -36,6 +36,8 @@ pub struct Script {
     pub caps: u64,
     pub threads: u32,
     pub prepares_writes: bool,
+    pub cancels: bool,
+    pub cancel: Box<dyn Fn(&Script, u64) -> i32 + Send + Sync>,
     pub host: AtomicPtr<HostApi>,
     pub inits: AtomicU32,
     pub finis: AtomicU32,
@@ -57,6 +59,8 @@ impl Default for Script {
             caps: QUIRE_CAP_ASYNC,
             threads: QUIRE_THREADS_PARALLEL,
             prepares_writes: false,
+            cancels: false,
+            cancel: Box::new(|_, _| QUIRE_PAGER_OK),
             host: AtomicPtr::default(),
             inits: AtomicU32::new(0),
             finis: AtomicU32::new(0),
@@ -208,6 +212,12 @@ unsafe extern "C" fn sync(object: *mut c_void) -> i32 {
     (script.sync)(script)
 }
 
+unsafe extern "C" fn cancel(object: *mut c_void, token: u64) -> i32 {
+    // SAFETY: the handle.
+    let script = unsafe { script(object) };
+    (script.cancel)(script, token)
+}
+
 unsafe extern "C" fn prepare_write(_object: *mut c_void, _first: u64, _count: u64) -> i32 {
     -13
 }
@@ -254,7 +264,9 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
         prepare_write: script
             .prepares_writes
             .then_some(prepare_write as unsafe extern "C" fn(*mut c_void, u64, u64) -> i32),
-        cancel: None,
+        cancel: script
+            .cancels
+            .then_some(cancel as unsafe extern "C" fn(*mut c_void, u64) -> i32),
         reserve: None,
         free_space: None,
         page_inserted: None,
