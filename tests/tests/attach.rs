@@ -615,10 +615,7 @@ fn s52_s155_terminate_waits_for_requests_under_way() {
             let _ = fault.join().unwrap();
         });
         assert_eq!((closes(&script), object.resident()), (1, 0));
-        assert!(matches!(
-            rig.map.fault(va, Access::Read),
-            Err(FaultError::Terminated)
-        ));
+        assert!(matches!(rig.map.fault(va, Access::Read), Err(FaultError::Terminated)));
         drop(object);
         rig.assert_nothing_left();
     });

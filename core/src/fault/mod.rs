@@ -201,7 +201,7 @@ impl Fault<'_> {
         along: u32,
     ) -> Result<crate::error::Result<PageIn>, FaultError> {
         let deadline = self.deadline(index)?;
-        let answer = object.page_in_until(index, along, &deadline);
+        let answer = object.page_in(index, along, &deadline);
         self.patience = deadline.left();
         Ok(answer)
     }

@@ -23,19 +23,12 @@ pub(crate) enum PageIn {
 impl Object {
     /// Fills page `index`, which was not in memory a moment ago, and up to `along` pages behind it, if the pager offers them
     /// (F4) and none of them is in memory. Of several callers one asks the pager, and the others are told to look again and
-    /// find the page busy (S111). May block; no lock may be held.
+    /// find the page busy (S111). Waits no longer than until the deadline; then the
+    /// pager keeps the page. May block; no lock may be held.
     ///
     /// # Errors
     /// [`Error::NoMemory`], or the pager's answer for this page; it is not in memory then (S107). A failure of the others is nobody's.
-    pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex, along: u32) -> Result<PageIn> {
-        self.page_in_until(index, along, &Deadline::NEVER)
-    }
-
-    /// As [`Object::page_in`], for a fault that waits no longer than until the deadline.
-    ///
-    /// # Errors
-    /// As [`Object::page_in`].
-    pub(crate) fn page_in_until(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
+    pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
         match self.page_in_run(index, along, deadline) {
             Err(Error::Pager(error)) if error.cause == Cause::Cancelled && self.lock().refuses_faults().is_some() => {
                 Ok(PageIn::LookAgain)
