@@ -273,7 +273,7 @@ fn dont_wake_leaves_the_toucher_waiting_until_wake() {
         || {
             fault(&rig.uffd);
             assert_eq!(rig.uffd.enter(mapping.pages(0, 1), Install::DONT_WAKE).all(), Ok(()));
-            assert_eq!(rig.uffd.wake(mapping.pages(0, 1)), Ok(()));
+            assert_eq!(rig.uffd.wake(mapping.whole()), Ok(()));
         },
     );
     assert_eq!(seen, 9);
