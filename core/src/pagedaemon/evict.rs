@@ -40,7 +40,16 @@ struct Search<'a> {
     free_target: u64,
     /// The object that was looked up last: often the next one's as well.
     object: Option<Arc<Object>>,
+    /// The block that was searched for neighbours last.
+    block: Option<(ObjectId, u64)>,
+    /// Victims to come whose neighbours are not looked for.
+    pass: u32,
+    /// What `pass` was set to last.
+    passed: u32,
 }
+
+/// A search for neighbours looks at up to 64 pages. After one in vain the next victim goes without, after two the next three, up to this.
+const MOST_PASSED: u32 = 15;
 
 impl Engine {
     /// Frees up to `want` clean pages that the policy gives up; dirty ones among those go to the laundry. Calls no pager.
@@ -51,6 +60,9 @@ impl Engine {
             looks: LOOKS_A_PAGE * (lengths.active + lengths.inactive),
             free_target: self.daemon_targets().free_target,
             object: None,
+            block: None,
+            pass: 0,
+            passed: 0,
         };
         let mut freed = 0;
         let mut work = AtWork::begin(&self.memory);
@@ -96,8 +108,16 @@ impl Search<'_> {
                         unreachable!("a page that is in no object is on no queue")
                     };
                     victims.push(Victim { name, page, from });
-                    if victims.len() < most {
+                    if victims.len() < most && self.is_worth_a_search(name) {
+                        let alone = victims.len();
                         self.add_neighbours(name, most, &mut victims);
+                        let in_vain = victims.len() == alone;
+                        self.passed = if in_vain {
+                            (2 * self.passed + 1).min(MOST_PASSED)
+                        } else {
+                            0
+                        };
+                        self.pass = self.passed;
                     }
                 }
                 Found::NotYet => {}
@@ -105,6 +125,20 @@ impl Search<'_> {
             }
         }
         victims
+    }
+
+    /// Whether to look for neighbours of a victim: not in a block that has just been searched, nor where it was in vain lately.
+    fn is_worth_a_search(&mut self, (id, index): PageName) -> bool {
+        let block = Some((id, index.0 / BATCH as u64));
+        if self.block == block {
+            return false;
+        }
+        if self.pass > 0 {
+            self.pass -= 1;
+            return false;
+        }
+        self.block = block;
+        true
     }
 
     /// Adds those pages of the block around a victim that may go with it.
