@@ -397,7 +397,10 @@ impl<'a> Program<'a> {
             None => matches!(error, FaultError::NotMapped(_)),
             Some(mapped) if !mapped.prot.contains(needs) => matches!(error, FaultError::Denied(_)),
             Some(mapped) if mapped.life != self.things[mapped.thing].life => {
-                matches!(error, FaultError::BeyondObject(_) | FaultError::Quarantined(_) | FaultError::Terminated)
+                matches!(
+                    error,
+                    FaultError::BeyondObject(_) | FaultError::Quarantined(_) | FaultError::Terminated
+                )
             }
             Some(mapped) if mapped.index >= self.things[mapped.thing].pages() => {
                 matches!(error, FaultError::BeyondObject(_))
