@@ -374,6 +374,53 @@
 #define QUIRE_ADVICE_SEQUENTIAL 2
 
 /**
+ * For `quire_advise` only: the range will be used. What is missing is read in beside the program, as far as memory is
+ * to spare, and not more than 16 MiB; `quire_prefetch` waits for it.
+ */
+#define QUIRE_ADVICE_WILLNEED 3
+
+/**
+ * For `quire_advise` only: the range is not needed for now. Its mappings go, and its pages are the next to be taken.
+ * Nothing is lost: what is dirty is written before. Wired parts stay as they are.
+ */
+#define QUIRE_ADVICE_DONTNEED 4
+
+/**
+ * For `quire_advise` only: the range will not be used soon. Its pages are the next to be taken, and mapped until then.
+ */
+#define QUIRE_ADVICE_COLD 5
+
+/**
+ * `quire_sync`: what was written is durable before the call returns.
+ */
+#define QUIRE_SYNC_DURABLE 1
+
+/**
+ * `quire_sync`: the pages are freed afterwards, so that the next access asks the pager anew. Wired ones stay.
+ */
+#define QUIRE_SYNC_INVALIDATE 2
+
+/**
+ * `quire_residency`: the page is in memory, filled.
+ */
+#define QUIRE_PAGE_RESIDENT 1
+
+/**
+ * `quire_residency`: it has to be written, or is mapped writable and may have been written unseen.
+ */
+#define QUIRE_PAGE_DIRTY 2
+
+/**
+ * `quire_residency`: it is wired, by this mapping or another one.
+ */
+#define QUIRE_PAGE_WIRED 4
+
+/**
+ * `quire_residency`: it is mapped at this address.
+ */
+#define QUIRE_PAGE_MAPPED 8
+
+/**
  * `quire_fault_info.fault_case`: the page is the object's, and is mapped as it is.
  */
 #define QUIRE_CASE_2A 3
@@ -1231,10 +1278,49 @@ int32_t quire_protect(struct quire_map *map, uint64_t addr, uint64_t length, uin
 int32_t quire_inherit(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t inherit);
 
 /**
- * Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. Does not block.
- * INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+ * Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. NORMAL, RANDOM and
+ * SEQUENTIAL are kept with the mapping; WILLNEED, DONTNEED and COLD are done once. Does not block. INVALID; NOT_MAPPED;
+ * NOMEM: nothing was changed.
  */
 int32_t quire_advise(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t advice);
+
+/**
+ * Writes what is dirty in the objects that `length` bytes from `addr` show, as far as they are shown there, and waits for
+ * it. `flags`: a set of `QUIRE_SYNC_…`. May block for as long as the pagers do. INVALID; NOT_MAPPED (a hole in the
+ * range); NOMEM: nothing was written. WRITE_BACK, QUARANTINED, PAGER: as for `quire_object_flush`, the first failure;
+ * everything else was written.
+ */
+int32_t quire_sync(struct quire_map *map,
+                   uint64_t addr,
+                   uint64_t length,
+                   uint32_t flags);
+
+/**
+ * Reads in what is not in memory of `length` bytes from `addr`, and maps nothing. What lies behind an object's end is
+ * passed over. Waits for the pagers. INVALID; NOT_MAPPED; NOMEM; one of `QUIRE_FAULT_…`: a page could not be brought
+ * in; those before it were.
+ */
+int32_t quire_prefetch(struct quire_map *map, uint64_t addr, uint64_t length);
+
+/**
+ * Maps every page of `length` bytes from `addr` for `access`, one of `QUIRE_ACCESS_…` of quire_pager.h, as if it had
+ * been accessed: for buffers that are handed to system calls, and to have the faults at a time of the caller's choice.
+ * Pages that are mapped for writing count as dirty until they have been written back. Only `quire_wire` keeps them
+ * mapped. May block for as long as the pagers do. INVALID; NOT_MAPPED; NOMEM; one of `QUIRE_FAULT_…`: a page could
+ * not be mapped; those before it were.
+ */
+int32_t quire_populate(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t access);
+
+/**
+ * Tells what is known of each page of `length` bytes from `addr`: stores a set of `QUIRE_PAGE_…` in `pages`, one byte a page,
+ * `count` of which there is room for. It may have changed when the call returns. Does not block. INVALID (also when
+ * there is too little room); NOT_MAPPED. After an error a part may have been stored.
+ */
+int32_t quire_residency(struct quire_map *map,
+                        uint64_t addr,
+                        uint64_t length,
+                        uint8_t *pages,
+                        size_t count);
 
 /**
  * Wires `length` bytes from `addr` once more: their pages are brought in, and neither they nor their mappings are taken
@@ -1363,6 +1449,10 @@ struct quire_api_table {
     int32_t (*engine_overdue)(struct quire_engine *engine, uint64_t milliseconds, struct quire_request *requests,
         size_t request_size, size_t room, size_t *found);
     int32_t (*engine_cancel_overdue)(struct quire_engine *engine, uint64_t milliseconds, size_t *asked);
+    int32_t (*sync)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t flags);
+    int32_t (*prefetch)(struct quire_map *map, uint64_t addr, uint64_t length);
+    int32_t (*populate)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t access);
+    int32_t (*residency)(struct quire_map *map, uint64_t addr, uint64_t length, uint8_t *pages, size_t count);
 };
 
 #ifdef __cplusplus

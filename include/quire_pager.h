@@ -731,8 +731,9 @@ struct quire_pager_module {
      */
     int32_t (*sync)(void *object);
     /**
-     * Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed. This
-     * host does not call it yet, and says so in its log when a module has it.
+     * Asked before clean pages are written, by any way: `count` pages from `first`, which were filled. They are dirty once it
+     * has agreed, and are put some time later; after that the next write asks again. An error denies the write: the access
+     * fails with it. May block, but not pend. Absent: always allowed. Never called for objects opened for reading.
      */
     int32_t (*prepare_write)(void *object, uint64_t first, uint64_t count);
     /**

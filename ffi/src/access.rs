@@ -20,17 +20,7 @@ use crate::map::MapState;
 pub unsafe extern "C" fn quire_fault(map: *mut MapHandle, addr: u64, access: u32, info: *mut FaultInfo) -> i32 {
     guard(|| {
         let state = handle::get::<MapState>(map)?;
-        let access = match access {
-            QUIRE_ACCESS_READ => Access::Read,
-            QUIRE_ACCESS_WRITE => Access::Write,
-            QUIRE_ACCESS_EXEC => Access::Exec,
-            _ => {
-                return Err(Fail::invalid(format!(
-                    "access {access} is not one of QUIRE_ACCESS_READ, WRITE and EXEC"
-                )));
-            }
-        };
-        let resolved = state.map.fault(VirtAddr(addr), access)?;
+        let resolved = state.map.fault(VirtAddr(addr), access_kind(access)?)?;
         if info.is_null() {
             return Ok(());
         }
@@ -45,6 +35,17 @@ pub unsafe extern "C" fn quire_fault(map: *mut MapHandle, addr: u64, access: u32
         // SAFETY: the caller's struct, with its size in it.
         unsafe { write_sized(info, &answer) }
     })
+}
+
+pub(crate) fn access_kind(number: u32) -> Result<Access> {
+    match number {
+        QUIRE_ACCESS_READ => Ok(Access::Read),
+        QUIRE_ACCESS_WRITE => Ok(Access::Write),
+        QUIRE_ACCESS_EXEC => Ok(Access::Exec),
+        _ => Err(Fail::invalid(format!(
+            "access {number} is not one of QUIRE_ACCESS_READ, WRITE and EXEC"
+        ))),
+    }
 }
 
 /// Copies `length` bytes from mapped memory at `addr` into `buffer`. Pages are brought in as a fault would, but

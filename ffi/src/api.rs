@@ -76,6 +76,10 @@ api_table! {
     quire_engine_read_ahead_step,
     quire_engine_overdue,
     quire_engine_cancel_overdue,
+    quire_sync,
+    quire_prefetch,
+    quire_populate,
+    quire_residency,
 }
 
 /// The whole API as a table; its members are at the end of this header.

@@ -274,6 +274,28 @@ pub const QUIRE_ADVICE_NORMAL: u32 = 0;
 pub const QUIRE_ADVICE_RANDOM: u32 = 1;
 /// Accesses ascend: a fault maps up to 8 resident pages before its own and 7 behind.
 pub const QUIRE_ADVICE_SEQUENTIAL: u32 = 2;
+/// For `quire_advise` only: the range will be used. What is missing is read in beside the program, as far as memory is
+/// to spare, and not more than 16 MiB; `quire_prefetch` waits for it.
+pub const QUIRE_ADVICE_WILLNEED: u32 = 3;
+/// For `quire_advise` only: the range is not needed for now. Its mappings go, and its pages are the next to be taken.
+/// Nothing is lost: what is dirty is written before. Wired parts stay as they are.
+pub const QUIRE_ADVICE_DONTNEED: u32 = 4;
+/// For `quire_advise` only: the range will not be used soon. Its pages are the next to be taken, and mapped until then.
+pub const QUIRE_ADVICE_COLD: u32 = 5;
+
+/// `quire_sync`: what was written is durable before the call returns.
+pub const QUIRE_SYNC_DURABLE: u32 = 1;
+/// `quire_sync`: the pages are freed afterwards, so that the next access asks the pager anew. Wired ones stay.
+pub const QUIRE_SYNC_INVALIDATE: u32 = 2;
+
+/// `quire_residency`: the page is in memory, filled.
+pub const QUIRE_PAGE_RESIDENT: u32 = 1;
+/// `quire_residency`: it has to be written, or is mapped writable and may have been written unseen.
+pub const QUIRE_PAGE_DIRTY: u32 = 2;
+/// `quire_residency`: it is wired, by this mapping or another one.
+pub const QUIRE_PAGE_WIRED: u32 = 4;
+/// `quire_residency`: it is mapped at this address.
+pub const QUIRE_PAGE_MAPPED: u32 = 8;
 
 /// A mapping to be made. Members that are 0 have their defaults.
 #[repr(C)]

@@ -6,8 +6,10 @@ use std::sync::atomic::Ordering;
 use quire_core::machine::Serve;
 use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
-use quire_core::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr};
+use quire_core::mapped::{Residency, SyncFlags};
+use quire_core::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr, pages_of};
 
+use crate::access::access_kind;
 use crate::c::*;
 use crate::engine::{EngineState, Shared};
 use crate::fail::{Fail, Result, guard};
@@ -220,14 +222,104 @@ pub unsafe extern "C" fn quire_inherit(map: *mut MapHandle, addr: u64, length: u
     })
 }
 
-/// Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. Does not block.
-/// INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+/// Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. NORMAL, RANDOM and
+/// SEQUENTIAL are kept with the mapping; WILLNEED, DONTNEED and COLD are done once. Does not block. INVALID; NOT_MAPPED;
+/// NOMEM: nothing was changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_advise(map: *mut MapHandle, addr: u64, length: u64, advice: u32) -> i32 {
     guard(|| {
+        let state = handle::get::<MapState>(map)?;
+        let (map, addr) = (&state.map, VirtAddr(addr));
+        match advice {
+            QUIRE_ADVICE_WILLNEED => map.will_need(addr, length)?,
+            QUIRE_ADVICE_DONTNEED => map.dont_need(addr, length)?,
+            QUIRE_ADVICE_COLD => map.cold(addr, length)?,
+            _ => map.advise(addr, length, self::advice(advice)?)?,
+        }
+        Ok(())
+    })
+}
+
+/// Writes what is dirty in the objects that `length` bytes from `addr` show, as far as they are shown there, and waits for
+/// it. `flags`: a set of `QUIRE_SYNC_…`. May block for as long as the pagers do. INVALID; NOT_MAPPED (a hole in the
+/// range); NOMEM: nothing was written. WRITE_BACK, QUARANTINED, PAGER: as for `quire_object_flush`, the first failure;
+/// everything else was written.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_sync(map: *mut MapHandle, addr: u64, length: u64, flags: u32) -> i32 {
+    guard(|| {
+        check_flags(flags, QUIRE_SYNC_DURABLE | QUIRE_SYNC_INVALIDATE, "flags")?;
+        let mut how = SyncFlags::empty();
+        how.set(SyncFlags::DURABLE, flags & QUIRE_SYNC_DURABLE != 0);
+        how.set(SyncFlags::INVALIDATE, flags & QUIRE_SYNC_INVALIDATE != 0);
+        Ok(handle::get::<MapState>(map)?.map.sync(VirtAddr(addr), length, how)?)
+    })
+}
+
+/// Reads in what is not in memory of `length` bytes from `addr`, and maps nothing. What lies behind an object's end is
+/// passed over. Waits for the pagers. INVALID; NOT_MAPPED; NOMEM; one of `QUIRE_FAULT_…`: a page could not be brought
+/// in; those before it were.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_prefetch(map: *mut MapHandle, addr: u64, length: u64) -> i32 {
+    guard(|| Ok(handle::get::<MapState>(map)?.map.prefetch(VirtAddr(addr), length)?))
+}
+
+/// Maps every page of `length` bytes from `addr` for `access`, one of `QUIRE_ACCESS_…` of quire_pager.h, as if it had
+/// been accessed: for buffers that are handed to system calls, and to have the faults at a time of the caller's choice.
+/// Pages that are mapped for writing count as dirty until they have been written back. Only `quire_wire` keeps them
+/// mapped. May block for as long as the pagers do. INVALID; NOT_MAPPED; NOMEM; one of `QUIRE_FAULT_…`: a page could
+/// not be mapped; those before it were.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_populate(map: *mut MapHandle, addr: u64, length: u64, access: u32) -> i32 {
+    guard(|| {
+        let access = access_kind(access)?;
         Ok(handle::get::<MapState>(map)?
             .map
-            .advise(VirtAddr(addr), length, self::advice(advice)?)?)
+            .populate(VirtAddr(addr), length, access)?)
+    })
+}
+
+/// Tells what is known of each page of `length` bytes from `addr`: stores a set of `QUIRE_PAGE_…` in `pages`, one byte a page,
+/// `count` of which there is room for. It may have changed when the call returns. Does not block. INVALID (also when
+/// there is too little room); NOT_MAPPED. After an error a part may have been stored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_residency(
+    map: *mut MapHandle,
+    addr: u64,
+    length: u64,
+    pages: *mut u8,
+    count: usize,
+) -> i32 {
+    guard(|| {
+        check_out(pages, "pages")?;
+        let state = handle::get::<MapState>(map)?;
+        let mut stored = 0;
+        let all = usize::try_from(pages_of(length)).unwrap_or(usize::MAX);
+        if all > count {
+            return Err(Fail::invalid(format!(
+                "the range has {all} pages, and there is room for {count}"
+            )));
+        }
+        // Nothing is known of a range of no bytes; the engine says so.
+        let mut seen = [Residency::empty(); 256];
+        loop {
+            let now = (all - stored).min(seen.len());
+            let from = (stored as u64)
+                .checked_mul(PAGE_SIZE)
+                .and_then(|done| addr.checked_add(done));
+            let from =
+                from.ok_or_else(|| Fail::invalid("the range overflows: address and length together exceed 64 bits"))?;
+            state
+                .map
+                .residency(VirtAddr(from), now as u64 * PAGE_SIZE, &mut seen[..now])?;
+            for is in &seen[..now] {
+                // SAFETY: not NULL, and writable for `count` bytes by contract, of which fewer are stored.
+                unsafe { store(pages.add(stored), is.bits()) };
+                stored += 1;
+            }
+            if stored == all {
+                return Ok(());
+            }
+        }
     })
 }
 

@@ -227,9 +227,39 @@ static void protect_refuses_bad_ranges_and_rights(void)
     tear_down();
 }
 
+static void what_is_mapped_can_be_synced_brought_in_and_let_go(void)
+{
+    uint64_t addr, i;
+    uint8_t bits[PAGES], byte = 0x77;
+    size_t done;
+    set_up();
+    addr = mapped(RW);
+    OK(quire_prefetch(map, addr, PAGES * PAGE));
+    OK(quire_residency(map, addr, PAGES * PAGE, bits, PAGES));
+    for (i = 0; i < PAGES; i++)
+        CHECK(bits[i] == QUIRE_PAGE_RESIDENT);
+    OK(quire_populate(map, addr, PAGE, QUIRE_ACCESS_WRITE));
+    OK(quire_store(map, addr, &byte, 1, &done));
+    OK(quire_residency(map, addr, PAGE, bits, PAGES));
+    CHECK(bits[0] == (QUIRE_PAGE_RESIDENT | QUIRE_PAGE_DIRTY | QUIRE_PAGE_MAPPED));
+    OK(quire_advise(map, addr, PAGES * PAGE, QUIRE_ADVICE_COLD));
+    OK(quire_advise(map, addr, PAGES * PAGE, QUIRE_ADVICE_DONTNEED));
+    OK(quire_residency(map, addr, PAGE, bits, PAGES));
+    CHECK(bits[0] == (QUIRE_PAGE_RESIDENT | QUIRE_PAGE_DIRTY));
+    OK(quire_sync(map, addr, PAGES * PAGE, QUIRE_SYNC_DURABLE | QUIRE_SYNC_INVALIDATE));
+    OK(quire_residency(map, addr, PAGE, bits, PAGES));
+    CHECK(bits[0] == 0);
+    OK(quire_advise(map, addr, PAGES * PAGE, QUIRE_ADVICE_WILLNEED));
+    byte = 0;
+    OK(quire_load(map, addr, &byte, 1, &done));
+    CHECK(byte == 0x77);
+    tear_down();
+}
+
 static void the_other_calls_on_ranges_refuse_the_same(void)
 {
     uint64_t addr;
+    uint8_t bits[PAGES];
     set_up();
     addr = mapped(QUIRE_PROT_READ);
     EXPECT(QUIRE_ERR_INVALID, "zero", quire_unmap(map, addr, 0));
@@ -243,6 +273,14 @@ static void the_other_calls_on_ranges_refuse_the_same(void)
     EXPECT(QUIRE_ERR_INVALID, "44", quire_advise(map, addr, PAGE, 44));
     OK(quire_inherit(map, addr, PAGE, QUIRE_INHERIT_ZERO));
     OK(quire_advise(map, addr, PAGE, QUIRE_ADVICE_SEQUENTIAL));
+    EXPECT(QUIRE_ERR_NOT_MAPPED, "nothing", quire_advise(map, addr, (PAGES + 1) * PAGE, QUIRE_ADVICE_DONTNEED));
+    EXPECT(QUIRE_ERR_NOT_MAPPED, "nothing", quire_sync(map, addr, (PAGES + 1) * PAGE, QUIRE_SYNC_DURABLE));
+    EXPECT(QUIRE_ERR_INVALID, "0x40", quire_sync(map, addr, PAGE, 0x40));
+    EXPECT(QUIRE_ERR_INVALID, "aligned", quire_prefetch(map, addr + 1, PAGE));
+    EXPECT(QUIRE_ERR_INVALID, "not one of", quire_populate(map, addr, PAGE, 0));
+    EXPECT(QUIRE_FAULT_SEGV_ACCERR, "allow", quire_populate(map, addr, PAGE, QUIRE_ACCESS_WRITE));
+    EXPECT(QUIRE_ERR_INVALID, "zero", quire_residency(map, addr, 0, bits, PAGES));
+    EXPECT(QUIRE_ERR_INVALID, "room", quire_residency(map, addr, PAGES * PAGE, bits, PAGES - 1));
     EXPECT(QUIRE_ERR_INVALID, "not one of", quire_fault(map, addr, QUIRE_ACCESS_READ | QUIRE_ACCESS_WRITE, NULL));
     EXPECT(QUIRE_ERR_INVALID, "overflow", quire_object_flush(file, PAGE, UINT64_MAX, 0));
     EXPECT(QUIRE_ERR_INVALID, "0xf0", quire_object_flush(file, 0, 0, 0xf0));
@@ -795,6 +833,7 @@ static const struct test_case cases[] = {
     CASE(map_refuses_objects_of_another_engine),
     CASE(an_object_opened_for_reading_is_not_mapped_for_writing),
     CASE(protect_refuses_bad_ranges_and_rights),
+    CASE(what_is_mapped_can_be_synced_brought_in_and_let_go),
     CASE(the_other_calls_on_ranges_refuse_the_same),
     CASE(a_range_for_a_map_makes_sense),
     CASE(null_is_refused_wherever_a_pointer_must_be),

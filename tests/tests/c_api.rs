@@ -28,6 +28,7 @@ c_cases! {
     map_refuses_objects_of_another_engine,
     an_object_opened_for_reading_is_not_mapped_for_writing,
     protect_refuses_bad_ranges_and_rights,
+    what_is_mapped_can_be_synced_brought_in_and_let_go,
     the_other_calls_on_ranges_refuse_the_same,
     a_range_for_a_map_makes_sense,
     null_is_refused_wherever_a_pointer_must_be,

@@ -114,8 +114,9 @@ pub struct Module {
     pub resize: Option<unsafe extern "C" fn(object: *mut c_void, size: u64) -> i32>,
     /// Makes everything that was put durable before it returns. Absent: a put is durable when it completes.
     pub sync: Option<unsafe extern "C" fn(object: *mut c_void) -> i32>,
-    /// Asked before pages are made writable for the first time; an error denies the write. Absent: always allowed. This
-    /// host does not call it yet, and says so in its log when a module has it.
+    /// Asked before clean pages are written, by any way: `count` pages from `first`, which were filled. They are dirty once it
+    /// has agreed, and are put some time later; after that the next write asks again. An error denies the write: the access
+    /// fails with it. May block, but not pend. Absent: always allowed. Never called for objects opened for reading.
     pub prepare_write: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
     /// Asks that the request `token`, to which an operation of this object answered `PEND`, end soon. Called at most once for
     /// a request, never before that answer, on any thread; the thread model holds for it as for every operation. It must not wait for the

@@ -147,12 +147,6 @@ impl PluginModule {
                 return Err(error);
             }
         }
-        if table.prepare_write.is_some() {
-            host.log(
-                Level::Warn,
-                format_args!("has prepare_write, which this host does not call yet: writes are not asked for"),
-            );
-        }
         let serial = (table.thread_model == abi::QUIRE_THREADS_SERIALIZE_ALL).then(Serial::default);
         let life = FrameLock::new(Life::Ready(keeper));
         Ok(Arc::new(Self {

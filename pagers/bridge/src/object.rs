@@ -266,6 +266,14 @@ impl Pager for PluginObject {
         self.call("resize", |_| unsafe { resize(self.handle, size) })
     }
 
+    fn prepare_write(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        match self.table().prepare_write {
+            // SAFETY: the handle is open.
+            Some(prepare) => self.call("prepare_write", |_| unsafe { prepare(self.handle, first.0, count) }),
+            None => Ok(()),
+        }
+    }
+
     fn sync(&self) -> Result<(), PagerError> {
         match self.table().sync {
             // SAFETY: the handle is open.
@@ -317,6 +325,7 @@ fn operations(table: &abi::Module, flags: u32, write: bool) -> PagerOps {
         (PagerOps::SIZE, table.get_size.is_some()),
         (PagerOps::RESIZE, writable && table.resize.is_some()),
         (PagerOps::SYNC, table.sync.is_some()),
+        (PagerOps::PREPARE_WRITE, writable && table.prepare_write.is_some()),
         (PagerOps::ASYNC, table.caps & abi::QUIRE_CAP_ASYNC != 0),
         (PagerOps::CANCEL, table.cancel.is_some()),
         (PagerOps::CHANGE, table.get_change.is_some()),

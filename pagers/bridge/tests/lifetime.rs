@@ -11,6 +11,7 @@ use quire_bridge::{Open, PluginObject, StillInUse};
 use quire_core::error::Cause;
 use quire_core::io::Direction;
 use quire_core::pager::{Answer, Pager, PagerOps};
+use quire_core::types::PageIndex;
 use support::{Script, fill_all, open_one, request, request_over, start, try_start};
 
 #[test]
@@ -437,13 +438,16 @@ fn close_and_fini_are_called_when_no_record_is_left() {
 }
 
 #[test]
-fn a_module_with_prepare_write_is_told_that_nobody_asks_it() {
-    let (script, _) = start(Script {
+fn a_module_with_prepare_write_is_asked_for_objects_that_can_be_written() {
+    let (script, module) = start(Script {
         prepares_writes: true,
         ..Script::default()
     });
-    assert_eq!(
-        script.logged(),
-        ["has prepare_write, which this host does not call yet: writes are not asked for"]
-    );
+    let object = open_one(&module).pager;
+    assert!(object.ops().contains(PagerOps::PREPARE_WRITE));
+    let refused = object.prepare_write(PageIndex(3), 2).unwrap_err();
+    assert_eq!(refused.cause, Cause::Errno(13));
+    let reading = module.open(&Open::default()).unwrap().pager;
+    assert!(!reading.ops().contains(PagerOps::PREPARE_WRITE));
+    assert_eq!(script.logged(), [""; 0]);
 }
