@@ -53,6 +53,8 @@ enum Wrong {
     LateError,
     /// Several at a time, and the last is done first.
     OutOfOrder,
+    /// Pending, until it is cancelled.
+    Never,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,7 +77,7 @@ const OPS: [Op; 8] = [
     Op::Resize,
     Op::Close,
 ];
-const WRONGS: [Wrong; 7] = [
+const WRONGS: [Wrong; 8] = [
     Wrong::Error,
     Wrong::OutOfRange,
     Wrong::Nonsense,
@@ -83,6 +85,7 @@ const WRONGS: [Wrong; 7] = [
     Wrong::Late,
     Wrong::LateError,
     Wrong::OutOfOrder,
+    Wrong::Never,
 ];
 const OTHERS: [Other; 6] = [
     Other::Faults,
@@ -126,16 +129,16 @@ impl Place {
             Wrong::Nonsense => fail(Cause::BrokenPromise),
             // The script does it.
             _ if self.is_request() => Ok(()),
-            Wrong::Late | Wrong::LateError => {
+            Wrong::Late | Wrong::LateError | Wrong::Never => {
                 let mut open = self.gate.lock().unwrap();
                 while !*open {
                     open = self.opened.wait(open).unwrap();
                 }
                 drop(open);
-                if self.wrong == Wrong::Late {
-                    Ok(())
-                } else {
+                if self.wrong == Wrong::LateError {
                     fail(Cause::Io)
+                } else {
+                    Ok(())
                 }
             }
             Wrong::Partial | Wrong::OutOfOrder => Ok(()),
@@ -192,6 +195,9 @@ impl Pager for Placed {
             Err(error) => Populated::Failed(error),
         }
     }
+    fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
+        self.script.cancel(io)
+    }
     fn size(&self) -> Result<u64, PagerError> {
         self.place.meet(Op::Size)?;
         self.script.size()
@@ -230,6 +236,9 @@ impl Case {
     fn new(config: SoftConfig, op: Op, wrong: Wrong) -> (Self, ObjectRef) {
         let rig = Rig::new(config);
         let mut ops = PagerOps::PUT | PagerOps::SYNC | PagerOps::SIZE | PagerOps::RESIZE | PagerOps::ASYNC;
+        if wrong == Wrong::Never {
+            ops |= PagerOps::CANCEL;
+        }
         ops |= match op {
             Op::HasPage => PagerOps::HAS_PAGE,
             Op::Populate => PagerOps::POPULATE,
@@ -282,7 +291,7 @@ impl Case {
     fn arm(&self) {
         self.place.left.store(2, Ordering::Release);
         let twist = || match self.place.wrong {
-            Wrong::Late | Wrong::LateError | Wrong::OutOfOrder => [Twist::Defer, Twist::Defer],
+            Wrong::Late | Wrong::LateError | Wrong::OutOfOrder | Wrong::Never => [Twist::Defer, Twist::Defer],
             _ => [Twist::Obey, Twist::Obey],
         };
         match self.place.op {
@@ -346,6 +355,7 @@ impl Case {
         for io in self.script.take_pending(0).iter().rev() {
             match self.place.wrong {
                 Wrong::LateError => self.script.fail(io, Cause::Io),
+                Wrong::Never => self.script.fail(io, Cause::Cancelled),
                 _ => self.script.settle(io),
             }
         }
@@ -406,8 +416,12 @@ fn run(config: SoftConfig, op: Op, wrong: Wrong, other: Other) -> bool {
             thread::yield_now();
         }
         case.place.open_gate();
+        // Whoever terminates an object has what is only read cancelled.
+        let cancelled = (op, wrong, other) == (Op::Get, Wrong::Never, Other::Terminates);
         while !(first.is_finished() && second.is_finished()) {
-            case.complete_pending();
+            if !cancelled {
+                case.complete_pending();
+            }
             thread::yield_now();
         }
     });

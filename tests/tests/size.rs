@@ -399,6 +399,44 @@ fn a_flush_that_has_begun_ends_before_the_object_shrinks_and_hangs_nobody() {
 }
 
 #[test]
+fn a_flush_that_has_begun_goes_on_while_the_object_is_terminated_and_hangs_nobody() {
+    in_all_modes(|rig| {
+        let _watch = watch(&rig.engine);
+        let (script, object, va) = sized(&rig, 8 * PAGE_SIZE);
+        for i in [0, 2, 4, 6] {
+            rig.map.store(page_at(va, i), b"dirty").unwrap();
+        }
+        script.all_puts(Some(Twist::Defer));
+        thread::scope(|scope| {
+            let all = PageIndex(0)..PageIndex(8);
+            let flush = scope.spawn(|| object.object().put(all, PutFlags::CLEANIT | PutFlags::SYNCIO));
+            let first = script.take_pending(1).remove(0);
+            let end = scope.spawn(|| object.object().terminate(Dirty::Write));
+            for _ in 0..100 {
+                thread::yield_now();
+            }
+            assert!(!end.is_finished());
+            script.finish(&first);
+            // Whoever puts the others, each is put once.
+            let mut left = 3;
+            while left > 0 {
+                for io in script.take_pending(1) {
+                    script.finish(&io);
+                    left -= 1;
+                }
+            }
+            let _answer = flush.join().unwrap();
+            end.join().unwrap().unwrap();
+        });
+        assert!([0, 2, 4, 6].iter().all(|i| &script.stored(*i)[..5] == b"dirty"));
+        assert_eq!((puts(&script).len(), object.resident()), (4, 0));
+        drop(object);
+        rig.map.clear().unwrap();
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
 fn the_page_daemon_leaves_an_object_alone_that_changes_its_size() {
     in_all_modes(|rig| {
         let _watch = watch(&rig.engine);
