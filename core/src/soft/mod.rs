@@ -115,7 +115,9 @@ impl SoftMachine {
     fn each_mapping(&self, frame: Frame, seen: &mut Option<Arc<Space>>, mut visit: impl FnMut(&Space, VirtAddr)) {
         let mappings = self.frames.mappings(frame);
         let mut place = usize::MAX;
-        while let Some((at, mapping)) = mappings.before(place) {
+        while place > 0
+            && let Some((at, mapping)) = mappings.before(place)
+        {
             place = at;
             if seen.as_ref().is_none_or(|space| space.id != mapping.space()) {
                 *seen = self.spaces.get(mapping.space());
