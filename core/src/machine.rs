@@ -346,7 +346,8 @@ pub trait Machine: Send + Sync + Debug {
 
     /// Lowers every mapping of each of these pages to at most `prot` (none at all removes), collects and clears their bits,
     /// and records on each page ([`Harvest::record`]) what was collected there up to the lowering: no modification is lost. A
-    /// machine may remove where it was asked to lower. At most [`MOST_AT_ONCE`] pages, all of one object and in the order of
+    /// machine may remove where it was asked to lower. One that lifts the protection again without asking, and only keeps a
+    /// trace of the write, says so with [`Page::note_writable`](crate::page::Page::note_writable). At most [`MOST_AT_ONCE`] pages, all of one object and in the order of
     /// their indices, of which some may be missing in between. Whatever it needs for that it has: it does not fail.
     fn page_protect(&self, pages: &[PageRef], prot: Prot);
 

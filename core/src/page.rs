@@ -242,7 +242,8 @@ impl Page {
         }
     }
 
-    /// Every mapping is write-protected and its modified bits are collected: nothing is unknown any more. Exclusively busied.
+    /// Every mapping is gone, or is about to be write-protected and its modified bits to be collected: what is unknown after that
+    /// the machine says. Exclusively busied.
     pub(crate) fn settle(&self) {
         self.busy.assert_exclusive();
         if self.state.load(Ordering::Relaxed) & UNKNOWN != 0 {

@@ -67,6 +67,7 @@ pub(super) fn settle(object: &Object, run: &[ExclusiveBusy<Arc<Object>>]) {
         return;
     }
     let pages: Few<PageRef, MAX_RUN> = run.iter().map(ExclusiveBusy::page).collect();
-    object.engine().machine().page_protect(&pages, Prot::READ | Prot::EXEC);
+    // In this order: a machine on which pages can be written unseen all the same notes them as writable again.
     pages.iter().for_each(|page| page.settle());
+    object.engine().machine().page_protect(&pages, Prot::READ | Prot::EXEC);
 }
