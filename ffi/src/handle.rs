@@ -306,7 +306,7 @@ fn free_slot() -> Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::c::{EngineHandle, QUIRE_NO_DAEMON_THREAD, QUIRE_NO_READ_AHEAD_THREAD};
+    use crate::c::{EngineHandle, QUIRE_NO_DAEMON_THREAD, QUIRE_NO_READ_AHEAD_THREAD, QUIRE_NO_WATCHDOG_THREAD};
     use crate::engine::{EngineState, quire_engine_create, quire_engine_destroy};
     use crate::status::QUIRE_OK;
 
@@ -314,7 +314,7 @@ mod tests {
         let mut handle = ptr::null_mut();
         let mut options = crate::engine::DEFAULTS;
         options.struct_size = u32::try_from(size_of_val(&options)).unwrap();
-        options.flags = QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD;
+        options.flags = QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD | QUIRE_NO_WATCHDOG_THREAD;
         assert_eq!(
             // SAFETY: `options` has its size in it, and `handle` is writable.
             unsafe { quire_engine_create(&raw const options, &raw mut handle) },

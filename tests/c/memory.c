@@ -19,7 +19,7 @@
 #define PAGES 16
 #define DISK 256
 #define UNTOUCHED ((uint64_t)0x5a5a5a5a5a5a5a5a)
-#define NO_THREADS (QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD)
+#define NO_THREADS (QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD | QUIRE_NO_WATCHDOG_THREAD)
 
 static const char *folder;
 static char path[4096];
@@ -498,8 +498,8 @@ static void new_options_are_checked_and_old_programs_need_none(void)
 
 static void an_engines_threads_are_gone_when_it_is(void)
 {
-    static const uint32_t flags[] = {0, QUIRE_NO_DAEMON_THREAD, QUIRE_NO_READ_AHEAD_THREAD, NO_THREADS};
-    static const int threads[] = {3, 2, 2, 1};
+    static const uint32_t flags[] = {0, QUIRE_NO_DAEMON_THREAD, QUIRE_NO_WATCHDOG_THREAD, NO_THREADS};
+    static const int threads[] = {4, 3, 3, 1};
     struct quire_engine_options options;
     int i;
     for (i = 0; i < 8; i++) {
@@ -713,6 +713,79 @@ static void a_request_that_takes_long_is_listed(void)
     tear_down();
 }
 
+/* A pager that leaves every get pending, and completes it only when it is asked to cancel it and may. */
+static const struct quire_pager_host_api *stuck_host;
+static uint64_t stuck_token;
+static int stuck_may_end;
+
+static int32_t stuck_init(const struct quire_pager_host_api *host, const char *config, void **ctx)
+{
+    (void)config;
+    (void)ctx;
+    stuck_host = host;
+    return QUIRE_PAGER_OK;
+}
+
+static int32_t stuck_get(void *handle, struct quire_pager_io *io)
+{
+    (void)handle;
+    stuck_token = io->token;
+    return QUIRE_PAGER_PEND;
+}
+
+static int32_t stuck_cancel(void *handle, uint64_t token)
+{
+    (void)handle;
+    if (!stuck_may_end || token != stuck_token)
+        return QUIRE_PAGER_UNSUPPORTED;
+    stuck_host->complete(stuck_host->host, token, QUIRE_PAGER_CANCELLED);
+    return QUIRE_PAGER_OK;
+}
+
+static void a_fault_gives_up_and_what_is_overdue_is_reported_and_cancelled(void)
+{
+    static struct quire_pager_module table;
+    struct quire_engine_options options = options_of(QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD);
+    struct quire_map_request request = request_of(sizeof disk, RW);
+    unsigned char byte = 0;
+    uint64_t addr = 0;
+    size_t asked = 77;
+    table.magic = QUIRE_PAGER_MAGIC;
+    table.abi_version = QUIRE_PAGER_ABI_VERSION;
+    table.struct_size = sizeof table;
+    table.thread_model = QUIRE_THREADS_PARALLEL;
+    table.caps = QUIRE_CAP_ASYNC;
+    table.name = "stuck";
+    table.init = stuck_init;
+    table.open = slow_open;
+    table.close = slow_close;
+    table.get = stuck_get;
+    table.cancel = stuck_cancel;
+    options.fault_timeout = options.overdue_after = 1;
+    stuck_may_end = 0;
+    OK(quire_engine_create(&options, &engine));
+    OK(quire_pager_register(engine, &table, NULL, &vnode));
+    OK(quire_object_open(vnode, "disk", -1, 0, &file));
+    OK(quire_map_create(engine, 0, 0, &map));
+    request.prot = QUIRE_PROT_READ;
+    OK(quire_map(map, file, &request, &addr));
+    EXPECT(QUIRE_FAULT_TIMEDOUT, "in time", quire_load(map, addr, &byte, 1, NULL));
+    CHECK(stats_of(engine).faults_timed_out == 1 && stats_of(engine).requests_cancelled == 0);
+    while (stats_of(engine).requests_overdue == 0)
+        sched_yield();
+    OK(quire_engine_cancel_overdue(engine, 3600 * 1000, &asked));
+    CHECK(asked == 0 && overdue(0) == 1);
+    stuck_may_end = 1;
+    OK(quire_engine_cancel_overdue(engine, 0, &asked));
+    CHECK(asked == 1 && overdue(0) == 0);
+    CHECK(stats_of(engine).requests_cancelled == 1 && stats_of(engine).requests_overdue == 1);
+    OK(quire_engine_cancel_overdue(engine, 0, NULL));
+    EXPECT(QUIRE_ERR_HANDLE, "NULL", quire_engine_cancel_overdue(NULL, 0, &asked));
+    OK(quire_object_terminate(file, 0));
+    EXPECT(QUIRE_FAULT_TERMINATED, "terminated", quire_load(map, addr, &byte, 1, NULL));
+    tear_down();
+}
+
 static void without_a_thread_windows_are_read_ahead_by_steps(void)
 {
     struct quire_engine_options options = options_of(NO_THREADS);
@@ -787,7 +860,7 @@ static void an_engine_whose_pages_cannot_be_written_goes_on_with_its_threads(voi
     OK(quire_map_destroy(map));
     EXPECT(QUIRE_ERR_WRITE_BACK, "slow", quire_object_release(file));
     EXPECT(QUIRE_ERR_WRITE_BACK, "slow", quire_engine_destroy(engine, 0));
-    CHECK(threads_here() == 3 && stats_of(engine).objects_unwritten == 1);
+    CHECK(threads_here() == 4 && stats_of(engine).objects_unwritten == 1);
     disk_is_full = 0;
     OK(quire_engine_destroy(engine, 0));
     CHECK(disk[PAGE] == 0xee);
@@ -817,7 +890,7 @@ static void an_engine_whose_pager_is_in_use_gets_its_threads_back(void)
     while (!a_call_waits_at_the_gate())
         sched_yield();
     EXPECT(QUIRE_ERR_IN_USE, "pager", quire_engine_destroy(engine, 0));
-    CHECK(threads_here() >= 4);
+    CHECK(threads_here() >= 5);
     set_gate(0);
     CHECK(pthread_join(thread, NULL) == 0);
     OK(quire_map_create(engine, 0, 0, &map));
@@ -854,6 +927,7 @@ static const struct test_case cases[] = {
     CASE(an_engine_that_cannot_end_yet_keeps_its_threads),
     CASE(the_daemons_thread_frees_memory),
     CASE(a_request_that_takes_long_is_listed),
+    CASE(a_fault_gives_up_and_what_is_overdue_is_reported_and_cancelled),
     CASE(without_a_thread_windows_are_read_ahead_by_steps),
     CASE(the_read_ahead_thread_reads_ahead),
     CASE(put_keeps_what_cannot_be_written),

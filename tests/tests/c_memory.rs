@@ -39,6 +39,7 @@ c_cases! {
     an_engine_that_cannot_end_yet_keeps_its_threads,
     the_daemons_thread_frees_memory,
     a_request_that_takes_long_is_listed,
+    a_fault_gives_up_and_what_is_overdue_is_reported_and_cancelled,
     without_a_thread_windows_are_read_ahead_by_steps,
     the_read_ahead_thread_reads_ahead,
     put_keeps_what_cannot_be_written,

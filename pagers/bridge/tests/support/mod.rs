@@ -22,6 +22,7 @@ use quire_core::types::{PAGE_BYTES, PageIndex};
 type Operation = Box<dyn Fn(&Script, &mut Io) -> i32 + Send + Sync>;
 
 type PopulateOperation = Box<dyn Fn(&Script, &mut Populate) -> i32 + Send + Sync>;
+type CancelOperation = Box<dyn Fn(&Script, u64) -> i32 + Send + Sync>;
 type OpenOperation = Box<dyn Fn(&Script, &mut OpenResult) -> i32 + Send + Sync>;
 
 /// What the plugin does, and what was done to it.
@@ -37,7 +38,7 @@ pub struct Script {
     pub threads: u32,
     pub prepares_writes: bool,
     pub cancels: bool,
-    pub cancel: Box<dyn Fn(&Script, u64) -> i32 + Send + Sync>,
+    pub cancel: CancelOperation,
     pub host: AtomicPtr<HostApi>,
     pub inits: AtomicU32,
     pub finis: AtomicU32,
