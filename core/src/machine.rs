@@ -255,7 +255,8 @@ pub trait Pmap: Send + Sync + Debug {
     fn remove(&self, range: AddrRange);
 
     /// The rights of the range are `prot` from now on, more or fewer than before. Every mapping in it loses those above; none at
-    /// all removes. What is new is allowed by a machine that lays ranges out; otherwise the next fault finds it.
+    /// all removes. What is new is allowed by a machine that lays ranges out; otherwise the next fault finds it. A mapping that was
+    /// entered with fewer rights keeps those.
     ///
     /// # Errors
     /// [`Error::NoMemory`](crate::error::Error::NoMemory): the range allows what it did before, of which mappings may have been removed.

@@ -12,6 +12,8 @@ use quire_core::types::{Access, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr
 use quire_tests::{Call, Rig, Script, in_all_modes, page_at, pattern};
 
 const PAGES: u64 = 8;
+/// The same, for slices.
+const COUNT: usize = 8;
 
 /// An object whose pager wants to be asked, mapped to be read and written.
 fn asking(rig: &Rig) -> (Script, ObjectRef, VirtAddr) {
@@ -60,7 +62,7 @@ fn reading_asks_nothing_and_maps_clean_pages_without_the_right_to_write() {
             assert_eq!(there.prot, Prot::READ, "page {page}");
         }
         assert_eq!(asked(&script), []);
-        let mut seen = [Residency::empty(); PAGES as usize];
+        let mut seen = [Residency::empty(); COUNT];
         rig.map.residency(va, PAGES * PAGE_SIZE, &mut seen).unwrap();
         assert!(seen.iter().all(|is| !is.contains(Residency::DIRTY)), "{seen:?}");
         rig.map.store(page_at(va, 3), &[1]).unwrap();
@@ -174,7 +176,7 @@ fn mapping_for_writing_ahead_asks_for_a_run_at_once() {
             ]
         );
         let faults = rig.engine.stats().counts().faults;
-        rig.map.store(va, &vec![2; PAGES as usize * PAGE_BYTES]).unwrap();
+        rig.map.store(va, &vec![2; COUNT * PAGE_BYTES]).unwrap();
         assert_eq!(rig.engine.stats().counts().faults, faults);
         drop(object);
         rig.assert_nothing_left();

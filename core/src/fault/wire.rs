@@ -43,8 +43,8 @@ impl From<Error> for Halt {
 impl Map {
     /// Wires `len` bytes from `start` once more: their pages are brought in, and neither they nor their mappings are taken
     /// away until each wiring has been taken back or the range is unmapped. Accesses that the protection allows do not
-    /// fault, but where a machine takes mappings away to learn of modifications. A page that the object loses by
-    /// shrinking is not wired any more. May block; no lock may be held.
+    /// fault, but where a machine takes mappings away to learn of modifications, and the first write to a clean page of which
+    /// the pager is told. A page that the object loses by shrinking is not wired any more. May block; no lock may be held.
     ///
     /// # Errors
     /// [`Error::Invalid`] as [`Entries::check_range`] has it, or when the count would overflow; [`Error::NotMapped`] with
