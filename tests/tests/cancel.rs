@@ -1,12 +1,13 @@
 //! Requests that do not end by themselves: cancelled by whoever ends their object, given up by faults with a time-out,
 //! reported by the watchdog. On every kind of soft machine.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use quire_core::error::{Cause, Error, FaultError};
-use quire_core::flush::FlushFlags;
+use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::log::Log;
 use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef};
@@ -320,6 +321,49 @@ fn terminate_frees_a_page_that_was_given_up() {
         });
         assert_eq!(script.calls().last(), Some(&Call::Close));
         rig.map.clear().unwrap();
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn faults_that_give_up_against_completions_and_cancels_lose_no_page_and_leave_none_lent() {
+    const PAGES: u64 = 8;
+    in_all_modes_with_timeout(|rig| {
+        let (script, object, va) = mapped(&rig, PAGES);
+        script.all_gets(Some(Twist::Defer));
+        let faulting = AtomicUsize::new(4);
+        thread::scope(|scope| {
+            for thread in 0..4 {
+                let (rig, faulting) = (&rig, &faulting);
+                scope.spawn(move || {
+                    for i in 0..200 {
+                        match rig.map.fault(page_at(va, (i * 3 + thread) % PAGES), Access::Read) {
+                            Ok(_) | Err(FaultError::TimedOut(_)) => {}
+                            Err(FaultError::Pager { error, .. }) if error.cause == Cause::Cancelled => {}
+                            Err(error) => panic!("{error}"),
+                        }
+                    }
+                    faulting.fetch_sub(1, Ordering::AcqRel);
+                });
+            }
+            scope.spawn(|| {
+                while faulting.load(Ordering::Acquire) > 0 {
+                    script.take_pending(0).iter().for_each(|io| script.finish(io));
+                    object
+                        .object()
+                        .put(PageIndex(0)..PageIndex(PAGES), PutFlags::FREE)
+                        .unwrap();
+                }
+            });
+        });
+        script.all_gets(None);
+        script.take_pending(0).iter().for_each(|io| script.finish(io));
+        rig.engine.settle_requests();
+        assert_eq!(rig.engine.requests_under_way(), []);
+        for i in 0..PAGES {
+            assert_eq!(rig.load_page(page_at(va, i)), pattern(i));
+        }
         drop(object);
         rig.assert_nothing_left();
     });
