@@ -6,6 +6,7 @@ use crate::daemon::*;
 use crate::engine::*;
 use crate::fail::*;
 use crate::log::*;
+use crate::machine::*;
 use crate::map::*;
 use crate::object::*;
 use crate::pager::*;
@@ -80,6 +81,7 @@ api_table! {
     quire_prefetch,
     quire_populate,
     quire_residency,
+    quire_linux_supported,
 }
 
 /// The whole API as a table; its members are at the end of this header.

@@ -58,10 +58,14 @@ pub struct PagerTable {
     _private: [u8; 0],
 }
 
-/// `quire_engine_options.machine`: what is best here. At present always the soft machine.
+/// `quire_engine_options.machine`: the Linux machine where it can be had, and else the soft one; `quire_stats` says which. With
+/// `QUIRE_SOFT_…` among the flags, the soft one.
 pub const QUIRE_MACHINE_AUTO: u32 = 0;
 /// `quire_engine_options.machine`: a software MMU in ordinary memory. Mapped memory is reached through `quire_load` and `quire_store`.
 pub const QUIRE_MACHINE_SOFT: u32 = 1;
+/// `quire_engine_options.machine`: real memory of this process, through `userfaultfd`. What `quire_map` answers is a
+/// pointer to be used. Linux 6.8 or later; see `quire_linux_supported`.
+pub const QUIRE_MACHINE_LINUX: u32 = 2;
 
 /// `quire_engine_options.flags`: on the soft machine a frame belongs to the page it was first given to. For tests.
 pub const QUIRE_SOFT_FIXED_FRAMES: u32 = 1;
@@ -214,6 +218,8 @@ pub struct EngineStats {
     pub requests_overdue: u64,
     /// Faults that gave up waiting for a pager.
     pub faults_timed_out: u64,
+    /// What the engine runs on: "soft" or "linux". Static.
+    pub machine: *const c_char,
 }
 
 /// What a pager is.

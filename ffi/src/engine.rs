@@ -7,19 +7,17 @@ use std::time::Duration;
 
 use quire_core::engine::Engine;
 use quire_core::flush::FlushFlags;
-use quire_core::machine::Machine as _;
 use quire_core::pagedaemon::Targets;
 use quire_core::policy::PolicyKind;
 use quire_core::read_ahead::Worker;
-use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::stats::Counts;
-use quire_core::types::{PAGE_SIZE, pages_of};
 use quire_core::watchdog::Watchdog;
 
 use crate::c::*;
 use crate::daemon;
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
+use crate::machine;
 use crate::log::engine_log;
 use crate::pager::{self, PagerState};
 use crate::status::{QUIRE_ERR_IN_USE, QUIRE_ERR_NOMEM};
@@ -104,7 +102,7 @@ fn make(options: &EngineOptions) -> Result<Arc<Shared>> {
             "reserved of quire_engine_options is not 0; clear the struct before use",
         ));
     }
-    let machine = SoftMachine::new(soft_config(options)?)?;
+    let machine = machine::choose(options)?;
     let frames = machine.frame_counts();
     let of_free = [options.free_min, options.free_target, options.free_enough];
     let engine = Engine::with_options(
@@ -212,40 +210,6 @@ impl Shared {
 fn no_thread(purpose: &str, error: &std::io::Error) -> Fail {
     let text = format!("no thread {purpose} could be started: {error}; free some resources and try again");
     Fail::new(QUIRE_ERR_NOMEM, text)
-}
-
-fn soft_config(options: &EngineOptions) -> Result<SoftConfig> {
-    if options.machine != QUIRE_MACHINE_AUTO && options.machine != QUIRE_MACHINE_SOFT {
-        return Err(Fail::invalid(format!("machine {} is unknown", options.machine)));
-    }
-    let awkward = QUIRE_SOFT_FIXED_FRAMES | QUIRE_SOFT_LEND_COPIES | QUIRE_SOFT_MODIFIED_BY_REMOVAL;
-    check_flags(
-        options.flags,
-        awkward | QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD | QUIRE_NO_WATCHDOG_THREAD,
-        "flags",
-    )?;
-    let mut config = SoftConfig {
-        fixed_frames: options.flags & QUIRE_SOFT_FIXED_FRAMES != 0,
-        lend_copies: options.flags & QUIRE_SOFT_LEND_COPIES != 0,
-        modified_by_removal: options.flags & QUIRE_SOFT_MODIFIED_BY_REMOVAL != 0,
-        ..SoftConfig::default()
-    };
-    if options.memory != 0 {
-        config.frames = options.memory / PAGE_SIZE;
-    }
-    if options.reserve != 0 {
-        // A third of it for the page daemon alone, as in the default.
-        let pages = pages_of(options.reserve);
-        config.reserve_daemon = pages.div_ceil(3);
-        config.reserve_kernel = pages - config.reserve_daemon;
-    }
-    if config.frames <= config.reserve_daemon.saturating_add(config.reserve_kernel) {
-        return Err(Fail::invalid(format!(
-            "memory of {} bytes has no room for a page above the reserve; give more memory or a smaller reserve",
-            options.memory
-        )));
-    }
-    Ok(config)
 }
 
 /// Ends an engine: writes what is dirty, closes its objects, ends its threads and waits for them, ends its pagers and
@@ -402,6 +366,7 @@ fn stats(engine: &Engine) -> EngineStats {
         requests_cancelled,
         requests_overdue,
         faults_timed_out,
+        machine: machine::name(engine).as_ptr(),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `fail` | an error on its way out; the panic guard; the last error's text |
 //! | `handle` | handles, and how a wrong one is caught |
 //! | `c` | the structs, and how pointers from C are read and written |
+//! | `machine` | what an engine runs on |
 //! | `engine`, `daemon`, `requests`, `pager`, `object`, `map`, `access` | the functions |
 //! | `log` | where log lines go |
 //! | `api` | all functions as one table |
@@ -26,6 +27,7 @@ pub mod engine;
 pub mod fail;
 mod handle;
 pub mod log;
+pub mod machine;
 pub mod map;
 pub mod object;
 pub mod pager;

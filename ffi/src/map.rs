@@ -14,12 +14,14 @@ use crate::c::*;
 use crate::engine::{EngineState, Shared};
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
+use crate::machine::ServedMap;
 use crate::object::ObjectState;
 use crate::status::QUIRE_ERR_UNSUPPORTED;
 
 /// What a map's handle stands for.
 pub(crate) struct MapState {
-    pub(crate) map: Map,
+    pub(crate) map: Arc<Map>,
+    served: ServedMap,
     shared: Arc<Shared>,
 }
 
@@ -63,9 +65,10 @@ pub unsafe extern "C" fn quire_map_create(
             end: VirtAddr(end),
         };
         let shared = state.shared.clone();
-        let map = Map::new(shared.engine.clone(), range)?;
+        let served = ServedMap::new(Map::new(shared.engine.clone(), range)?)?;
         shared.maps.fetch_add(1, Ordering::AcqRel);
-        let handle = handle::open(MapState { map, shared })?;
+        let map = served.map.clone();
+        let handle = handle::open(MapState { map, served, shared })?;
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(out, handle) };
         Ok(())
@@ -73,13 +76,17 @@ pub unsafe extern "C" fn quire_map_create(
 }
 
 /// Unmaps everything and ends the address space. May block, as `quire_unmap`. IN_USE: a call with this map has not
-/// returned; it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
+/// returned, or, on the Linux machine, a thread's fault still waits for its pager after ten seconds: it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
 /// same.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_map_destroy(map: *mut MapHandle) -> i32 {
     guard(|| {
         handle::close(map, |state: MapState| {
-            state.map.clear().map_err(|error| NotEnded::Gone(error.into()))
+            let cleared = state.map.clear();
+            if let Err(fail) = state.served.stop() {
+                return Err(NotEnded::Kept(Box::new(state), fail));
+            }
+            cleared.map_err(|error| NotEnded::Gone(error.into()))
         })
     })
 }

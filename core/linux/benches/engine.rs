@@ -152,7 +152,7 @@ fn line(workload: &str, server: &str, runs: &[Measured], before: f64) -> f64 {
 
 /// Runs `workload` on `file` through the engine with at most `budget` bytes in memory.
 fn engine(serve: Serve, workload: &Workload, file: &File, budget: usize) -> Measured {
-    let machine = LinuxMachine::new(LinuxConfig {
+    let machine = LinuxMachine::new(Support::probe().unwrap(), LinuxConfig {
         memory: budget as u64,
         ..LinuxConfig::default()
     })

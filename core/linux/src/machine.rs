@@ -53,19 +53,18 @@ pub struct LinuxMachine {
 }
 
 impl LinuxMachine {
-    /// A machine with a budget of its own.
+    /// A machine with a budget of its own, on a system that was [asked](Support::probe) what it allows.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a budget with no page above the reserves; [`Error::Unsupported`] with a sentence where this
-    /// system does not allow it; [`Error::NoMemory`].
-    pub fn new(config: LinuxConfig) -> Result<Arc<Self>> {
+    /// [`Error::Invalid`] for a budget with no page above the reserves; [`Error::NoMemory`], also when the addresses of this
+    /// process are limited: 256 GiB of them are set aside for a table.
+    pub fn new(support: Support, config: LinuxConfig) -> Result<Arc<Self>> {
         let frames = config.memory / PAGE_SIZE;
         if frames <= config.reserve_kernel.saturating_add(config.reserve_daemon) {
             return Err(Error::Invalid(
                 "the budget has no page above the reserves; give more memory or a smaller reserve",
             ));
         }
-        let support = Support::probe().map_err(|_| Error::Unsupported("this system has no userfaultfd for us"))?;
         let no_memory = |_| Error::NoMemory;
         Ok(Arc::new(Self {
             budget: Budget::new(frames, config.reserve_daemon, config.reserve_kernel),

@@ -444,8 +444,11 @@ impl LinuxPmap {
         let range = one_page(page);
         lock(&self.poisons).push(page);
         let uffd = &here.laid.channel.uffd;
-        let done = retry(|| uffd.poison(span(range), Install::empty()).all());
-        if done.is_err() {
+        if self.machine.slots.at(page).is_none() {
+            // A mark that a clean page left behind would be in the way.
+            let _ = retry(|| uffd.write_protect(span(range), false));
+        }
+        if retry(|| uffd.poison(span(range), Install::empty()).all()).is_err() {
             // A page is there by now, or the range is gone: whoever waits looks again.
             let _ = uffd.wake(span(range));
         }

@@ -8,6 +8,7 @@ use quire_core::flush::FlushFlags;
 use quire_core::machine::Serve;
 use quire_core::map::{Map, MapRequest};
 use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, VirtAddr};
+use quire_linux::support::Support;
 use quire_linux::{LinuxConfig, LinuxMachine, Server};
 use quire_tests::{Script, pattern};
 
@@ -19,7 +20,7 @@ struct Rig {
 
 impl Rig {
     fn new(pages: u64) -> Self {
-        let machine = LinuxMachine::new(LinuxConfig { memory: pages * PAGE_SIZE, ..LinuxConfig::default() }).unwrap();
+        let machine = LinuxMachine::new(Support::probe().unwrap(), LinuxConfig { memory: pages * PAGE_SIZE, ..LinuxConfig::default() }).unwrap();
         let engine = Engine::new(machine);
         let range = AddrRange { start: VirtAddr(0x10000), end: VirtAddr(1 << 47) };
         let map = Arc::new(Map::new(engine.clone(), range).unwrap());

@@ -17,6 +17,7 @@ use quire_core::machine::Serve;
 use quire_core::map::{Map, MapRequest};
 use quire_core::pager::{Answer, Pager, PagerOps};
 use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use quire_linux::support::Support;
 use quire_linux::{LinuxConfig, LinuxMachine, Server};
 
 const PAGES: u64 = 1024;
@@ -137,7 +138,7 @@ fn hammer(serve: Serve, time: Duration) {
         memory: PAGES / 4 * PAGE_SIZE,
         ..LinuxConfig::default()
     };
-    let engine = Engine::new(LinuxMachine::new(config).unwrap());
+    let engine = Engine::new(LinuxMachine::new(Support::probe().unwrap(), config).unwrap());
     let range = AddrRange {
         start: VirtAddr(0x10000),
         end: VirtAddr(1 << 47),
