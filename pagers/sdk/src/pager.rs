@@ -116,7 +116,7 @@ pub trait Durable: Object {
     fn sync(&self) -> Result<()>;
 }
 
-/// The object wants to be asked before pages are made writable. Without it, writing is always allowed.
+/// The object wants to be asked before clean pages are written. Without it, writing is always allowed.
 pub trait PrepareWrite: Object {
     /// Allows writing to `count` pages from `first`; an error denies it.
     fn prepare_write(&self, first: u64, count: u64) -> Result<()>;
