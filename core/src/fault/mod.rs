@@ -39,10 +39,11 @@ use crate::busy::BusyMode;
 use crate::error::{Cause, Error, FaultError, PagerError};
 use crate::map::Map;
 use crate::object::{Object, PageIn, SharedBusy};
+use crate::page::PageRef;
 use crate::populate::Ended;
 use crate::stats::Counter;
 use crate::sync::{Deadline, assert_no_locks_held};
-use crate::types::{Access, PageIndex, VirtAddr};
+use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
 
 /// How a fault was resolved.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -152,13 +153,7 @@ impl Fault<'_> {
     /// The one place where a fault waits. Nothing is held.
     fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
         match need {
-            Need::Page(page, object, index) => {
-                let deadline = self.deadline(index)?;
-                let engine = self.map.engine();
-                engine.wait_for_page_until(page, BusyMode::Shared, object, index, &deadline);
-                self.patience = deadline.left();
-                Ok(())
-            }
+            Need::Page(page, object, index) => self.wait_for_page(page, BusyMode::Shared, object, index),
             Need::Get(object, index, along) => match self.page_in(&object, index, along)? {
                 Ok(_) => Ok(()),
                 Err(Error::NoMemory) => self.wait_for_memory(),
@@ -175,7 +170,8 @@ impl Fault<'_> {
                 Err(error) => unreachable!("populate failed without a pager's answer: {error}"),
             },
             Need::Leave(object, index) => match object.ask_to_write(index, 1) {
-                Ok(()) => Ok(()),
+                Ok(None) => Ok(()),
+                Ok(Some(page)) => self.wait_for_page(page, BusyMode::Exclusive, object.id(), index),
                 Err(Error::Pager(error)) => Err(self.leave_refused(index, error)),
                 Err(_) => self.wait_for_memory(),
             },
@@ -192,6 +188,20 @@ impl Fault<'_> {
                 Err(_) => self.wait_for_memory(),
             },
         }
+    }
+
+    fn wait_for_page(
+        &mut self,
+        page: PageRef,
+        mode: BusyMode,
+        object: ObjectId,
+        index: PageIndex,
+    ) -> Result<(), FaultError> {
+        let deadline = self.deadline(index)?;
+        let engine = self.map.engine();
+        engine.wait_for_page_until(page, mode, object, index, &deadline);
+        self.patience = deadline.left();
+        Ok(())
     }
 
     fn page_in(

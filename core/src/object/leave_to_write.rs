@@ -28,34 +28,35 @@ impl Object {
     }
 
     /// Asks for leave to write page `first` and, in the same request, up to `most - 1` pages behind it, as far as they are in memory,
-    /// clean, and not busy. They are dirty afterwards. Nothing is asked when `first` is not in memory or not clean. Pages are
-    /// busied meanwhile, so that of several writers one asks. May block; no lock may be held.
+    /// clean, and not busy. They are dirty afterwards. Nothing is asked when `first` is not in memory or not clean, nor when it is
+    /// busy: then it is the answer, for the caller to wait for. Pages are busied meanwhile, so that of several writers one
+    /// asks. May block as long as the pager does; no lock may be held.
     ///
     /// # Errors
     /// [`Error::NoMemory`], or the pager's answer; nothing has become dirty then.
-    pub(crate) fn ask_to_write(self: &Arc<Self>, first: PageIndex, most: usize) -> Result<()> {
+    pub(crate) fn ask_to_write(self: &Arc<Self>, first: PageIndex, most: usize) -> Result<Option<PageRef>> {
         assert_no_locks_held("asking for leave to write");
         let _paging = match self.begin_paging() {
             Ok(paging) => paging,
-            Err(Refusal::Closed) => return Ok(()),
+            Err(Refusal::Closed) => return Ok(None),
             Err(Refusal::Quarantined(error)) => return Err(error.into()),
         };
         let mut pages = Vec::new();
         try_reserve(&mut pages, most)?;
         while pages.len() < most {
             let index = PageIndex(first.0 + pages.len() as u64);
-            let busy = if pages.is_empty() {
-                Self::busy_resident(self, index)
-            } else {
-                ExclusiveBusy::try_resident(self.clone(), &self.lock(), index)
-            };
-            match busy.filter(|busy| busy.page().dirtiness() == Dirtiness::Clean) {
-                Some(busy) => pages.push(busy),
-                None => break,
+            let state = self.lock();
+            let Some(page) = state.pages.get(index) else { break };
+            let busy = ExclusiveBusy::try_resident(self.clone(), &state, index);
+            drop(state);
+            match busy {
+                Some(busy) if page.dirtiness() == Dirtiness::Clean => pages.push(busy),
+                None if pages.is_empty() => return Ok(Some(page)),
+                _ => break,
             }
         }
         if pages.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         if let Err(error) = self.pager().prepare_write(first, pages.len() as u64) {
             self.note_pager_error(&error);
@@ -66,6 +67,6 @@ impl Object {
             state.note_modified(busy.page());
         }
         drop(state);
-        Ok(())
+        Ok(None)
     }
 }
