@@ -1,5 +1,6 @@
 //! A pager that wants to be asked before a clean page is written: when it is asked, and what its refusal does.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread;
 
@@ -9,7 +10,7 @@ use quire_core::mapped::{Residency, SyncFlags};
 use quire_core::object::ObjectRef;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Access, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{Call, Rig, Script, in_all_modes, page_at, pattern};
+use quire_tests::{Call, Rig, Script, in_all_modes, page_at, pattern, watch};
 
 const PAGES: u64 = 8;
 /// The same, for slices.
@@ -192,6 +193,33 @@ fn a_pager_that_does_not_want_to_be_asked_is_not() {
         let (script, object, va) = rig.mapped(2);
         rig.map.store(va, &[1]).unwrap();
         assert_eq!(asked(&script), []);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn writers_that_ask_get_through_beside_readers_and_a_flush() {
+    in_all_modes(|rig| {
+        let _watched = watch(&rig.engine);
+        let (script, object, va) = asking(&rig);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    let mut byte = [0];
+                    while !stop.load(Ordering::Relaxed) {
+                        rig.map.copy_out(VirtAddr(va.0 + 1), &mut byte).unwrap();
+                    }
+                });
+            }
+            for round in 0..100_u8 {
+                rig.map.store(va, &[round]).unwrap();
+                rig.map.sync(va, PAGE_SIZE, SyncFlags::empty()).unwrap();
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        assert_eq!((asked(&script).len(), script.stored(0)[0]), (100, 99));
         drop(object);
         rig.assert_nothing_left();
     });
