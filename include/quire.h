@@ -210,7 +210,7 @@
 #define QUIRE_FAULT_BUS_OBJERR (-66)
 
 /**
- * An access failed: the pager could not bring the page. To a program: SIGBUS with BUS_OBJERR.
+ * An access failed: the pager could not bring the page, or refused to have it written. To a program: SIGBUS with BUS_OBJERR.
  */
 #define QUIRE_FAULT_PAGER (-67)
 
@@ -246,7 +246,8 @@
 #define QUIRE_PAGE_SIZE 4096
 
 /**
- * `quire_engine_options.machine`: what is best here. At present always the soft machine.
+ * `quire_engine_options.machine`: the Linux machine where it can be had, and else the soft one; `quire_stats` says which. With
+ * `QUIRE_SOFT_…` among the flags, the soft one.
  */
 #define QUIRE_MACHINE_AUTO 0
 
@@ -254,6 +255,12 @@
  * `quire_engine_options.machine`: a software MMU in ordinary memory. Mapped memory is reached through `quire_load` and `quire_store`.
  */
 #define QUIRE_MACHINE_SOFT 1
+
+/**
+ * `quire_engine_options.machine`: real memory of this process, through `userfaultfd`. What `quire_map` answers is a
+ * pointer to be used. Linux 6.8 or later; see `quire_linux_supported`.
+ */
+#define QUIRE_MACHINE_LINUX 2
 
 /**
  * `quire_engine_options.flags`: on the soft machine a frame belongs to the page it was first given to. For tests.
@@ -756,6 +763,10 @@ struct quire_stats {
      * Faults that gave up waiting for a pager.
      */
     uint64_t faults_timed_out;
+    /**
+     * What the engine runs on: "soft" or "linux". Static.
+     */
+    const char *machine;
 };
 
 /**
@@ -999,6 +1010,12 @@ int32_t quire_set_log(void (*callback)(void *ctx, uint32_t level, const char *pa
                       void *ctx);
 
 /**
+ * Says whether the Linux machine can be had by this process: OK, or UNSUPPORTED, and then `quire_last_error` says what is
+ * missing and what to do about it. Does not block.
+ */
+int32_t quire_linux_supported(void);
+
+/**
  * The version of the library as text, such as "0.1.0". Static; never fails.
  */
 const char *quire_version(void);
@@ -1059,6 +1076,12 @@ int32_t quire_engine_daemon_step(struct quire_engine *engine,
  */
 int32_t quire_engine_read_ahead_step(struct quire_engine *engine,
                                      uint32_t *more);
+
+/**
+ * Says whether the Linux machine can be had by this process: OK, or UNSUPPORTED, and then `quire_last_error` says what is
+ * missing and what to do about it. Does not block.
+ */
+int32_t quire_linux_supported(void);
 
 /**
  * Lists the requests that pagers have had for at least so many milliseconds without completing them: for a watchdog. Stores
@@ -1239,7 +1262,7 @@ int32_t quire_map_create(struct quire_engine *engine, uint64_t start, uint64_t e
 
 /**
  * Unmaps everything and ends the address space. May block, as `quire_unmap`. IN_USE: a call with this map has not
- * returned; it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
+ * returned, or, on the Linux machine, a thread's fault still waits for its pager after ten seconds: it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
  * same.
  */
 int32_t quire_map_destroy(struct quire_map *map);
@@ -1453,6 +1476,7 @@ struct quire_api_table {
     int32_t (*prefetch)(struct quire_map *map, uint64_t addr, uint64_t length);
     int32_t (*populate)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t access);
     int32_t (*residency)(struct quire_map *map, uint64_t addr, uint64_t length, uint8_t *pages, size_t count);
+    int32_t (*linux_supported)(void);
 };
 
 #ifdef __cplusplus
