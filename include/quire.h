@@ -1078,12 +1078,6 @@ int32_t quire_engine_read_ahead_step(struct quire_engine *engine,
                                      uint32_t *more);
 
 /**
- * Says whether the Linux machine can be had by this process: OK, or UNSUPPORTED, and then `quire_last_error` says what is
- * missing and what to do about it. Does not block.
- */
-int32_t quire_linux_supported(void);
-
-/**
  * Lists the requests that pagers have had for at least so many milliseconds without completing them: for a watchdog. Stores
  * the first `room` of them in `requests`, an array of that length, which may be NULL when `room` is 0; and how many
  * there are altogether in `found`. `request_size` is the `sizeof(struct quire_request)` that the program was compiled

@@ -49,7 +49,6 @@ const HEADERS: &[Header] = &[
             "ffi/src/machine.rs",
             "ffi/src/engine.rs",
             "ffi/src/daemon.rs",
-            "ffi/src/machine.rs",
             "ffi/src/requests.rs",
             "ffi/src/pager.rs",
             "ffi/src/object.rs",
