@@ -322,7 +322,7 @@ impl Object {
     fn read_ahead(self: &Arc<Self>, plan: Plan) {
         let end = (plan.first.0 + u64::from(plan.pages)).min(pages_of(self.size()));
         let mut at = plan.first.0;
-        while at < end && self.engine().requests().has_room() && self.engine().has_frames_to_spare() {
+        while at < end && self.engine().requests().has_room() {
             match self.read_hole_ahead(at, end) {
                 Ok(next) => at = next,
                 Err(_) => return,
@@ -346,6 +346,7 @@ impl Object {
             return Ok(end);
         };
         let most = self.longest_run().min(offered.after as usize + 1);
+        let most = self.engine().frames_to_spare(most.min(usize::try_from(end - at).unwrap_or(most)));
         let mut run = Vec::new();
         try_reserve(&mut run, most)?;
         while run.len() < most && at < end {
@@ -356,8 +357,8 @@ impl Object {
             at += 1;
         }
         if run.is_empty() {
-            // Somebody else has it in hand, or memory is short.
-            return Ok(at + 1);
+            // Somebody else has it in hand, or memory is short: then it is not the time to read ahead.
+            return Ok(if most == 0 { end } else { at + 1 });
         }
         Transfer::new(paging, Direction::Get, run, 0)?.run_detached()?;
         Ok(at)
@@ -368,14 +369,6 @@ impl Object {
         usize::try_from(self.pager().max_run())
             .unwrap_or(crate::flush::MAX_RUN)
             .clamp(1, crate::flush::MAX_RUN)
-    }
-}
-
-impl Engine {
-    /// Whether pages that nobody asked for yet may take frames: an eighth of all is left to those that are asked for.
-    pub(crate) fn has_frames_to_spare(&self) -> bool {
-        let counts = self.machine().frame_counts();
-        counts.free > counts.reserved + counts.total / 8
     }
 }
 

@@ -2,7 +2,8 @@
 //! without a limit, and with a limit of a quarter.
 //!
 //! Every round runs everything once, in turns; figures are medians of the rounds, with their range. `--full`: on a file of
-//! 1 GiB instead of 256 MiB. `--rounds N`: other than five. `--only TEXT`: the workloads whose line has it.
+//! 1 GiB instead of 256 MiB. `--rounds N`: other than five. `--only TEXT`: the workloads whose line has it. `--server
+//! TEXT`: likewise.
 
 #[path = "bare/mod.rs"]
 mod bare;
@@ -53,10 +54,11 @@ fn main() {
     let pages = (mebibytes << 20) / PAGE;
     let file = cached_file(pages);
     let only = given("--only").map_or("", |at| &args[at + 1]);
+    let server = given("--server").map_or("", |at| &args[at + 1]);
     println!("{mebibytes} MiB in the page cache; medians of {rounds} interleaved rounds [range]");
     println!("the ratio is that of accesses a second to the line above it");
-    table("every page once, no limit", &once(), only, &file, pages * PAGE * 2, rounds);
-    table("a limit of a quarter (mmap: none)", &steady(), only, &file, pages * PAGE / 4, rounds);
+    table("every page once, no limit", &once(), (only, server), &file, pages * PAGE * 2, rounds);
+    table("a limit of a quarter (mmap: none)", &steady(), (only, server), &file, pages * PAGE / 4, rounds);
 }
 
 fn once() -> Vec<Workload> {
@@ -88,13 +90,20 @@ fn workloads(orders: &[(Order, usize)], threads: &[usize], extent: Extent) -> Ve
 }
 
 /// Runs each workload on each server, round by round, and prints a line for each.
-fn table(title: &str, workloads: &[Workload], only: &str, file: &File, budget: usize, rounds: usize) {
-    let workloads: Vec<&Workload> = workloads.iter().filter(|workload| name(workload).contains(only)).collect();
-    let mut measured = vec![Vec::new(); workloads.len() * SERVERS.len()];
+fn table(title: &str, workloads: &[Workload], only: (&str, &str), file: &File, budget: usize, rounds: usize) {
+    let workloads: Vec<&Workload> = workloads
+        .iter()
+        .filter(|workload| name(workload).contains(only.0))
+        .collect();
+    let servers: Vec<(&str, Served)> = SERVERS
+        .into_iter()
+        .filter(|(server, _)| server.contains(only.1))
+        .collect();
+    let mut measured = vec![Vec::new(); workloads.len() * servers.len()];
     for _ in 0..rounds {
         for (row, workload) in workloads.iter().enumerate() {
-            for (column, (_, server)) in SERVERS.iter().enumerate() {
-                measured[row * SERVERS.len() + column].push(match server {
+            for (column, (_, server)) in servers.iter().enumerate() {
+                measured[row * servers.len() + column].push(match server {
                     Served::Bare(mode) => bare(*mode, workload, file, budget),
                     Served::Engine(serve) => engine(*serve, workload, file, budget),
                     Served::Mapped => mapped(rustix::mm::Advice::Normal, workload, file),
@@ -104,12 +113,12 @@ fn table(title: &str, workloads: &[Workload], only: &str, file: &File, budget: u
     }
     println!("\n{title}");
     println!(
-        "{:<34} {:<21} {:>26} {:>6} {:>24} {:>9} {:>9}",
-        "", "", "thousand accesses a second", "ratio", "ns a fault", "faults", "evictions"
+        "{:<34} {:<21} {:>26} {:>6} {:>24} {:>24} {:>9} {:>9}",
+        "", "", "thousand accesses a second", "ratio", "ns a fault", "processor ns an access", "faults", "evictions"
     );
-    for (workload, rounds) in workloads.iter().zip(measured.chunks(SERVERS.len())) {
+    for (workload, rounds) in workloads.iter().zip(measured.chunks(servers.len())) {
         let mut before = 0.0;
-        for ((server, _), runs) in SERVERS.iter().zip(rounds) {
+        for ((server, _), runs) in servers.iter().zip(rounds) {
             before = line(&name(workload), server, runs, before);
         }
     }
@@ -143,8 +152,11 @@ fn line(workload: &str, server: &str, runs: &[Measured], before: f64) -> f64 {
         let (ns, least, most) = median(runs, Measured::ns_per_fault);
         format!("{ns:.0} [{least:.0}-{most:.0}]")
     };
+    let (busy, least_busy, most_busy) =
+        median(runs, |run| run.processor.as_nanos() as f64 / run.accesses.max(1) as f64);
+    let busy = format!("{busy:.0} [{least_busy:.0}-{most_busy:.0}]");
     println!(
-        "{workload:<34} {server:<21} {:>26} {ratio:>6} {ns:>24} {faults:>9} {evictions:>9}",
+        "{workload:<34} {server:<21} {:>26} {ratio:>6} {ns:>24} {busy:>24} {faults:>9} {evictions:>9}",
         format!("{rate:.0} [{least:.0}-{most:.0}]"),
     );
     rate

@@ -76,16 +76,17 @@ impl Object {
         let in_object = pages_of(self.size()).saturating_sub(index.0 + 1);
         let most = (self.longest_run() - 1).min(usize::try_from(in_object).unwrap_or(usize::MAX));
         let most = most.min(wanted as usize);
-        if most == 0 || !self.engine.has_frames_to_spare() {
+        if most == 0 {
             return 0;
         }
-        match self.pager().has_page(index) {
+        let offered = match self.pager().has_page(index) {
             Ok(Some(offered)) => most.min(offered.after as usize),
             Ok(None) => 0,
             Err(error) => {
                 self.note_pager_error(&error);
                 0
             }
-        }
+        };
+        self.engine.frames_to_spare(offered)
     }
 }

@@ -325,6 +325,22 @@ impl Engine {
         }
     }
 
+    /// How many of `want` pages that nobody asked for yet may take frames: at most a sixteenth of all at a time. If not so many
+    /// are free, clean pages that the policy gives up make room, but nothing is written for it. So a scan goes on in
+    /// runs when memory is full. Calls no pager; no lock may be held.
+    pub(crate) fn frames_to_spare(&self, want: usize) -> usize {
+        let counts = self.machine().frame_counts();
+        let want = (want as u64).min(counts.total / 16);
+        let short = want.saturating_sub(usable(counts));
+        if short > 0 {
+            self.reclaim(short.max(BATCH as u64).min(counts.total / 16));
+        }
+        // At most what was wanted.
+        #[allow(clippy::cast_possible_truncation, reason = "less than a usize")]
+        let spare = want.min(usable(self.machine().frame_counts())) as usize;
+        spare
+    }
+
     /// An ordinary allocation has succeeded: is it time to wake the daemon?
     pub(crate) fn frame_was_taken(&self) {
         let memory = &self.memory;
