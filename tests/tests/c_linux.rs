@@ -1,0 +1,79 @@
+//! Real memory in C: programs that use the pointer which `quire_map` answers, one test for each of their cases. Each case runs with faults
+//! served by threads, compiled as C, and resolved in the thread that takes them, compiled as C++. What each proves is written there.
+
+mod c_support;
+
+use std::path::PathBuf;
+
+/// A program, compiled as the one and the other language.
+struct Programs {
+    c: PathBuf,
+    cpp: PathBuf,
+}
+
+fn compiled(name: &str, source: &str) -> Programs {
+    let folder = c_support::folder(&format!("c_linux-{name}"));
+    let programs = Programs {
+        c: folder.join("as-c"),
+        cpp: folder.join("as-cpp"),
+    };
+    c_support::link("c99", source, &programs.c);
+    c_support::link("c++11", source, &programs.cpp);
+    programs
+}
+
+fn in_both_modes(programs: &Programs, case: &str) {
+    for (program, mode) in [(&programs.c, "threads"), (&programs.cpp, "in-thread")] {
+        let folder = c_support::folder(&format!("c_linux-{case}-{mode}"));
+        let output = c_support::run(program, &[case.as_ref(), &folder, mode.as_ref()]);
+        print!("{mode}: {}", c_support::printed(&output));
+    }
+}
+
+macro_rules! cases {
+    ($name:ident, $source:literal: $($case:ident,)*) => {
+        mod $name {
+            use std::sync::OnceLock;
+
+            fn programs() -> &'static super::Programs {
+                static PROGRAMS: OnceLock<super::Programs> = OnceLock::new();
+                PROGRAMS.get_or_init(|| super::compiled(stringify!($name), $source))
+            }
+
+            $(#[test]
+            fn $case() {
+                super::in_both_modes(programs(), stringify!($case));
+            })*
+
+            #[test]
+            fn every_case_of_the_program_is_run() {
+                assert_eq!(super::cases_of($source), [$(stringify!($case)),*]);
+            }
+
+            #[test]
+            fn the_same_program_compiles_as_every_c_and_cpp() {
+                for standard in super::c_support::C_STANDARDS.iter().chain(super::c_support::CPP_STANDARDS) {
+                    super::c_support::compile(standard, &super::c_support::repository().join($source), &["-fsyntax-only"]);
+                }
+            }
+        }
+    };
+}
+
+fn cases_of(source: &str) -> Vec<String> {
+    let source = std::fs::read_to_string(c_support::repository().join(source)).expect("the source");
+    let cases = source
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("CASE(")?.strip_suffix("),"));
+    cases.map(str::to_owned).collect()
+}
+
+cases! {
+    memory, "tests/c/real_memory.c":
+    the_checksum_of_a_whole_file_is_that_of_a_plain_read,
+    a_file_larger_than_memory_is_sorted_in_place,
+    eight_threads_read_and_write_what_a_model_says,
+    system_calls_read_from_and_write_into_served_memory,
+    two_mappings_of_one_file_see_each_others_writes_at_once,
+    memory_stays_within_the_budget_and_what_is_stated_beside_it,
+}
