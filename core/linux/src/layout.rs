@@ -25,6 +25,14 @@ pub(crate) struct Channel {
     pub(crate) tells_writes: bool,
 }
 
+impl Channel {
+    /// Whoever waits here for a page makes the access again.
+    pub(crate) fn wake(&self, va: VirtAddr) {
+        let page = va.page_floor();
+        let _ = self.uffd.wake(Span::new(address(page), PAGE_BYTES));
+    }
+}
+
 /// A range of addresses, and what it shows.
 #[derive(Clone, Debug)]
 pub(crate) struct Laid {
@@ -87,7 +95,10 @@ impl Hull {
 
     /// Its pages, each with its place.
     fn pages(&self) -> impl Iterator<Item = (usize, PageRef)> + '_ {
-        self.pages.iter().enumerate().filter_map(|(place, page)| Some((place, (*page)?)))
+        self.pages
+            .iter()
+            .enumerate()
+            .filter_map(|(place, page)| Some((place, (*page)?)))
     }
 
     fn va(&self, place: usize) -> VirtAddr {
@@ -238,7 +249,10 @@ impl Laid {
         let mut clean = PageSet::default();
         if !self.writable || self.channel.tells_writes {
             clean = PageSet::ALL;
-        } else if hull.scan(pagemap, Query::CLEAN_MARKERS, ScanFlags::empty(), &mut clean).is_err() {
+        } else if hull
+            .scan(pagemap, Query::CLEAN_MARKERS, ScanFlags::empty(), &mut clean)
+            .is_err()
+        {
             clean = PageSet::default();
         }
         for (place, page) in hull.pages() {

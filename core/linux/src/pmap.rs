@@ -28,6 +28,8 @@ pub(crate) struct LinuxPmap {
     channels: Mutex<Vec<Arc<Channel>>>,
     /// Addresses where a failure was left.
     poisons: Mutex<Vec<VirtAddr>>,
+    /// Ranges that the kernel could not unmap yet, for want of memory areas. Nothing is laid there.
+    owed: Mutex<Vec<AddrRange>>,
     server: OnceLock<ServerRef>,
 }
 
@@ -41,13 +43,16 @@ struct LaidHere {
 impl LinuxPmap {
     pub(crate) fn new(machine: Arc<LinuxMachine>, range: AddrRange) -> Result<Self> {
         if range.end.0 > ADDRESSES_END {
-            return Err(Error::Invalid("a process has addresses below 2^47 only; end the map there"));
+            return Err(Error::Invalid(
+                "a process has addresses below 2^47 only; end the map there",
+            ));
         }
         Ok(Self {
             machine,
             laid: RwLock::default(),
             channels: Mutex::default(),
             poisons: Mutex::default(),
+            owed: Mutex::default(),
             server: OnceLock::new(),
         })
     }
@@ -104,7 +109,9 @@ impl LinuxPmap {
         });
         let server = self.server.get().and_then(std::sync::Weak::upgrade);
         server
-            .ok_or(Error::Unsupported("nobody serves this map's faults; start a server for it first"))?
+            .ok_or(Error::Unsupported(
+                "nobody serves this map's faults; start a server for it first",
+            ))?
             .serve(&channel)?;
         channels.push(channel.clone());
         Ok(channel)
@@ -126,12 +133,17 @@ impl LinuxPmap {
     fn enter_run(&self, run: &EnterRun<'_>) -> (usize, Option<NotEntered>) {
         let mut entered = 0;
         while entered < run.pages.len() {
+            if self.is_there(run, entered) {
+                entered += 1;
+                continue;
+            }
             // Layouts change only with the map locked exclusively, so this one stays.
             let Some(here) = self.at(at(run, entered)) else {
                 debug_assert!(false, "a page was entered where nothing is laid out");
                 return (entered, Some(NotEntered::Shortage));
             };
-            let (len, how) = piece(&here, run, entered);
+            let (most, how) = piece(&here, run, entered);
+            let len = (1..most).find(|i| self.is_there(run, entered + i)).unwrap_or(most);
             let (done, stopped) = self.enter_piece(&here, run, entered, len, how);
             entered += done;
             match stopped {
@@ -140,12 +152,21 @@ impl LinuxPmap {
                     self.enter_again(&here, at(run, entered), how);
                     entered += 1;
                 }
-                // The range is going away: whoever waits there will see so.
-                Some(Errno::NOENT) => return (run.pages.len(), None),
+                // The program has unmapped it behind our back: whoever waits there will see so.
+                Some(Errno::NOENT) => {
+                    here.laid.channel.wake(at(run, entered));
+                    entered += 1;
+                }
                 Some(_) => return (entered, Some(NotEntered::Shortage)),
             }
         }
         (entered, None)
+    }
+
+    /// Whether a page that is mapped along needs nothing.
+    fn is_there(&self, run: &EnterRun<'_>, page: usize) -> bool {
+        let accessed = run.accessed.is_some_and(|(accessed, _)| accessed == page);
+        !accessed && !run.wired && self.machine.slots.at(at(run, page)).is_some()
     }
 
     /// The page is there: somebody was quicker, or only its protection is to be lifted.
@@ -157,18 +178,25 @@ impl LinuxPmap {
             debug_assert!(done.is_ok(), "protection could not be lifted: {done:?}");
         }
         // Whoever waits looks again; if the page is there no more, it faults again.
-        let _ = uffd.wake(page);
+        here.laid.channel.wake(va);
     }
 
     /// One call for `len` pages that are entered alike. Answers how many were, and why no more.
-    fn enter_piece(&self, here: &LaidHere, run: &EnterRun<'_>, from: usize, len: usize, how: Install) -> (usize, Option<Errno>) {
+    fn enter_piece(
+        &self,
+        here: &LaidHere,
+        run: &EnterRun<'_>,
+        from: usize,
+        len: usize,
+        how: Install,
+    ) -> (usize, Option<Errno>) {
         let slots = self.machine.slots;
-        let mut known = false;
+        let mut known = 0u64;
         for (i, page) in run.pages[from..from + len].iter().enumerate() {
             if slots.enter(at(run, from + i), page, run.wired) {
                 page.machine_words()[0].fetch_add(1, Ordering::AcqRel);
             } else {
-                known = true;
+                known |= 1 << i;
             }
         }
         let range = AddrRange {
@@ -182,10 +210,12 @@ impl LinuxPmap {
             }
         };
         let pages = done.bytes / PAGE_BYTES;
-        if known && pages > 0 && here.laid.writable {
+        if known != 0 && here.laid.writable {
             // The kernel had taken a mapping away by itself, and with it the trace of what was written through it.
-            for page in &run.pages[from..from + pages] {
-                WRITTEN.record(page);
+            for (i, page) in run.pages[from..from + pages].iter().enumerate() {
+                if known & 1 << i != 0 {
+                    WRITTEN.record(page);
+                }
             }
         }
         let stopped = if pages > 0 && pages < len { None } else { done.stopped };
@@ -203,10 +233,12 @@ fn at(run: &EnterRun<'_>, page: usize) -> VirtAddr {
 }
 
 /// How many pages from `from` on are entered alike, and how: the one that is written without protection, and dirty; all
-/// others protected, so that the first write leaves a trace.
+/// others protected, so that the first write leaves a trace. At most 64.
 fn piece(here: &LaidHere, run: &EnterRun<'_>, from: usize) -> (usize, Install) {
     let in_layout = (here.laid.range.end.0 - at(run, from).0) / PAGE_SIZE;
-    let most = usize::try_from(in_layout).map_or(usize::MAX, |most| most.min(run.pages.len() - from));
+    let most = usize::try_from(in_layout)
+        .map_or(usize::MAX, |most| most.min(run.pages.len() - from))
+        .min(64);
     let written = run
         .accessed
         .filter(|(_, access)| *access == Access::Write && run.prot.contains(Prot::WRITE))
@@ -239,7 +271,8 @@ impl Pmap for LinuxPmap {
         for here in self.parts(range) {
             // Exclusively: nobody else harvests these slots meanwhile.
             let _inner = write(here.space.inner());
-            here.laid.clear(self.machine.slots, &self.machine.pagemap, here.laid.range);
+            here.laid
+                .clear(self.machine.slots, &self.machine.pagemap, here.laid.range);
         }
     }
 
@@ -291,10 +324,12 @@ impl Pmap for LinuxPmap {
     }
 
     fn find(&self, len: u64, align: u64, hint: VirtAddr) -> Result<Option<VirtAddr>> {
+        self.pay();
         find(len, align.max(PAGE_SIZE), hint).map(Some)
     }
 
     fn claim(&self, hole: AddrRange) -> Result<()> {
+        self.pay();
         claim(hole)
     }
 
@@ -308,9 +343,11 @@ impl Pmap for LinuxPmap {
     }
 
     fn give_back(&self, range: AddrRange) {
+        self.pay();
         self.delist(range);
-        // SAFETY: the range was claimed by this pmap, and nothing is listed in it any more.
-        let _ = unsafe { rustix::mm::munmap(pointer(range.start), address(VirtAddr(range.len()))) };
+        if !unmap(range) {
+            lock(&self.owed).push(range);
+        }
     }
 
     fn as_any(&self) -> &dyn core::any::Any {
@@ -372,8 +409,12 @@ impl LinuxPmap {
         .map_err(|_| Error::NoMemory)?;
         // SAFETY: the mapping was made above.
         unsafe {
-            let _ = sys::dont_fork(span(range));
-            retry(|| channel.uffd.register(span(range), Modes::MISSING | Modes::MINOR | Modes::WP))
+            sys::dont_fork(span(range)).map_err(|_| Error::NoMemory)?;
+            retry(|| {
+                channel
+                    .uffd
+                    .register(span(range), Modes::MISSING | Modes::MINOR | Modes::WP)
+            })
         }
         .map_err(|_| Error::NoMemory)?;
         Ok(())
@@ -384,7 +425,10 @@ impl LinuxPmap {
         self.split_at(range);
         let here: Vec<LaidHere> = {
             let mut laid = write(&self.laid);
-            let starts: Vec<u64> = laid.range(range.start.0..range.end.0).map(|(start, _)| *start).collect();
+            let starts: Vec<u64> = laid
+                .range(range.start.0..range.end.0)
+                .map(|(start, _)| *start)
+                .collect();
             starts.iter().filter_map(|start| laid.remove(start)).collect()
         };
         for here in here {
@@ -398,7 +442,9 @@ impl LinuxPmap {
     fn split_at(&self, range: AddrRange) {
         let mut laid = write(&self.laid);
         for at in [range.start, range.end] {
-            let Some((&start, here)) = laid.range(..at.0).next_back() else { continue };
+            let Some((&start, here)) = laid.range(..at.0).next_back() else {
+                continue;
+            };
             if !here.laid.range.contains(at) {
                 continue;
             }
@@ -437,21 +483,70 @@ impl LinuxPmap {
 }
 
 impl LinuxPmap {
-    /// Makes the next access to a page fail: SIGBUS at its address, or `EFAULT` from a system call. Somebody waits there.
-    pub(crate) fn poison(&self, va: VirtAddr) {
+    /// Makes the next access to a page fail, for which somebody waits at `channel`: SIGBUS at its address, or `EFAULT` from a
+    /// system call. Answers whether it will fail; otherwise whoever waits there makes the access again.
+    pub(crate) fn poison(&self, va: VirtAddr, channel: &Channel) -> bool {
         let page = va.page_floor();
-        let Some(here) = self.at(page) else { return };
-        let range = one_page(page);
-        lock(&self.poisons).push(page);
-        let uffd = &here.laid.channel.uffd;
-        if self.machine.slots.at(page).is_none() {
-            // A mark that a clean page left behind would be in the way.
-            let _ = retry(|| uffd.write_protect(span(range), false));
+        let failed = self.leave_failure(page, channel);
+        if failed {
+            lock(&self.poisons).push(page);
+        } else {
+            channel.wake(page);
         }
-        if retry(|| uffd.poison(span(range), Install::empty()).all()).is_err() {
-            // A page is there by now, or the range is gone: whoever waits looks again.
-            let _ = uffd.wake(span(range));
+        failed
+    }
+
+    fn leave_failure(&self, page: VirtAddr, channel: &Channel) -> bool {
+        let poison = || retry(|| channel.uffd.poison(span(one_page(page)), Install::empty()).all()).is_ok();
+        // Locked until it is done: the addresses stay the machine's.
+        let laid = read(&self.laid);
+        let here = laid.range(..=page.0).next_back().map(|(_, here)| here);
+        let Some(here) = here.filter(|here| here.laid.range.contains(page)) else {
+            return self.is_owed(page) && poison();
+        };
+        if !core::ptr::eq(&raw const *here.laid.channel, channel) {
+            return false;
         }
+        let slots = self.machine.slots;
+        {
+            // What can be read there, and only not be written, is in the way.
+            let _inner = write(here.space.inner());
+            here.laid.clear(slots, &self.machine.pagemap, one_page(page));
+        }
+        if !slots.begin_failure(page) {
+            return false;
+        }
+        // So is the mark that a clean page leaves behind.
+        let _ = retry(|| channel.uffd.write_protect(span(one_page(page)), false));
+        let failed = poison();
+        slots.end_failure(page);
+        failed
+    }
+
+    /// Whether the kernel sends an access here: it is laid out, and the kernel lets it pass.
+    pub(crate) fn kernel_allows(&self, va: VirtAddr, access: Access) -> bool {
+        self.at(va).is_some_and(|here| match access {
+            Access::Write => here.prot.contains(Prot::WRITE),
+            Access::Read | Access::Exec => !here.prot.is_empty(),
+        })
+    }
+
+    /// Whether an address is unmapped, and only the kernel could not do so yet.
+    pub(crate) fn is_owed(&self, va: VirtAddr) -> bool {
+        lock(&self.owed).iter().any(|range| range.contains(va))
+    }
+
+    /// Whether the faults at an address come to this userfaultfd.
+    pub(crate) fn comes_to(&self, va: VirtAddr, channel: &Channel) -> bool {
+        let laid = read(&self.laid);
+        laid.range(..=va.0).next_back().is_some_and(|(_, here)| {
+            here.laid.range.contains(va) && core::ptr::eq(&raw const *here.laid.channel, channel)
+        })
+    }
+
+    /// Unmaps what could not be unmapped before, as far as it can be now.
+    fn pay(&self) {
+        lock(&self.owed).retain(|range| !unmap(*range));
     }
 
     /// Forgets the failures: the next access asks again. Answers whether there were any.
@@ -491,6 +586,7 @@ impl Drop for LinuxPmap {
         for range in ranges {
             self.give_back(range);
         }
+        self.pay();
     }
 }
 
@@ -504,6 +600,12 @@ fn mprotect_flags(prot: Prot) -> MprotectFlags {
     flags.set(MprotectFlags::WRITE, prot.contains(Prot::WRITE));
     flags.set(MprotectFlags::EXEC, prot.contains(Prot::EXEC));
     flags
+}
+
+/// Gives addresses back to the process. Not when that takes one more memory area than the kernel allows.
+fn unmap(range: AddrRange) -> bool {
+    // SAFETY: the range was claimed by a pmap, and nothing is listed in it any more.
+    unsafe { rustix::mm::munmap(pointer(range.start), address(VirtAddr(range.len()))) }.is_ok()
 }
 
 /// Claims free addresses of the process.

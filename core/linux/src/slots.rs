@@ -12,7 +12,8 @@
 //!
 //! - fill it: whoever enters the page, with the map's lock held shared and the page busied;
 //! - empty it: whoever harvests it, with the page exclusively busied and the object's layouts locked shared, or with the
-//!   layouts locked exclusively.
+//!   layouts locked exclusively;
+//! - mark an empty one as failing, and empty it again: whoever leaves a failure there. Whoever enters waits for the end of that.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use std::sync::OnceLock;
@@ -28,6 +29,8 @@ pub(crate) const ADDRESSES_END: u64 = 1 << 47;
 
 /// The mapping is wired.
 const WIRED: u64 = 1;
+/// A failure is being left at the address, where nothing is entered.
+const FAILING: u64 = 2;
 /// The lowest bits of a slot, which no address of a page struct has.
 const FLAGS: u64 = 7;
 
@@ -77,7 +80,7 @@ impl Slots {
     #[inline]
     pub(crate) fn at(&self, va: VirtAddr) -> Option<Entered> {
         let word = self.slot(va).load(Ordering::Acquire);
-        if word == 0 {
+        if word == 0 || word == FAILING {
             return None;
         }
         Some(Entered {
@@ -90,7 +93,20 @@ impl Slots {
     #[inline]
     pub(crate) fn enter(&self, va: VirtAddr, page: PageRef, wired: bool) -> bool {
         let word = core::ptr::from_ref(page).expose_provenance() as u64 | if wired { WIRED } else { 0 };
-        let before = self.slot(va).swap(word, Ordering::AcqRel);
+        let slot = self.slot(va);
+        let mut before = slot.load(Ordering::Relaxed);
+        loop {
+            if before == FAILING {
+                // A thread of ours has a few system calls to make.
+                std::thread::yield_now();
+                before = slot.load(Ordering::Acquire);
+                continue;
+            }
+            match slot.compare_exchange_weak(before, word, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => break,
+                Err(now) => before = now,
+            }
+        }
         debug_assert!(
             before == 0 || before & !FLAGS == word & !FLAGS,
             "another page was entered at this address"
@@ -111,6 +127,18 @@ impl Slots {
     /// Empties a slot, whose modification has been collected.
     pub(crate) fn leave(&self, va: VirtAddr) {
         self.slot(va).store(0, Ordering::Release);
+    }
+
+    /// Keeps everybody from entering a page at an address where none is. Answers whether none is.
+    pub(crate) fn begin_failure(&self, va: VirtAddr) -> bool {
+        let slot = self.slot(va);
+        slot.compare_exchange(0, FAILING, Ordering::AcqRel, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    /// Ends what [`Slots::begin_failure`] began.
+    pub(crate) fn end_failure(&self, va: VirtAddr) {
+        self.leave(va);
     }
 
     /// The mapping is not wired any more.

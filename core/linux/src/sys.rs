@@ -807,12 +807,14 @@ pub fn punch_hole(memfd: impl AsFd, offset: u64, len: u64) -> Result<(), Errno> 
 /// Takes the pages of `range` out of this mapping. Shared memory keeps its bytes, and the markers of write protection
 /// stay; anonymous memory loses both.
 ///
+/// Memory that is locked ([`mlock`](https://man7.org/linux/man-pages/man2/mlock.2.html)) as well.
+///
 /// # Safety
 ///
 /// The range must be the caller's own, and if it is anonymous, its bytes no longer needed.
 pub unsafe fn dont_need(range: Span) -> Result<(), Errno> {
     // SAFETY: the caller's.
-    unsafe { advise(range, Advice::LinuxDontNeed) }
+    unsafe { advise(range, Advice::LinuxDontneedLocked) }
 }
 
 /// A forked child will not have `range`: touching it there is SIGSEGV.

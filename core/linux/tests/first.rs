@@ -1,5 +1,7 @@
 //! The first steps: an object in real memory, through both ways to serve.
 
+#![allow(clippy::cast_possible_truncation, reason = "pages and addresses of this process")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,9 +22,19 @@ struct Rig {
 
 impl Rig {
     fn new(pages: u64) -> Self {
-        let machine = LinuxMachine::new(Support::probe().unwrap(), LinuxConfig { memory: pages * PAGE_SIZE, ..LinuxConfig::default() }).unwrap();
+        let machine = LinuxMachine::new(
+            Support::probe().unwrap(),
+            LinuxConfig {
+                memory: pages * PAGE_SIZE,
+                ..LinuxConfig::default()
+            },
+        )
+        .unwrap();
         let engine = Engine::new(machine);
-        let range = AddrRange { start: VirtAddr(0x10000), end: VirtAddr(1 << 47) };
+        let range = AddrRange {
+            start: VirtAddr(0x10000),
+            end: VirtAddr(1 << 47),
+        };
         let map = Arc::new(Map::new(engine.clone(), range).unwrap());
         let server = Server::start(map.clone()).unwrap();
         Self { engine, map, server }
@@ -54,7 +66,10 @@ fn a_program_reads_and_writes_through_the_pointer() {
         let rig = Rig::new(1024);
         let (script, pager) = Script::new();
         let object = rig.engine.create_object(pager, 100 * PAGE_SIZE).unwrap();
-        let request = MapRequest { serve, ..MapRequest::read_write(100 * PAGE_SIZE) };
+        let request = MapRequest {
+            serve,
+            ..MapRequest::read_write(100 * PAGE_SIZE)
+        };
         let at = rig.map.map(&object, &request).unwrap().start;
         for page in 0..100 {
             // SAFETY: mapped above.
@@ -84,7 +99,10 @@ fn more_is_mapped_than_the_budget_has() {
         let rig = Rig::new(200);
         let (script, pager) = Script::new();
         let object = rig.engine.create_object(pager, 1000 * PAGE_SIZE).unwrap();
-        let request = MapRequest { serve, ..MapRequest::read_write(1000 * PAGE_SIZE) };
+        let request = MapRequest {
+            serve,
+            ..MapRequest::read_write(1000 * PAGE_SIZE)
+        };
         let at = rig.map.map(&object, &request).unwrap().start;
         for round in 1..4u8 {
             for page in 0..1000 {

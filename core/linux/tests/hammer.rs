@@ -4,6 +4,8 @@
 //! Each writer has a word of its own in every page, and counts it up: what it finds there must be what it wrote last. In the end the
 //! store must have the same.
 
+#![allow(clippy::cast_possible_truncation, reason = "pages and addresses of this process")]
+
 use std::io::{Read as _, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -198,14 +200,19 @@ fn hammer(serve: Serve, time: Duration) {
             );
         }
     }
-    eprintln!("{serve:?}: {} faults, {} pages in, {} out", counts.faults, counts.pages_in, counts.pages_out);
+    eprintln!(
+        "{serve:?}: {} faults, {} pages in, {} out",
+        counts.faults, counts.pages_in, counts.pages_out
+    );
     object.release().unwrap();
     engine.shut_down().unwrap();
 }
 
 /// Seconds for each way to serve.
 fn time() -> Duration {
-    let seconds = std::env::var("QUIRE_HAMMER_SECONDS").ok().and_then(|text| text.parse().ok());
+    let seconds = std::env::var("QUIRE_HAMMER_SECONDS")
+        .ok()
+        .and_then(|text| text.parse().ok());
     Duration::from_secs(seconds.unwrap_or(60))
 }
 

@@ -14,7 +14,8 @@ mod threads;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use quire_core::error::{Error, Result};
+use quire_core::error::{Error, FaultError, Result};
+use quire_core::fault::Resolved;
 use quire_core::machine::Serve;
 use quire_core::map::Map;
 use quire_core::types::{Access, VirtAddr};
@@ -42,11 +43,10 @@ impl Server {
     /// # Errors
     /// [`Error::Invalid`] for a map of another machine, or one that is served.
     pub fn start(map: Arc<Map>) -> Result<Self> {
-        let shared = Arc::new(Shared {
-            map,
-            crew: Crew::new(),
-        });
-        let pmap = shared.pmap().ok_or(Error::Invalid("the map is not one of the Linux machine"))?;
+        let shared = Arc::new(Shared { map, crew: Crew::new() });
+        let pmap = shared
+            .pmap()
+            .ok_or(Error::Invalid("the map is not one of the Linux machine"))?;
         if !pmap.set_server(Arc::downgrade(&shared)) {
             return Err(Error::Invalid("the map is served already"));
         }
@@ -99,13 +99,32 @@ impl Shared {
     }
 
     /// Resolves a fault that a thread waits for. A failure is left at the address.
-    fn resolve(self: &Arc<Self>, va: VirtAddr, access: Access) {
-        if self.map.fault(va, access).is_err()
-            && let Some(pmap) = self.pmap()
-        {
-            pmap.poison(va);
-            threads::sweep_later(self);
+    fn resolve(self: &Arc<Self>, va: VirtAddr, access: Access, channel: &Channel) {
+        let Some(pmap) = self.pmap() else { return };
+        match self.settled(va, access) {
+            // What was entered has woken whoever waits, unless it was laid out anew meanwhile, to be served otherwise.
+            Some(Ok(_)) if pmap.comes_to(va, channel) => {}
+            Some(Ok(_)) | None => channel.wake(va),
+            Some(Err(_)) => {
+                if pmap.poison(va, channel) {
+                    threads::sweep_later(self);
+                }
+            }
         }
+    }
+
+    /// Resolves a fault, unless the map was changed so that the kernel itself knows what to do with the access: then nothing.
+    fn settled(&self, va: VirtAddr, access: Access) -> Option<std::result::Result<Resolved, FaultError>> {
+        let answer = self.map.fault(va, access);
+        if !matches!(answer, Err(FaultError::NotMapped(_) | FaultError::Denied(_))) {
+            return Some(answer);
+        }
+        let pmap = self.pmap()?;
+        if pmap.is_owed(va) {
+            return Some(answer);
+        }
+        // Asked again: rights may have come since. If they are still too few, the kernel knows fewer rights than the engine.
+        pmap.kernel_allows(va, access).then(|| self.map.fault(va, access))
     }
 }
 

@@ -61,21 +61,24 @@ impl Crew {
 
     /// Ends all threads, and waits for them at most for `patience`. Answers whether they ended.
     pub(super) fn stop(&self, patience: Duration) -> bool {
-        let until = Instant::now() + patience;
+        let until = Instant::now().checked_add(patience);
         let mut state = lock(&self.state);
         state.ending = true;
         self.changed.notify_all();
         for post in &state.posts {
             if !post.ringing.swap(true, Ordering::AcqRel) {
-                let post = post.clone();
-                // Without a thread the readers stay until the process ends; `stop` says so.
-                let _ = std::thread::Builder::new()
+                let its = post.clone();
+                let rings = std::thread::Builder::new()
                     .name("quire-bell".into())
-                    .spawn(move || post.ring_until_all_have_gone());
+                    .spawn(move || its.ring_until_all_have_gone());
+                if rings.is_err() {
+                    // Without a thread the readers stay; whoever calls again tries again.
+                    post.ringing.store(false, Ordering::Release);
+                }
             }
         }
         while state.readers > 0 || state.sweeping {
-            let left = until.saturating_duration_since(Instant::now());
+            let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
                 return false;
             }
@@ -113,7 +116,7 @@ fn make_bell(channel: &Channel) -> std::result::Result<VirtAddr, rustix::io::Err
     let at = VirtAddr(arena::reserve(PAGE_BYTES)?.as_ptr().expose_provenance() as u64);
     // SAFETY: the page was reserved for this.
     unsafe {
-        let _ = sys::dont_fork(span(bell_page(at)));
+        sys::dont_fork(span(bell_page(at)))?;
         retry(|| channel.uffd.register(span(bell_page(at)), Modes::MISSING))?;
     }
     Ok(at)
@@ -173,7 +176,12 @@ fn read_faults(shared: &Arc<Shared>, post: &Arc<Post>) {
             if bell_page(post.bell).contains(va) {
                 // Gone before the bell is answered, so that whoever rings counts right.
                 reader_goes(shared, post);
-                let _ = retry(|| post.channel.uffd.zero(span(bell_page(post.bell)), Install::empty()).all());
+                let _ = retry(|| {
+                    post.channel
+                        .uffd
+                        .zero(span(bell_page(post.bell)), Install::empty())
+                        .all()
+                });
                 return;
             }
             if last {
@@ -184,7 +192,7 @@ fn read_faults(shared: &Arc<Shared>, post: &Arc<Post>) {
             } else {
                 Access::Read
             };
-            shared.resolve(va, access);
+            shared.resolve(va, access, &post.channel);
         }
         post.idle.fetch_add(1, Ordering::AcqRel);
     }
