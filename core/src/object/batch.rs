@@ -1,5 +1,7 @@
 //! Several pages of an object in hand at once: what the machine and the locks cost is paid once for all of them.
 
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::ops::Range;
 
 use super::busy_guard::free_pages;
@@ -110,11 +112,28 @@ impl<'a> From<ExclusiveBusy<&'a Object>> for Batch<'a> {
     }
 }
 
+/// Lets go of pages of one object, as dropping each of them would: filled ones come on a queue, others are freed. No lock may be held.
+pub(super) fn let_go(object: &Object, pages: Vec<ExclusiveBusy<Arc<Object>>>) {
+    let mut pages = pages.into_iter();
+    while pages.len() > 0 {
+        let pages = pages.by_ref().take(BATCH).map(|busy| busy.take_apart().0).collect();
+        drop(Batch { object, pages });
+    }
+}
+
 impl Drop for Batch<'_> {
     fn drop(&mut self) {
+        self.object.engine.memory.pages_are_filled(&self.pages);
+        let mut unfilled = Few::<PageRef, BATCH>::new();
         for page in &*self.pages {
-            self.object.engine.memory.page_is_filled(page);
-            page.busy.release_exclusive();
+            if page.is_valid() {
+                page.busy.release_exclusive();
+            } else {
+                unfilled.push(*page);
+            }
+        }
+        if !unfilled.is_empty() {
+            free_pages(self.object, &unfilled);
         }
     }
 }

@@ -9,6 +9,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ops::Range;
 
+use super::batch::let_go;
 use super::{ExclusiveBusy, Object, Paging};
 use crate::engine::Engine;
 use crate::error::{Cause, Error, PagerError, Result};
@@ -520,24 +521,24 @@ impl Drop for AskedDetached<'_> {
 impl Transfer {
     fn settle(self, object: &Object, io: &Io, loan: Loan) -> Result<u64> {
         let moved = |i: usize| io.outcome(i) == PageOutcome::Done;
-        let machine = object.engine.machine();
-        machine
-            .take_back(&self.refs, loan, &moved)
-            .map_err(|_| Error::NoMemory)?;
+        let Self { pages, refs, plan, .. } = self;
+        let engine = &object.engine;
+        let kept = engine.machine().take_back(&refs, loan, &moved);
         let mut count = 0;
-        for (i, busy) in self.pages.into_iter().enumerate().filter(|(i, _)| moved(*i)) {
-            match self.plan.direction {
-                Direction::Get => busy.page().mark_valid(),
-                Direction::Put => busy.page().put_succeeded(),
+        for (_, page) in refs.iter().enumerate().filter(|(i, _)| kept.is_ok() && moved(*i)) {
+            match plan.direction {
+                Direction::Get => page.mark_valid(),
+                Direction::Put => page.put_succeeded(),
             }
-            debug_assert!(core::ptr::eq(busy.page(), self.refs[i]));
             count += 1;
         }
-        let counter = match self.plan.direction {
+        let_go(object, pages);
+        kept.map_err(|_| Error::NoMemory)?;
+        let counter = match plan.direction {
             Direction::Get => Counter::PagesIn,
             Direction::Put => Counter::PagesOut,
         };
-        object.engine.stats().add(counter, count);
+        engine.stats().add(counter, count);
         Ok(count)
     }
 }

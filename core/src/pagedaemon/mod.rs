@@ -174,6 +174,16 @@ impl Memory {
         }
     }
 
+    /// As [`Memory::page_is_filled`] for those of several pages that are filled. If none has to come on a queue, as after a put, no
+    /// lock is taken.
+    pub(crate) fn pages_are_filled(&self, pages: &[PageRef]) {
+        let comes = |page: &PageRef| page.is_valid() && page.queue().is_none() && page.wire_count() == 0;
+        let mut queues = None;
+        for page in pages.iter().copied().filter(comes) {
+            queues.get_or_insert_with(|| self.queues.lock()).admit(page);
+        }
+    }
+
     /// Pages have left their object. Exclusively busied.
     pub(crate) fn pages_are_gone(&self, pages: &[PageRef]) {
         // Decided under the lock: whoever moves one from queue to queue has it on none for a moment.
