@@ -77,3 +77,24 @@ cases! {
     two_mappings_of_one_file_see_each_others_writes_at_once,
     memory_stays_within_the_budget_and_what_is_stated_beside_it,
 }
+
+cases! {
+    faults, "tests/c/real_faults.c":
+    a_failing_pager_is_sigbus_at_the_address_until_it_works,
+    every_thread_gets_the_failure_of_its_own_access,
+    a_system_call_gets_efault_where_an_access_fails,
+    a_file_that_others_truncated_is_sigbus_until_it_is_long_again,
+    behind_the_objects_end_is_sigbus_until_it_grows,
+    an_object_that_was_terminated_is_sigbus,
+    what_the_protection_forbids_is_sigsegv,
+}
+
+cases! {
+    signals, "tests/c/real_signals.c":
+    the_programs_handlers_get_its_own_faults,
+    a_plain_handler_gets_signals_that_were_sent,
+    a_later_handler_passes_on_what_is_ours,
+    without_a_handler_of_the_program_a_failed_access_kills,
+    a_signal_that_is_sent_does_what_it_did_before,
+    a_fork_has_none_of_the_range_and_the_parent_goes_on,
+}
