@@ -32,7 +32,9 @@ impl Budget {
         };
         let most = self.total.saturating_sub(held_back);
         self.used
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| (used < most).then_some(used + 1))
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| {
+                (used < most).then_some(used + 1)
+            })
             .is_ok()
     }
 

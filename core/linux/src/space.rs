@@ -208,7 +208,10 @@ impl Spaces {
     pub(crate) fn drop_if_unused(&self, space: &Arc<Space>) {
         let mut table = write(&self.inner);
         let inner = write(&space.inner);
-        let known = table.by_owner.get(&space.owner).is_some_and(|known| Arc::ptr_eq(known, space));
+        let known = table
+            .by_owner
+            .get(&space.owner)
+            .is_some_and(|known| Arc::ptr_eq(known, space));
         if !known || space.used.load(Ordering::Acquire) != 0 || !inner.layouts.is_empty() {
             return;
         }

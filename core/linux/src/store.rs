@@ -56,7 +56,10 @@ impl Store {
     pub(crate) fn free(&self, frames: &[Frame]) {
         let mut rest = frames;
         while let Some(first) = rest.first() {
-            let count = rest.iter().take_while(|frame| place(**frame).0 == place(*first).0).count();
+            let count = rest
+                .iter()
+                .take_while(|frame| place(**frame).0 == place(*first).0)
+                .count();
             let (word, others) = rest.split_at(count);
             self.free_word(word);
             rest = others;
@@ -78,7 +81,10 @@ impl Store {
                 if now & holes != 0 {
                     // Somebody's frame lies between: stop short of it.
                     let blocked = now & holes & (now & holes).wrapping_neg();
-                    count = mine[..count].iter().take_while(|frame| place(**frame).1 < blocked).count();
+                    count = mine[..count]
+                        .iter()
+                        .take_while(|frame| place(**frame).1 < blocked)
+                        .count();
                     continue;
                 }
                 let claim = self.taken[word].compare_exchange(now, now | hull, Ordering::AcqRel, Ordering::Acquire);
@@ -86,7 +92,10 @@ impl Store {
                     break hull;
                 }
             };
-            self.punch(*first, u64::from(64 - claimed.leading_zeros() - claimed.trailing_zeros()));
+            self.punch(
+                *first,
+                u64::from(64 - claimed.leading_zeros() - claimed.trailing_zeros()),
+            );
             self.taken[word].fetch_and(!claimed, Ordering::AcqRel);
             mine = &mine[count..];
         }
