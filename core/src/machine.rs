@@ -355,6 +355,12 @@ pub trait Machine: Send + Sync + Debug {
     /// Collects and clears the referenced bits of a page's mappings, as far as that is possible without removing them.
     fn page_referenced(&self, page: PageRef) -> bool;
 
+    /// Whether [`Machine::page_referenced`] tells of every use. Where it does not, only unmapping a page and waiting for its next fault
+    /// would, which costs more than it is worth: pages then go by whole blocks of neighbours, which is cheap.
+    fn tells_use(&self) -> bool {
+        true
+    }
+
     /// Puts the page's bytes into the frame that the machine places for it, which `enter` refused to do without. The page is
     /// exclusively busied and not mapped. The answer is its frame from here on: the caller stores it in the page. The old
     /// frame, if it is another one, has been taken back.

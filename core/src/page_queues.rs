@@ -254,6 +254,14 @@ impl PageQueues {
         goes
     }
 
+    /// Takes a neighbour of a victim that goes from this queue, on a machine that does not tell of its use. Exclusively busied.
+    /// Answers which queue it was on, if it goes.
+    pub(crate) fn take_along_unasked(&mut self, page: PageRef, from: Queue) -> Option<Queue> {
+        let queue = page.queue().filter(|_| page.may_go_along(from))?;
+        self.take_off(page);
+        Some(queue)
+    }
+
     /// The oldest page of a queue, or of the other one if it is empty.
     fn oldest(&mut self, wanted: Queue) -> Option<(PageRef, Queue)> {
         let other = if wanted == Queue::Active {

@@ -15,13 +15,13 @@ use std::time::Duration;
 
 use bare::workload::{Extent, Memory, Order, Workload, drive};
 use bare::{Counters, Measured, Mode, PAGE, bare, cached_file, mapped, of_the_kernel, warm_up};
+use quire_bridge::Open;
 use quire_core::engine::Engine;
 use quire_core::machine::Serve;
 use quire_core::map::{Map, MapRequest};
 use quire_core::types::{AddrRange, Advice, VirtAddr};
 use quire_linux::support::Support;
 use quire_linux::{LinuxConfig, LinuxMachine, Server};
-use quire_bridge::Open;
 use quire_loader::Loaded;
 
 /// Who serves the memory.
@@ -57,8 +57,22 @@ fn main() {
     let server = given("--server").map_or("", |at| &args[at + 1]);
     println!("{mebibytes} MiB in the page cache; medians of {rounds} interleaved rounds [range]");
     println!("the ratio is that of accesses a second to the line above it");
-    table("every page once, no limit", &once(), (only, server), &file, pages * PAGE * 2, rounds);
-    table("a limit of a quarter (mmap: none)", &steady(), (only, server), &file, pages * PAGE / 4, rounds);
+    table(
+        "every page once, no limit",
+        &once(),
+        (only, server),
+        &file,
+        pages * PAGE * 2,
+        rounds,
+    );
+    table(
+        "a limit of a quarter (mmap: none)",
+        &steady(),
+        (only, server),
+        &file,
+        pages * PAGE / 4,
+        rounds,
+    );
 }
 
 fn once() -> Vec<Workload> {
@@ -143,7 +157,11 @@ fn median(runs: &[Measured], value: impl Fn(&Measured) -> f64) -> (f64, f64, f64
 /// Prints a line, and answers with its accesses a second.
 fn line(workload: &str, server: &str, runs: &[Measured], before: f64) -> f64 {
     let (rate, least, most) = median(runs, |run| run.accesses_per_second() / 1000.0);
-    let ratio = if before == 0.0 { "-".to_owned() } else { format!("{:.2}", rate / before) };
+    let ratio = if before == 0.0 {
+        "-".to_owned()
+    } else {
+        format!("{:.2}", rate / before)
+    };
     let (faults, ..) = median(runs, |run| run.faults as f64);
     let (evictions, ..) = median(runs, |run| run.evictions as f64);
     let ns = if faults == 0.0 {
@@ -164,10 +182,13 @@ fn line(workload: &str, server: &str, runs: &[Measured], before: f64) -> f64 {
 
 /// Runs `workload` on `file` through the engine with at most `budget` bytes in memory.
 fn engine(serve: Serve, workload: &Workload, file: &File, budget: usize) -> Measured {
-    let machine = LinuxMachine::new(Support::probe().unwrap(), LinuxConfig {
-        memory: budget as u64,
-        ..LinuxConfig::default()
-    })
+    let machine = LinuxMachine::new(
+        Support::probe().unwrap(),
+        LinuxConfig {
+            memory: budget as u64,
+            ..LinuxConfig::default()
+        },
+    )
     .expect("a machine");
     let engine = Engine::new(machine);
     let bounds = AddrRange {
@@ -176,7 +197,8 @@ fn engine(serve: Serve, workload: &Workload, file: &File, budget: usize) -> Meas
     };
     let map = Arc::new(Map::new(engine.clone(), bounds).expect("a map"));
     let server = Server::start(map.clone()).expect("a server");
-    let vnode = Loaded::load(&quire_tests::built::plugin("vnode"), None, Box::new(|_, _, _| {})).expect("the plugin loads");
+    let vnode =
+        Loaded::load(&quire_tests::built::plugin("vnode"), None, Box::new(|_, _, _| {})).expect("the plugin loads");
     let path = std::ffi::CString::new(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("no zero in it");
     let opened = vnode
         .open(&Open {
@@ -189,12 +211,19 @@ fn engine(serve: Serve, workload: &Workload, file: &File, budget: usize) -> Meas
     let len = file.metadata().expect("the file is there").len();
     let request = MapRequest {
         serve,
-        advice: if workload.run == 1 { Advice::Random } else { Advice::Sequential },
+        advice: if workload.run == 1 {
+            Advice::Random
+        } else {
+            Advice::Sequential
+        },
         ..MapRequest::read_write(len)
     };
     let at = map.map(&object, &request).expect("a mapping").start;
     #[allow(clippy::cast_possible_truncation, reason = "an address and a length of this process")]
-    let memory = Memory::new(std::ptr::with_exposed_provenance_mut(at.0 as usize), len as usize / PAGE);
+    let memory = Memory::new(
+        std::ptr::with_exposed_provenance_mut(at.0 as usize),
+        len as usize / PAGE,
+    );
     if let Extent::For(_) = workload.extent {
         drive(&warm_up(workload, budget), memory);
     }

@@ -96,9 +96,8 @@ impl LinuxMachine {
                 .take_while(|i| keep(*i) && pages[*i].frame().0 == first.0 + (*i - from) as u64)
                 .count();
             // SAFETY: the buffer has room for all the pages, and came back from its borrower.
-            let bytes = unsafe {
-                core::slice::from_raw_parts(buffer.start.as_ptr().add(from * PAGE_BYTES), len * PAGE_BYTES)
-            };
+            let bytes =
+                unsafe { core::slice::from_raw_parts(buffer.start.as_ptr().add(from * PAGE_BYTES), len * PAGE_BYTES) };
             self.store.write(first, 0, bytes).map_err(|_| Shortage)?;
             from += len;
         }
@@ -216,6 +215,10 @@ impl Machine for LinuxMachine {
 
     fn page_referenced(&self, _page: PageRef) -> bool {
         // The kernel keeps those bits to itself; that a page is used shows when it is entered again.
+        false
+    }
+
+    fn tells_use(&self) -> bool {
         false
     }
 

@@ -13,7 +13,7 @@ use crate::io::Direction;
 use crate::object::{Object, Paging, Started, Transfer};
 use crate::page::Dirtiness;
 use crate::stats::Counter;
-use crate::types::PageIndex;
+use crate::types::{PageIndex, Prot};
 
 /// Puts of one flush that are under way at the same time: enough to keep a store busy, and at most 8 MiB of pages busy.
 const MOST_PUTS: usize = 8;
@@ -68,7 +68,7 @@ impl Object {
         }
     }
 
-    /// Writes those pages of a busied run that are dirty, and waits for it: for the page daemon.
+    /// Writes those of some busied pages that are dirty, and waits for it: for the page daemon. Ascending; some may be missing in between.
     ///
     /// # Errors
     /// The first failure; the pages that could not be written stay dirty.
@@ -84,14 +84,28 @@ impl Object {
         puts.failure.map_or(Ok(()), Err)
     }
 
-    /// Write-protects a run, finds out which of its pages are dirty, and puts those.
+    /// Write-protects pages, or unmaps them if they are to go, finds out which of them are dirty, and puts those, run by run.
     fn put_dirty_of(self: &Arc<Self>, puts: &mut Puts, run: Run) -> Result<()> {
-        settle(self, &run);
+        settle(
+            self,
+            &run,
+            if puts.reclaiming {
+                Prot::empty()
+            } else {
+                Prot::READ | Prot::EXEC
+            },
+        );
+        let longest = self.longest_run();
         let mut rest = run.into_iter().peekable();
-        while rest.peek().is_some() {
+        while let Some(first) = rest.peek().map(|busy| busy.page().index()) {
             let mut piece = Vec::new();
-            try_reserve(&mut piece, rest.len())?;
-            while let Some(busy) = rest.next_if(|busy| busy.page().dirtiness() == Dirtiness::Dirty) {
+            try_reserve(&mut piece, rest.len().min(longest))?;
+            while piece.len() < longest
+                && let Some(busy) = rest.next_if(|busy| {
+                    let next = busy.page().index().0 == first.0 + piece.len() as u64;
+                    next && busy.page().dirtiness() == Dirtiness::Dirty
+                })
+            {
                 piece.push(busy);
             }
             if piece.is_empty() {

@@ -60,14 +60,14 @@ impl Object {
     }
 }
 
-/// Takes the right to write from every mapping of a run, at most [`MAX_RUN`] pages, and records what the machine collected:
+/// Lowers every mapping of a run, at most [`MAX_RUN`] pages, to `prot`, which allows no writing, and records what the machine collected:
 /// afterwards each of them is clean or dirty.
-pub(super) fn settle(object: &Object, run: &[ExclusiveBusy<Arc<Object>>]) {
+pub(super) fn settle(object: &Object, run: &[ExclusiveBusy<Arc<Object>>], prot: Prot) {
     if run.is_empty() {
         return;
     }
     let pages: Few<PageRef, MAX_RUN> = run.iter().map(ExclusiveBusy::page).collect();
     // In this order: a machine on which pages can be written unseen all the same notes them as writable again.
     pages.iter().for_each(|page| page.settle());
-    object.engine().machine().page_protect(&pages, Prot::READ | Prot::EXEC);
+    object.engine().machine().page_protect(&pages, prot);
 }

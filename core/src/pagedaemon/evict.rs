@@ -3,7 +3,8 @@
 //! The machine and the locks cost much once and little for each further page, so pages go in batches of up to 64. The policy names a
 //! victim. With it go those neighbours, in the aligned block of 64 around it, that the policy would let go as well: on the
 //! inactive queue, looked at once, not used since, not dirty, busied by nobody. Hot neighbours stay, so there may be holes. Then the policy
-//! names the next victim, until the batch is full. The batch is sorted, and what it has of an object is unmapped by
+//! names the next victim, until the batch is full. On a machine that does not tell of the use of mapped pages all neighbours go that stand
+//! no better than the victim: nothing is known that speaks for them. The batch is sorted, and what it has of an object is unmapped by
 //! one call of the machine and freed by another. Nothing here allocates, calls a pager, or waits but for locks.
 
 use alloc::sync::Arc;
@@ -46,13 +47,16 @@ struct Search<'a> {
     pass: u32,
     /// What `pass` was set to last.
     passed: u32,
+    /// Pages that went to the laundry.
+    dirty: u64,
 }
 
 /// A search for neighbours looks at up to 64 pages. After one in vain the next victim goes without, after two the next three, up to this.
 const MOST_PASSED: u32 = 15;
 
 impl Engine {
-    /// Frees up to `want` clean pages that the policy gives up; dirty ones among those go to the laundry. Calls no pager.
+    /// Frees up to `want` clean pages that the policy gives up; dirty ones among those go to the laundry, and the search ends when they
+    /// are so many: to go on would be to take pages only because they are clean, which those are that were read last. Calls no pager.
     pub(super) fn reclaim(&self, want: u64) -> u64 {
         let lengths = self.queue_lengths();
         let mut search = Search {
@@ -63,10 +67,11 @@ impl Engine {
             block: None,
             pass: 0,
             passed: 0,
+            dirty: 0,
         };
         let mut freed = 0;
         let mut work = AtWork::begin(&self.memory);
-        while freed < want {
+        while freed < want && search.dirty < want {
             let most = usize::try_from(want - freed).unwrap_or(BATCH).min(BATCH);
             let mut victims = search.choose(most);
             if victims.is_empty() {
@@ -110,7 +115,7 @@ impl Search<'_> {
                     victims.push(Victim { name, page, from });
                     if victims.len() < most && self.is_worth_a_search(name) {
                         let alone = victims.len();
-                        self.add_neighbours(name, most, &mut victims);
+                        self.add_neighbours(name, from, most, &mut victims);
                         let in_vain = victims.len() == alone;
                         self.passed = if in_vain {
                             (2 * self.passed + 1).min(MOST_PASSED)
@@ -142,13 +147,20 @@ impl Search<'_> {
     }
 
     /// Adds those pages of the block around a victim that may go with it.
-    fn add_neighbours(&mut self, (id, index): PageName, most: usize, victims: &mut Victims) {
+    fn add_neighbours(&mut self, (id, index): PageName, victim_from: Queue, most: usize, victims: &mut Victims) {
+        let tells_use = self.engine.machine().tells_use();
         let mut busied = Few::<PageRef, BATCH>::new();
         let room = most - victims.len();
         {
             let Some(object) = self.object(id) else { return };
             let state = object.lock();
-            let may_go = state.pages.block(index).filter(|page| page.may_go_early());
+            let may_go = state.pages.block(index).filter(|page| {
+                if tells_use {
+                    page.may_go_early()
+                } else {
+                    page.may_go_along(victim_from)
+                }
+            });
             for page in may_go.filter(|page| page.busy.try_exclusive()).take(room) {
                 busied.push(page);
             }
@@ -158,14 +170,19 @@ impl Search<'_> {
         }
         let mut queues = self.engine.memory.queues.lock();
         for page in &*busied {
-            if queues.take_along(page, |page| self.engine.was_used(page)) {
-                victims.push(Victim {
+            let from = if tells_use {
+                let goes = queues.take_along(page, |page| self.engine.was_used(page));
+                goes.then_some(Queue::Inactive)
+            } else {
+                queues.take_along_unasked(page, victim_from)
+            };
+            match from {
+                Some(from) => victims.push(Victim {
                     name: (id, page.index()),
                     page,
-                    from: Queue::Inactive,
-                });
-            } else {
-                page.busy.release_exclusive();
+                    from,
+                }),
+                None => page.busy.release_exclusive(),
             }
         }
     }
@@ -208,6 +225,7 @@ impl Search<'_> {
             gone.iter().for_each(|victim| queues.evicted(victim.name, victim.from));
             stay.iter().for_each(|(page, queue)| queues.put(page, *queue));
         }
+        self.dirty += stay.iter().filter(|(_, queue)| *queue == Queue::Laundry).count() as u64;
         stay.iter().for_each(|(page, _)| page.busy.release_exclusive());
         if let Some(object) = object.filter(|_| !gone.is_empty()) {
             free_pages(&object, &pages_of(&gone));

@@ -13,7 +13,7 @@ use crate::alloc_fallible::try_reserve;
 use crate::engine::Engine;
 use crate::error::Result;
 use crate::machine::{Placement, Reserve};
-use crate::object::{ExclusiveBusy, Object};
+use crate::object::{BATCH, ExclusiveBusy, Object};
 use crate::page::{Dirtiness, PageRef, Queue};
 use crate::page_queues::name_of;
 use crate::types::{Frame, ObjectId, PageIndex};
@@ -154,38 +154,52 @@ impl Memory {
 }
 
 /// Busies page `index` and the unbroken run around it of pages that may be dirty, as far as nobody else has them, and as many as the
-/// pager takes at once. Nothing if the page itself is busy or gone.
+/// pager takes at once; and those others of its block of 64 that are in the laundry. Ascending. Nothing if the page itself is busy or gone.
 fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<ExclusiveBusy<Arc<Object>>>> {
     let longest = object.longest_run();
     let mut run = Vec::new();
-    try_reserve(&mut run, longest)?;
+    try_reserve(&mut run, longest.max(BATCH))?;
     let state = object.lock();
-    let busy_one = |index: Option<u64>| {
+    let busy_one = |index: Option<u64>, wanted: &dyn Fn(PageRef) -> bool| {
         let index = PageIndex(index?);
         let page = state.pages.get(index)?;
-        if page.dirtiness() == Dirtiness::Clean || !object.has_index(index) {
+        if !wanted(page) || !object.has_index(index) {
             return None;
         }
         ExclusiveBusy::try_resident(object.clone(), &state, index)
     };
-    let Some(first) = busy_one(Some(index.0)) else {
+    let dirty = |page: PageRef| page.dirtiness() != Dirtiness::Clean;
+    let Some(first) = busy_one(Some(index.0), &dirty) else {
         return Ok(run);
     };
     run.push(first);
-    let mut at = index.0;
+    let mut first = index.0;
     while run.len() < longest
-        && let Some(busy) = busy_one(at.checked_sub(1))
+        && let Some(busy) = busy_one(first.checked_sub(1), &dirty)
     {
         run.push(busy);
-        at -= 1;
+        first -= 1;
     }
     run.reverse();
-    let mut at = index.0;
+    let mut behind = index.0 + 1;
     while run.len() < longest
-        && let Some(busy) = busy_one(at.checked_add(1))
+        && let Some(busy) = busy_one(Some(behind), &dirty)
     {
         run.push(busy);
-        at += 1;
+        behind += 1;
+    }
+    let in_run = run.len();
+    let block = index.0 / BATCH as u64 * BATCH as u64;
+    let in_laundry = |page: PageRef| page.queue() == Some(Queue::Laundry);
+    for other in (block..block + BATCH as u64).filter(|other| !(first..behind).contains(other)) {
+        if run.len() < BATCH
+            && let Some(busy) = busy_one(Some(other), &in_laundry)
+        {
+            run.push(busy);
+        }
+    }
+    if run.len() > in_run {
+        run.sort_unstable_by_key(|busy| busy.page().index());
     }
     Ok(run)
 }

@@ -297,12 +297,8 @@ impl Engine {
         let seen = self.memory.progress.now();
         // A batch, and a sixteenth of a small machine.
         let some = (self.machine().frame_counts().total / 16).clamp(1, BATCH as u64);
-        {
-            let turn = self.memory.turns.take();
-            let made_meanwhile = turn.waited() && self.memory.progress.now() != seen;
-            if made_meanwhile && usable(self.machine().frame_counts()) > 0 || self.reclaim(some) > 0 {
-                return Ok(());
-            }
+        if self.take_clean(some, seen) {
+            return Ok(());
         }
         if self.memory.rescuers.contains_me() {
             // This thread is writing pages already, and somewhere below it more memory is wanted. It must not wait for itself.
@@ -335,15 +331,32 @@ impl Engine {
         }
     }
 
+    /// Takes up to `some` clean pages, unless others made progress since `seen` while this waited for its turn. Whether a frame is free.
+    fn take_clean(&self, some: u64, seen: u32) -> bool {
+        let turn = self.memory.turns.take();
+        let made_meanwhile = turn.waited() && self.memory.progress.now() != seen;
+        made_meanwhile && usable(self.machine().frame_counts()) > 0 || self.reclaim(some) > 0
+    }
+
+    /// As [`Engine::make_room`], of clean pages only: calls no pager, so that it can be done in a signal handler. Whether it helped.
+    pub(crate) fn make_clean_room(&self) -> bool {
+        self.stats().count(Counter::MemoryWaits);
+        self.memory.ring();
+        let some = (self.machine().frame_counts().total / 16).clamp(1, BATCH as u64);
+        self.take_clean(some, self.memory.progress.now())
+    }
+
     /// How many of `want` pages that nobody asked for yet may take frames: at most a sixteenth of all at a time. If not so many
-    /// are free, clean pages that the policy gives up make room, but nothing is written for it. So a scan goes on in
-    /// runs when memory is full. Calls no pager; no lock may be held.
+    /// are free, pages that the policy gives up make room; if they are dirty, one block of them is written. So a scan goes on in
+    /// runs when memory is full. May call a pager for that; no lock may be held.
     pub(crate) fn frames_to_spare(&self, want: usize) -> usize {
         let counts = self.machine().frame_counts();
         let want = (want as u64).min(counts.total / 16);
         let short = want.saturating_sub(usable(counts));
-        if short > 0 {
-            self.reclaim(short.max(BATCH as u64).min(counts.total / 16));
+        let some = short.max(BATCH as u64).min(counts.total / 16);
+        if short > 0 && self.reclaim(some) < short && !self.memory.rescuers.contains_me() {
+            self.wash_next(&mut Pass::new(BATCH as u64));
+            self.reclaim(some);
         }
         // At most what was wanted.
         #[allow(clippy::cast_possible_truncation, reason = "less than a usize")]

@@ -26,6 +26,8 @@ pub(crate) use job::Work;
 pub(crate) struct Engine {
     kind: Kind,
     spares: Arc<Spares>,
+    /// Nobody asked for this kind by name.
+    chosen: bool,
 }
 
 enum Kind {
@@ -91,12 +93,22 @@ impl Engine {
         };
         stats.engine.store(number, Relaxed);
         host.log(Level::Info, format!("vnode: I/O is {text}"));
-        Ok(Self { kind, spares })
+        Ok(Self {
+            kind,
+            spares,
+            chosen: config.io == Io::Auto,
+        })
     }
 
     /// Whether requests may pend at all.
     pub(crate) fn pends(&self) -> bool {
         !matches!(self.kind, Kind::Sync)
+    }
+
+    /// Whether a put into the page cache is handed over. It is a copy, and as a rule done before another thread has heard of it; so
+    /// it is only where the engine was asked for by name.
+    pub(crate) fn takes_copies(&self) -> bool {
+        !self.chosen
     }
 
     /// A place for one request; `None` when it must be done at once, for want of an engine or of room.
