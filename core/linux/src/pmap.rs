@@ -210,7 +210,7 @@ impl LinuxPmap {
             }
         };
         let pages = done.bytes / PAGE_BYTES;
-        if known != 0 && here.laid.writable {
+        if known != 0 && here.laid.writable && !here.laid.channel.tells_writes {
             // The kernel had taken a mapping away by itself, and with it the trace of what was written through it.
             for (i, page) in run.pages[from..from + pages].iter().enumerate() {
                 if known & 1 << i != 0 {
