@@ -9,6 +9,7 @@ use quire_core::page::PageRef;
 use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use rustix::io::Errno;
 
+use crate::calls::{Counters, Kind};
 use crate::slots::Slots;
 use crate::sys::{self, Pagemap, Query, Region, ScanFlags, Span, Uffd};
 
@@ -19,6 +20,7 @@ const AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub(crate) struct Channel {
     pub(crate) uffd: Uffd,
+    pub(crate) calls: Arc<Counters>,
     pub(crate) serve: Serve,
     /// Every first write to a clean page is a fault of ours. Otherwise the kernel lifts the protection itself and only
     /// leaves a trace.
@@ -29,6 +31,7 @@ impl Channel {
     /// Whoever waits here for a page makes the access again.
     pub(crate) fn wake(&self, va: VirtAddr) {
         let page = va.page_floor();
+        self.calls.count(Kind::Wake);
         let _ = self.uffd.wake(Span::new(address(page), PAGE_BYTES));
     }
 }
@@ -224,11 +227,13 @@ impl Laid {
             }
             Taking::Write if !self.writable => {}
             Taking::Write if self.channel.tells_writes => {
+                self.channel.calls.count(Kind::WriteProtect);
                 let done = retry(|| self.channel.uffd.write_protect(span(hull.range()), true));
                 debug_assert!(done.is_ok(), "pages could not be protected: {done:?}");
             }
             Taking::Write => {
                 let mut written = PageSet::default();
+                self.channel.calls.count(Kind::Scan);
                 if hull.scan(pagemap, Query::WRITTEN, PROTECT, &mut written).is_err() {
                     // Not known is taken for written: that costs a write, and loses nothing.
                     written = PageSet::ALL;
@@ -249,12 +254,14 @@ impl Laid {
         let mut clean = PageSet::default();
         if !self.writable || self.channel.tells_writes {
             clean = PageSet::ALL;
-        } else if hull
-            .scan(pagemap, Query::CLEAN_MARKERS, ScanFlags::empty(), &mut clean)
-            .is_err()
-        {
-            clean = PageSet::default();
+        } else {
+            self.channel.calls.count(Kind::Scan);
+            let scanned = hull.scan(pagemap, Query::CLEAN_MARKERS, ScanFlags::empty(), &mut clean);
+            if scanned.is_err() {
+                clean = PageSet::default();
+            }
         }
+        self.channel.calls.add(Kind::PageUnmapped, hull.pages().count() as u64);
         for (place, page) in hull.pages() {
             if !clean.has(place) {
                 WRITTEN.record(page);
@@ -265,6 +272,7 @@ impl Laid {
     }
 
     fn drop_mappings(&self, range: AddrRange) {
+        self.channel.calls.count(Kind::Unmap);
         // SAFETY: the range is a part of a layout, which is the machine's, of shared memory, which keeps its bytes.
         let done = retry(|| unsafe { sys::dont_need(span(range)) });
         debug_assert!(done.is_ok(), "mappings could not be taken away: {done:?}");

@@ -9,6 +9,7 @@
 mod arena;
 mod bounce;
 mod budget;
+mod calls;
 mod layout;
 mod lock;
 mod machine;
@@ -20,5 +21,6 @@ mod store;
 pub mod support;
 pub mod sys;
 
+pub use calls::Calls;
 pub use machine::{LinuxConfig, LinuxMachine};
 pub use serve::Server;

@@ -10,6 +10,7 @@ use quire_core::types::{AddrRange, Frame, PAGE_BYTES, PAGE_SIZE, Prot};
 
 use crate::bounce::{Bounce, Buffer};
 use crate::budget::Budget;
+use crate::calls::{Calls, Counters};
 use crate::layout::Taking;
 use crate::lock::read;
 use crate::pmap::LinuxPmap;
@@ -45,6 +46,7 @@ impl Default for LinuxConfig {
 pub struct LinuxMachine {
     budget: Budget,
     bounce: Bounce,
+    pub(crate) calls: Arc<Counters>,
     pub(crate) store: Store,
     pub(crate) spaces: Spaces,
     pub(crate) slots: &'static Slots,
@@ -66,14 +68,16 @@ impl LinuxMachine {
             ));
         }
         let no_memory = |_| Error::NoMemory;
+        let calls = Arc::<Counters>::default();
         Ok(Arc::new(Self {
             budget: Budget::new(frames, config.reserve_daemon, config.reserve_kernel),
             bounce: Bounce::new(),
-            store: Store::new().map_err(no_memory)?,
+            store: Store::new(calls.clone()).map_err(no_memory)?,
             spaces: Spaces::new(),
             slots: Slots::get().map_err(no_memory)?,
             pagemap: Pagemap::open().map_err(no_memory)?,
             support,
+            calls,
         }))
     }
 
@@ -81,6 +85,12 @@ impl LinuxMachine {
     #[must_use]
     pub fn support(&self) -> &Support {
         &self.support
+    }
+
+    /// How often it called the kernel until now.
+    #[must_use]
+    pub fn calls(&self) -> Calls {
+        self.calls.read()
     }
 
     /// Copies lent bytes into the file, run by run of kept pages.

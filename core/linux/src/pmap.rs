@@ -10,6 +10,7 @@ use quire_core::types::{Access, AddrRange, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
 
+use crate::calls::Kind;
 use crate::layout::{Channel, Laid, address, retry, span};
 use crate::lock::{lock, read, write};
 use crate::machine::LinuxMachine;
@@ -104,6 +105,7 @@ impl LinuxPmap {
             .map_err(|_| Error::Unsupported("this kernel's userfaultfd lacks a feature; Linux 6.8 or later has all"))?;
         let channel = Arc::new(Channel {
             uffd,
+            calls: self.machine.calls.clone(),
             serve,
             tells_writes,
         });
@@ -174,6 +176,7 @@ impl LinuxPmap {
         let uffd = &here.laid.channel.uffd;
         let page = span(one_page(va));
         if here.laid.channel.tells_writes && !how.contains(Install::WP) {
+            here.laid.channel.calls.count(Kind::WriteProtect);
             let done = retry(|| uffd.write_protect(page, false));
             debug_assert!(done.is_ok(), "protection could not be lifted: {done:?}");
         }
@@ -203,13 +206,16 @@ impl LinuxPmap {
             start: at(run, from),
             end: at(run, from + len),
         };
+        let calls = &here.laid.channel.calls;
         let done = loop {
+            calls.count(Kind::Enter);
             let done = here.laid.channel.uffd.enter(span(range), how);
             if done.bytes > 0 || !matches!(done.stopped, Some(Errno::AGAIN | Errno::INTR)) {
                 break done;
             }
         };
         let pages = done.bytes / PAGE_BYTES;
+        calls.add(Kind::PageEntered, pages as u64);
         if known != 0 && here.laid.writable && !here.laid.channel.tells_writes {
             // The kernel had taken a mapping away by itself, and with it the trace of what was written through it.
             for (i, page) in run.pages[from..from + pages].iter().enumerate() {

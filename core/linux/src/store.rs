@@ -7,6 +7,7 @@
 //! faster than to fault them in at a second address.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use quire_core::types::{Frame, PAGE_SHIFT};
@@ -14,6 +15,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags};
 use rustix::io::Errno;
 
 use crate::arena;
+use crate::calls::{Counters, Kind};
 
 /// Pages of the file: 1 PiB.
 pub(crate) const FILE_PAGES: u64 = 1 << 38;
@@ -24,16 +26,18 @@ const WORD: u64 = 64;
 #[derive(Debug)]
 pub(crate) struct Store {
     file: OwnedFd,
+    calls: Arc<Counters>,
     /// A bit for each page: it is somebody's frame, or in a hole that is being punched.
     taken: &'static [AtomicU64],
 }
 
 impl Store {
-    pub(crate) fn new() -> Result<Self, Errno> {
+    pub(crate) fn new(calls: Arc<Counters>) -> Result<Self, Errno> {
         let file = rustix::fs::memfd_create(c"quire", MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, FILE_PAGES << PAGE_SHIFT)?;
         Ok(Self {
             file,
+            calls,
             taken: arena::reserve_words(FILE_PAGES / WORD)?,
         })
     }
@@ -97,11 +101,13 @@ impl Store {
                 u64::from(64 - claimed.leading_zeros() - claimed.trailing_zeros()),
             );
             self.taken[word].fetch_and(!claimed, Ordering::AcqRel);
+            self.calls.add(Kind::FrameFreed, count as u64);
             mine = &mine[count..];
         }
     }
 
     fn punch(&self, first: Frame, pages: u64) {
+        self.calls.count(Kind::Punch);
         let result = rustix::io::retry_on_intr(|| {
             rustix::fs::fallocate(
                 &self.file,
@@ -121,6 +127,7 @@ impl Store {
     pub(crate) fn write(&self, frame: Frame, offset: usize, mut from: &[u8]) -> Result<(), Errno> {
         let mut at = (frame.0 << PAGE_SHIFT) + offset as u64;
         while !from.is_empty() {
+            self.calls.count(Kind::FileWrite);
             let done = rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, from, at))?;
             if done == 0 {
                 return Err(Errno::NOSPC);
@@ -135,6 +142,7 @@ impl Store {
     pub(crate) fn read(&self, frame: Frame, offset: usize, mut to: &mut [u8]) -> Result<(), Errno> {
         let mut at = (frame.0 << PAGE_SHIFT) + offset as u64;
         while !to.is_empty() {
+            self.calls.count(Kind::FileRead);
             let done = rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, &mut *to, at))?;
             if done == 0 {
                 return Err(Errno::IO);

@@ -1,0 +1,251 @@
+//! Pagers that do not answer or fail while threads are stopped in faults, and what is unmapped meanwhile.
+
+#![allow(clippy::cast_possible_truncation, reason = "pages and addresses of this process")]
+
+mod common;
+
+use std::time::Duration;
+
+use quire_core::error::{Cause, Error};
+use quire_core::flush::FlushFlags;
+use quire_core::machine::Serve;
+use quire_core::map::MapRequest;
+use quire_core::pagedaemon::EngineOptions;
+use quire_core::pager::PagerOps;
+use quire_core::types::PAGE_SIZE;
+use quire_tests::{Script, Twist, pattern};
+
+use common::{Rig, both, in_a_process, load, page_at, peek, store};
+
+#[test]
+fn sixty_faults_that_wait_stop_nobody_else() {
+    both(|serve| {
+        let rig = Rig::new(serve, 1024);
+        let (stuck_script, stuck) = Script::with(PagerOps::PUT, 1);
+        stuck_script.all_gets(Some(Twist::Defer));
+        let stuck = rig.engine.create_object(stuck, 60 * PAGE_SIZE).unwrap();
+        let stuck_at = rig.map.map(&stuck, &rig.read_write(60)).unwrap().start;
+        let (_, well) = Script::new();
+        let well = rig.engine.create_object(well, 200 * PAGE_SIZE).unwrap();
+        let well_at = rig.map.map(&well, &rig.read_write(200)).unwrap().start;
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..60).map(|page| scope.spawn(move || load(page_at(stuck_at, page)))).collect();
+            stuck_script.wait_for_pending(60);
+            for page in 0..200 {
+                store(page_at(well_at, page), 1);
+            }
+            well.object().flush_all(FlushFlags::empty()).unwrap();
+            for io in stuck_script.take_pending(60) {
+                stuck_script.finish(&io);
+            }
+            for (page, thread) in waiting.into_iter().enumerate() {
+                assert_eq!(thread.join().unwrap(), pattern(page as u64)[0]);
+            }
+        });
+        stuck.release().unwrap();
+        well.release().unwrap();
+        rig.end();
+    });
+}
+
+#[test]
+fn a_service_with_a_fault_that_waits_says_so_and_ends_later() {
+    let rig = Rig::new(Serve::Threads, 64);
+    let (script, pager) = Script::new();
+    script.next_gets([Twist::Defer]);
+    let object = rig.engine.create_object(pager, PAGE_SIZE).unwrap();
+    let (_, other) = Script::new();
+    let other = rig.engine.create_object(other, PAGE_SIZE).unwrap();
+    let at = rig.map.map(&object, &rig.read_write(1)).unwrap().start;
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || load(at));
+        script.wait_for_pending(1);
+        // The thread stays where it is: it will see what lies there then.
+        rig.map.map(&other, &rig.at(at, 1)).unwrap();
+        let error = rig.server.stop(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, Error::InUse(_)), "{error}");
+        script.finish(&script.take_pending(1)[0]);
+        // The service is ending, and its last reader sees to those who still wait.
+        assert_eq!(waiting.join().unwrap(), pattern(0)[0]);
+    });
+    object.release().unwrap();
+    other.release().unwrap();
+    rig.end();
+}
+
+/// Whoever waits at a range that is replaced sees what lies there afterwards, also where that is served otherwise.
+#[test]
+fn a_fault_under_way_finds_what_replaced_its_mapping() {
+    both(|serve| {
+        for serve_then in [Serve::Threads, Serve::InThread] {
+            let rig = Rig::new(serve, 64);
+            let (script, pager) = Script::new();
+            script.next_gets([Twist::Defer]);
+            let object = rig.engine.create_object(pager, 4 * PAGE_SIZE).unwrap();
+            let (_, other) = Script::new();
+            let other = rig.engine.create_object(other, 4 * PAGE_SIZE).unwrap();
+            let at = rig.map.map(&object, &rig.read_write(4)).unwrap().start;
+            std::thread::scope(|scope| {
+                let waiting = scope.spawn(move || load(page_at(at, 1)));
+                script.wait_for_pending(1);
+                let mut request = MapRequest {
+                    serve: serve_then,
+                    ..rig.at(at, 2)
+                };
+                request.offset.0 = 2 * PAGE_SIZE;
+                rig.map.map(&other, &request).unwrap();
+                script.finish(&script.take_pending(1)[0]);
+                assert_eq!(waiting.join().unwrap(), pattern(3)[0]);
+            });
+            object.release().unwrap();
+            other.release().unwrap();
+            rig.end();
+        }
+    });
+}
+
+#[test]
+fn a_fault_under_way_where_is_nothing_any_more_is_sigsegv() {
+    let signals = in_a_process("a_fault_under_way_where_is_nothing_any_more_is_sigsegv", |serve| {
+        let rig = Rig::new(serve, 64);
+        let (script, pager) = Script::new();
+        script.next_gets([Twist::Defer]);
+        let object = rig.engine.create_object(pager, PAGE_SIZE).unwrap();
+        let at = rig.map.map(&object, &rig.read_write(1)).unwrap().start;
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || load(at));
+            script.wait_for_pending(1);
+            rig.map.unmap(at, PAGE_SIZE).unwrap();
+            script.finish(&script.take_pending(1)[0]);
+            waiting.join().unwrap();
+        });
+    });
+    assert_eq!(signals, [Some(libc::SIGSEGV); 2]);
+}
+
+#[test]
+fn a_fault_that_takes_too_long_is_sigbus() {
+    let signals = in_a_process("a_fault_that_takes_too_long_is_sigbus", |serve| {
+        let options = EngineOptions {
+            fault_timeout: Some(Duration::from_millis(20)),
+            ..EngineOptions::default()
+        };
+        let rig = Rig::with(serve, 64, &options);
+        let (script, pager) = Script::new();
+        script.all_gets(Some(Twist::Defer));
+        let object = rig.engine.create_object(pager, PAGE_SIZE).unwrap();
+        let at = rig.map.map(&object, &rig.read_write(1)).unwrap().start;
+        load(at);
+    });
+    assert_eq!(signals, [Some(libc::SIGBUS); 2]);
+}
+
+#[test]
+fn a_pagers_error_is_sigbus() {
+    let signals = in_a_process("a_pagers_error_is_sigbus", |serve| {
+        let rig = Rig::new(serve, 64);
+        let (script, pager) = Script::new();
+        script.bad_pages([3]);
+        let object = rig.engine.create_object(pager, 8 * PAGE_SIZE).unwrap();
+        let at = rig.map.map(&object, &rig.read_write(8)).unwrap().start;
+        load(page_at(at, 2));
+        load(page_at(at, 3));
+    });
+    assert_eq!(signals, [Some(libc::SIGBUS); 2]);
+}
+
+#[test]
+fn a_failed_page_comes_when_its_cause_is_gone() {
+    let rig = Rig::new(Serve::Threads, 64);
+    let (script, pager) = Script::new();
+    let object = rig.engine.create_object(pager, 8 * PAGE_SIZE).unwrap();
+    let at = rig.map.map(&object, &rig.read_write(8)).unwrap().start;
+    for page in 0..8 {
+        let va = page_at(at, page);
+        script.bad_pages([page]);
+        assert_eq!(peek(va), None, "page {page}");
+        script.bad_pages([]);
+        // What failed is told again for a moment, and then the pager is asked.
+        while peek(va).is_none() {
+            std::thread::yield_now();
+        }
+        store(va, 5);
+    }
+    object.object().flush_all(FlushFlags::empty()).unwrap();
+    assert!((0..8).all(|page| script.stored(page)[0] == 5));
+    object.release().unwrap();
+    rig.end();
+}
+
+#[test]
+fn a_write_that_its_pager_refuses_is_sigbus() {
+    let signals = in_a_process("a_write_that_its_pager_refuses_is_sigbus", |serve| {
+        let rig = Rig::new(serve, 64);
+        let (script, pager) = Script::with(PagerOps::PUT | PagerOps::PREPARE_WRITE, 16);
+        script.prepare_write_fails(Some(Cause::Errno(libc::ENOSPC)));
+        let object = rig.engine.create_object(pager, PAGE_SIZE).unwrap();
+        let at = rig.map.map(&object, &rig.read_write(1)).unwrap().start;
+        load(at);
+        store(at, 1);
+    });
+    assert_eq!(signals, [Some(libc::SIGBUS); 2]);
+}
+
+#[test]
+fn a_refused_write_leaves_nothing_dirty_and_the_page_readable() {
+    let rig = Rig::new(Serve::Threads, 64);
+    let (script, pager) = Script::with(PagerOps::PUT | PagerOps::PREPARE_WRITE, 16);
+    let object = rig.engine.create_object(pager, 8 * PAGE_SIZE).unwrap();
+    let at = rig.map.map(&object, &rig.read_write(8)).unwrap().start;
+    for page in 0..8 {
+        let va = page_at(at, page);
+        // Read before, or not.
+        if page % 2 == 0 {
+            assert_eq!(load(va), pattern(page)[0]);
+        }
+        script.prepare_write_fails(Some(Cause::Errno(libc::ENOSPC)));
+        assert!(!common::poke(va, 1), "page {page}");
+        object.object().flush_all(FlushFlags::empty()).unwrap();
+        assert_eq!(script.puts(), 0, "page {page}");
+        while peek(va).is_none() {
+            std::thread::yield_now();
+        }
+        assert_eq!(load(va), pattern(page)[0]);
+    }
+    script.prepare_write_fails(None);
+    for page in 0..8 {
+        while !common::poke(page_at(at, page), 9) {
+            std::thread::yield_now();
+        }
+    }
+    object.object().flush_all(FlushFlags::empty()).unwrap();
+    assert!((0..8).all(|page| script.stored(page)[0] == 9));
+    object.release().unwrap();
+    rig.end();
+}
+
+#[test]
+fn an_object_that_shrinks_and_grows_fails_behind_its_end_only() {
+    let rig = Rig::new(Serve::Threads, 64);
+    let (script, pager) = Script::with(PagerOps::PUT | PagerOps::RESIZE, 16);
+    let object = rig.engine.create_object(pager, 16 * PAGE_SIZE).unwrap();
+    let at = rig.map.map(&object, &rig.read_write(16)).unwrap().start;
+    for page in 0..16 {
+        store(page_at(at, page), 3);
+    }
+    object.object().resize(8 * PAGE_SIZE).unwrap();
+    for page in 0..16 {
+        assert_eq!(peek(page_at(at, page)), (page < 8).then_some(3), "page {page}");
+    }
+    object.object().resize(16 * PAGE_SIZE).unwrap();
+    for page in 0..16 {
+        while peek(page_at(at, page)).is_none() {
+            std::thread::yield_now();
+        }
+        store(page_at(at, page), 4);
+    }
+    object.object().flush_all(FlushFlags::empty()).unwrap();
+    assert!((0..16).all(|page| script.stored(page)[0] == 4));
+    object.release().unwrap();
+    rig.end();
+}
