@@ -64,6 +64,8 @@ pub struct IoPlan {
     pub object_size: u64,
     /// The engine is short of memory: the pager should not allocate.
     pub reclaiming: bool,
+    /// It is made in a signal handler: the pager must answer at once, and do only what is async-signal-safe.
+    pub in_signal: bool,
 }
 
 /// One request. Shared by the engine and whoever completes it.
@@ -158,6 +160,13 @@ impl Io {
     #[must_use]
     pub fn is_reclaiming(&self) -> bool {
         self.plan.reclaiming
+    }
+
+    /// Whether it is made in a signal handler, so that it must be answered at once. Only for pagers with
+    /// [`PagerOps::SIGNAL_SAFE`](crate::pager::PagerOps::SIGNAL_SAFE).
+    #[must_use]
+    pub fn is_in_signal(&self) -> bool {
+        self.plan.in_signal
     }
 
     /// The address of page `i`'s bytes, [`PAGE_BYTES`] of them: the pager's until completion. For a put they must not be written.

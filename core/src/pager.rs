@@ -40,8 +40,8 @@ bitflags::bitflags! {
         const CANCEL = 128;
         /// It can tell anew which contents it has.
         const CHANGE = 256;
-        /// Get and put can be called in a signal handler: they allocate nothing and take no lock then. It is what the
-        /// pager says of itself; the way to it has to be as good.
+        /// Get and put can be called in a signal handler, if the request says so ([`Io::is_in_signal`]), and `has_page` always:
+        /// they allocate nothing and take no lock then.
         const SIGNAL_SAFE = 512;
         /// It wants to be asked before a clean page is written.
         const PREPARE_WRITE = 1024;

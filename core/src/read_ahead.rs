@@ -298,9 +298,14 @@ impl Engine {
         if object.ops().contains(PagerOps::ASYNC) {
             object.read_ahead(plan);
         } else {
-            self.plans().add(object.id(), plan);
-            self.requests().bell().ring();
+            self.read_ahead_later(object, plan);
         }
+    }
+
+    /// A window is wanted from whoever [steps](Engine::read_ahead_step) next. Calls no pager.
+    pub(crate) fn read_ahead_later(&self, object: &Object, plan: Plan) {
+        self.plans().add(object.id(), plan);
+        self.requests().bell().ring();
     }
 
     /// One step of what goes on beside the program: settles requests that nobody waits for, and reads one window ahead.
@@ -346,7 +351,9 @@ impl Object {
             return Ok(end);
         };
         let most = self.longest_run().min(offered.after as usize + 1);
-        let most = self.engine().frames_to_spare(most.min(usize::try_from(end - at).unwrap_or(most)));
+        let most = self
+            .engine()
+            .frames_to_spare(most.min(usize::try_from(end - at).unwrap_or(most)));
         let mut run = Vec::new();
         try_reserve(&mut run, most)?;
         while run.len() < most && at < end {

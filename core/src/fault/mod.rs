@@ -25,6 +25,7 @@ mod along;
 mod bring_in;
 mod check;
 mod ctx;
+mod in_signal;
 mod lower;
 mod verify;
 mod wire;
@@ -69,9 +70,14 @@ impl Map {
     /// # Errors
     /// See [`FaultError`]: nothing was mapped then.
     pub fn fault(&self, va: VirtAddr, access: Access) -> Result<Resolved, FaultError> {
+        self.counted(access, Fault::new(self, va, access, Goal::Enter).run())
+    }
+
+    /// What became of a fault that was to enter a page.
+    fn counted(&self, access: Access, outcome: Result<Outcome, FaultError>) -> Result<Resolved, FaultError> {
         let stats = self.engine().stats();
         stats.count(Counter::Faults);
-        match Fault::new(self, va, access, Goal::Enter).run() {
+        match outcome {
             Ok(Outcome::Entered(resolved)) => {
                 stats.count(match access {
                     Access::Write => Counter::Fault2AWrite,

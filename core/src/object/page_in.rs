@@ -29,7 +29,12 @@ impl Object {
     /// # Errors
     /// [`Error::NoMemory`], or the pager's answer for this page; it is not in memory then (S107). A failure of the others is nobody's.
     pub(crate) fn page_in(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
-        match self.page_in_run(index, along, deadline) {
+        self.retried_alone(along, |along| self.page_in_run(index, along, deadline))
+    }
+
+    /// Asks for a run, and if that fails for the one page that is needed.
+    fn retried_alone(&self, along: u32, run: impl Fn(u32) -> Result<PageIn>) -> Result<PageIn> {
+        match run(along) {
             Err(Error::Pager(error)) if error.cause == Cause::Cancelled && self.lock().refuses_faults().is_some() => {
                 Ok(PageIn::LookAgain)
             }
@@ -37,17 +42,42 @@ impl Object {
             Err(Error::Pager(error))
                 if along > 0 && !matches!(error.cause, Cause::BrokenPromise | Cause::Cancelled) =>
             {
-                self.page_in_run(index, 0, deadline)
+                run(0)
             }
             done => done,
         }
     }
 
+    /// As [`Object::page_in`], in a signal handler: the pager, which has declared itself fit for that, answers at once, so that
+    /// the deadline is for what comes before.
+    ///
+    /// # Errors
+    /// As [`Object::page_in`].
+    pub(crate) fn page_in_in_signal(
+        self: &Arc<Self>,
+        index: PageIndex,
+        along: u32,
+        deadline: &Deadline,
+    ) -> Result<PageIn> {
+        let run = |along| match self.begin_page_in(index, along, deadline)? {
+            Some(transfer) => transfer.in_signal().run().map(|_| PageIn::Filled),
+            None => Ok(PageIn::LookAgain),
+        };
+        self.retried_alone(along, run)
+    }
+
     fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
+        match self.begin_page_in(index, along, deadline)? {
+            Some(transfer) => Ok(transfer.run_until(deadline)?.map_or(PageIn::LookAgain, |_| PageIn::Filled)),
+            None => Ok(PageIn::LookAgain),
+        }
+    }
+
+    /// Everything up to the request. Nothing when it is to be looked again.
+    fn begin_page_in(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<Option<Transfer>> {
         let paging = match self.begin_paging_until(deadline) {
             Ok(Some(paging)) => paging,
-            Ok(None) => return Ok(PageIn::LookAgain),
-            Err(Refusal::Closed) => return Ok(PageIn::LookAgain),
+            Ok(None) | Err(Refusal::Closed) => return Ok(None),
             Err(Refusal::Quarantined(error)) => return Err(error.into()),
         };
         let most = 1 + self.offered_behind(index, along);
@@ -55,7 +85,7 @@ impl Object {
         try_reserve(&mut pages, most)?;
         match ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary) {
             Ok(page) => pages.push(page),
-            Err(Error::InUse(_)) => return Ok(PageIn::LookAgain),
+            Err(Error::InUse(_)) => return Ok(None),
             Err(error) => return Err(error),
         }
         while pages.len() < most {
@@ -65,10 +95,7 @@ impl Object {
                 Err(_) => break,
             }
         }
-        match Transfer::new(paging, Direction::Get, pages, 0)?.run_until(deadline)? {
-            Some(_) => Ok(PageIn::Filled),
-            None => Ok(PageIn::LookAgain),
-        }
+        Transfer::new(paging, Direction::Get, pages, 0).map(Some)
     }
 
     /// How many of the `wanted` pages behind `index` the object has and the pager offers. An error of `has_page` is no offer.

@@ -52,6 +52,7 @@ impl Transfer {
             required,
             object_size: paging.object().size(),
             reclaiming: false,
+            in_signal: false,
         };
         Ok(Self {
             pages,
@@ -64,6 +65,12 @@ impl Transfer {
     /// It is made to free memory.
     pub(crate) fn reclaiming(mut self) -> Self {
         self.plan.reclaiming = true;
+        self
+    }
+
+    /// It is made in a signal handler.
+    pub(crate) fn in_signal(mut self) -> Self {
+        self.plan.in_signal = true;
         self
     }
 

@@ -130,7 +130,7 @@ impl PluginObject {
         io: &Arc<Io>,
     ) -> Result<Answer, PagerError> {
         let requests = &self.host().requests;
-        let may_pend = self.ops.contains(PagerOps::ASYNC);
+        let may_pend = self.ops.contains(PagerOps::ASYNC) && !io.is_in_signal();
         let subject = self.subject(operation);
         let _serial = enter(self.lock(), &subject)?;
         let begun = requests.begin(subject, Work::Run(io.clone()))?;
@@ -358,9 +358,10 @@ fn write_run(begun: &Begun, io: &Io, may_pend: bool) -> Option<*mut abi::Io> {
     } else {
         0
     };
+    let in_signal = if io.is_in_signal() { abi::QUIRE_IO_IN_SIGNAL } else { 0 };
     run.io = abi::Io {
         struct_size: size_u32::<abi::Io>(),
-        flags: pend | reclaiming,
+        flags: pend | reclaiming | in_signal,
         token: begun.token.0,
         first: io.first().0,
         count: u32::try_from(io.len()).ok()?,

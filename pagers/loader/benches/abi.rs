@@ -181,6 +181,7 @@ fn calls(c: &mut Criterion) {
         required: 0,
         object_size: 64 * PAGE_SIZE,
         reclaiming: false,
+        in_signal: false,
     };
     for (name, pager) in pagers {
         c.bench_function(&format!("abi/get/{name}"), |b| {
@@ -227,6 +228,7 @@ fn files(c: &mut Criterion) {
                             required: 0,
                             object_size: PAGES * PAGE_SIZE,
                             reclaiming: false,
+                            in_signal: false,
                         };
                         // SAFETY: the page outlives every request, which has completed before the next one is made.
                         Arc::new(unsafe { Io::detached(plan, vec![bytes]) }.expect("memory"))

@@ -327,6 +327,7 @@ fn required_over(direction: Direction, first: u64, required: usize, bytes: Vec<N
         required,
         object_size: 1 << 20,
         reclaiming: false,
+        in_signal: false,
     };
     // SAFETY: the memory is leaked and known to this request alone.
     Arc::new(unsafe { CoreIo::detached(plan, bytes) }.unwrap())
