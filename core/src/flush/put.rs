@@ -98,6 +98,10 @@ impl Object {
         let longest = self.longest_run();
         let mut rest = run.into_iter().peekable();
         while let Some(first) = rest.peek().map(|busy| busy.page().index()) {
+            if puts.reclaiming && puts.failure.is_some() {
+                // An object that failed is left alone; there are others to make room.
+                break;
+            }
             let mut piece = Vec::new();
             try_reserve(&mut piece, rest.len().min(longest))?;
             while piece.len() < longest

@@ -58,6 +58,15 @@ impl Engine {
     /// Frees up to `want` clean pages that the policy gives up; dirty ones among those go to the laundry, and the search ends when they
     /// are so many: to go on would be to take pages only because they are clean, which those are that were read last. Calls no pager.
     pub(super) fn reclaim(&self, want: u64) -> u64 {
+        self.search(want, want)
+    }
+
+    /// As [`Engine::reclaim`], past any number of dirty pages: when those cannot be written.
+    pub(super) fn reclaim_past_dirty(&self, want: u64) -> u64 {
+        self.search(want, u64::MAX)
+    }
+
+    fn search(&self, want: u64, most_dirty: u64) -> u64 {
         let lengths = self.queue_lengths();
         let mut search = Search {
             engine: self,
@@ -71,7 +80,7 @@ impl Engine {
         };
         let mut freed = 0;
         let mut work = AtWork::begin(&self.memory);
-        while freed < want && search.dirty < want {
+        while freed < want && search.dirty < most_dirty {
             let most = usize::try_from(want - freed).unwrap_or(BATCH).min(BATCH);
             let mut victims = search.choose(most);
             if victims.is_empty() {

@@ -36,6 +36,11 @@ impl Pass {
         }
     }
 
+    /// So many pages more have come.
+    pub(super) fn goes_on(&mut self, pages: u64) {
+        self.left += pages;
+    }
+
     /// Runs that could not be written.
     pub(super) fn failed(&self) -> u64 {
         self.failed

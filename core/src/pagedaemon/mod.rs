@@ -274,12 +274,19 @@ impl Engine {
         let missing = |engine: &Self| targets.free_enough.saturating_sub(engine.free_or_soon());
         step.freed = self.reclaim(missing(self));
         let mut pass = Pass::new(self.queue_lengths().laundry);
+        let mut searched = false;
         while missing(self) > 0 {
-            let Some(written) = self.wash_next(&mut pass) else {
+            if let Some(written) = self.wash_next(&mut pass) {
+                step.written += written;
+                step.freed += self.reclaim(missing(self));
+            } else if searched {
                 break;
-            };
-            step.written += written;
-            step.freed += self.reclaim(missing(self));
+            } else {
+                searched = true;
+                let before = self.queue_lengths().laundry;
+                step.freed += self.reclaim_past_dirty(missing(self));
+                pass.goes_on(self.queue_lengths().laundry.saturating_sub(before));
+            }
         }
         step.failed = pass.failed();
         step
@@ -305,6 +312,16 @@ impl Engine {
             return Err(FaultError::NoMemory);
         }
         let mut pass = Pass::new(self.queue_lengths().laundry);
+        while self.wash_next(&mut pass).is_some() {
+            if self.reclaim(some) > 0 {
+                return Ok(());
+            }
+        }
+        let before = self.queue_lengths().laundry;
+        if self.reclaim_past_dirty(some) > 0 {
+            return Ok(());
+        }
+        pass.goes_on(self.queue_lengths().laundry.saturating_sub(before));
         while self.wash_next(&mut pass).is_some() {
             if self.reclaim(some) > 0 {
                 return Ok(());
