@@ -183,12 +183,13 @@ pub enum Error {
     /// The pager's answer.
     #[error("{0}")]
     Pager(#[from] PagerError),
-    /// Dirty pages could not be written. They are kept, dirty, and the object stays listed until a later sync succeeds or they are discarded.
-    #[error("{pages} dirty page(s) of {object} could not be written and are kept: {error}")]
+    /// Dirty pages could not be written, or what was written could not be made durable. Pages are kept, dirty, and the object stays
+    /// listed until a later sync succeeds or it is discarded.
+    #[error("{}", write_back_words(object, *pages, error))]
     WriteBack {
         /// The object, by the name its pager gives it.
         object: String,
-        /// How many pages are still dirty.
+        /// How many pages are still dirty. None: only a sync is owed.
         pages: u64,
         /// The first error.
         error: PagerError,
@@ -205,4 +206,39 @@ pub enum Error {
     /// This machine, pager or object cannot do that.
     #[error("{0}")]
     Unsupported(&'static str),
+}
+
+fn write_back_words(object: &str, pages: u64, error: &PagerError) -> String {
+    if pages == 0 {
+        return words_or_nothing(format_args!(
+            "no page of {object} is dirty, but a sync that failed is owed, and the object is kept until one succeeds: {error}"
+        ));
+    }
+    words_or_nothing(format_args!(
+        "{pages} dirty page(s) of {object} could not be written and are kept: {error}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn d11_a_sentence_has_its_figures_and_names_in_their_places() {
+        let write_back = |pages| {
+            let (object, error) = ("file x".into(), PagerError::bare(Cause::Errno(28)));
+            Error::WriteBack { object, pages, error }.to_string()
+        };
+        assert_eq!(
+            write_back(3),
+            "3 dirty page(s) of file x could not be written and are kept: the pager reported system error 28"
+        );
+        assert!(write_back(0).starts_with("no page of file x is dirty, but a sync that failed is owed"));
+        let index = PageIndex(7);
+        let error = PagerError::bare(Cause::Io);
+        assert_eq!(
+            FaultError::Pager { index, error }.to_string(),
+            "page 0x7 could not be read: the pager reported an input or output error"
+        );
+    }
 }

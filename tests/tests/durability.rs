@@ -79,7 +79,9 @@ fn an_object_that_is_owed_a_sync_does_not_end_until_one_succeeds() {
             script.sync_fails(Some(EIO));
             durable(&object).unwrap_err();
             rig.map.clear().unwrap();
-            object.release().unwrap_err();
+            let error = object.release().unwrap_err();
+            assert!(matches!(error, Error::WriteBack { pages: 0, .. }), "{error:?}");
+            assert!(error.to_string().contains("a sync that failed is owed"), "{error}");
             assert_eq!(rig.engine.object_counts(), (1, 1), "listed, and not written");
             rig.engine.sync(FlushFlags::empty()).unwrap_err();
             rig.engine.shut_down().unwrap_err();

@@ -382,3 +382,27 @@ fn s75_a_busy_page_is_waited_for_and_then_judged_anew() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn n5_a_page_that_is_modified_while_it_is_written_stays_dirty() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(2);
+        dirty(&rig, va, [0, 1]);
+        script.all_puts(Some(Twist::Defer));
+        thread::scope(|scope| {
+            let flush = scope.spawn(|| object.object().put(pages(0..2), PutFlags::CLEANIT));
+            let put = script.take_pending(1).remove(0);
+            // As a machine does that finds a store of which nobody was told.
+            object.lookup(PageIndex(1)).unwrap().note_modified();
+            script.finish(&put);
+            flush.join().unwrap().unwrap();
+        });
+        assert_eq!(object.lookup(PageIndex(0)).unwrap().dirtiness(), Dirtiness::Clean);
+        assert_eq!(object.lookup(PageIndex(1)).unwrap().dirtiness(), Dirtiness::Dirty);
+        script.all_puts(None);
+        object.object().put(pages(0..2), PutFlags::CLEANIT).unwrap();
+        assert_eq!(script.calls().last(), Some(&Call::Put(1, 1)));
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}

@@ -85,8 +85,9 @@ impl Object {
     ///
     /// # Errors
     /// [`Error::WriteBack`] with the first failure: the pages that could not be written are kept, dirty, and a later flush
-    /// tries them again. [`Error::NoMemory`]. Of a durable flush, the pager's answer to sync, also to that of another caller while this
-    /// one was writing; and [`Error::InUse`] when called by the pager from inside its sync of this object.
+    /// tries them again. [`Error::NoMemory`]. [`Error::Quarantined`]; [`Error::Invalid`] when the object has ended. Of a durable flush, the
+    /// pager's answer to sync, also to that of another caller while this one was writing: a sync is owed from then on, without which the
+    /// object does not end; and [`Error::InUse`] when called by the pager from inside its sync of this object.
     pub fn flush(self: &Arc<Self>, range: Range<PageIndex>, flags: FlushFlags) -> Result<()> {
         let before = self.failed_syncs();
         self.put(range, PutFlags::CLEANIT)?;
@@ -98,7 +99,8 @@ impl Object {
 
     /// Does with the pages of `range` what `flags` say: writes, deactivates, frees. A range that ends beyond the object ends
     /// with it (D9), one that is empty or flags that say nothing change nothing (S151, S152). With
-    /// [`PutFlags::CLEANIT`] it may block; without, it waits for nothing but locks. No lock may be held.
+    /// [`PutFlags::CLEANIT`] it may block; without, it waits for nothing but locks. It makes nothing durable: a sync that is owed
+    /// stays owed. No lock may be held.
     ///
     /// # Errors
     /// As [`Object::flush`]. Pages that could not be written stay, dirty, also if they were to be freed (S89 is superseded);

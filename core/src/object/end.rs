@@ -41,7 +41,7 @@ impl Object {
             }
             // Taken from its users meanwhile: whoever did that has written it, or discarded what could not be written.
             Err(_) if !self.life.is_live() => self.end_unused(flags),
-            Err(error) => Err(error),
+            Err(error) => Err(self.as_write_back(error)),
         }
     }
 

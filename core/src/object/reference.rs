@@ -32,7 +32,8 @@ impl ObjectRef {
     /// ([`Engine::set_cache_limit`](crate::engine::Engine::set_cache_limit)), and any other one is closed. It may block.
     ///
     /// # Errors
-    /// [`Error::WriteBack`] when dirty pages could not be written: the object stays on the engine's list with its pages.
+    /// [`Error::WriteBack`] when dirty pages could not be written, or a sync that is owed failed again: the object stays on the
+    /// engine's list with its pages. [`Error::InUse`] while its pager keeps pages that it has no right to; it stays as well.
     /// The pager's answer to close; the object is gone all the same.
     pub fn release(self) -> Result<()> {
         self.take_apart().let_go()
