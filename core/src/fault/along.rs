@@ -1,14 +1,15 @@
 //! In a sequence: what is mapped along behind the faulting page and its neighbours, and what is to be read ahead.
 //!
-//! Nothing here can fail the fault, which has ended well. Two faults in a row find each other's pages mapped, so that the
-//! next fault comes where this one stopped.
+//! Nothing here can fail the fault. It comes before the faulting page is entered: on a machine with real addresses the thread that
+//! waits goes on at that moment, and would fault on each of these pages again. Two faults in a row find each other's
+//! pages mapped, so that the next fault comes where this one stopped.
 
 use super::Fault;
-use super::lower::{self, Behind};
+use super::lower::{self, BEHIND_AT_ONCE, Behind};
 use super::verify::Found;
 use crate::object::ObjectState;
 use crate::read_ahead::Reader;
-use crate::types::{MAX_WINDOW, PageIndex, pages_of};
+use crate::types::{PageIndex, pages_of};
 
 /// Maps pages behind the faulting one, as long as they are in memory, and sees whether that is the time to read ahead.
 pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>, behind: Behind) {
@@ -16,7 +17,7 @@ pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>, behind: Behind) {
     let end = found.index.0 + in_entry.min(1 + behind.along);
     let mut next = behind.next;
     while next < end {
-        let len = usize::try_from(end - next).map_or(MAX_WINDOW, |left| left.min(MAX_WINDOW));
+        let len = usize::try_from(end - next).map_or(BEHIND_AT_ONCE, |left| left.min(BEHIND_AT_ONCE));
         let entered = lower::enter_behind(fault, found, PageIndex(next), len);
         next += entered as u64;
         if entered < len {

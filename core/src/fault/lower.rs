@@ -8,6 +8,7 @@ use super::check::Window;
 use super::verify::Found;
 use super::{Fault, FaultCase, Goal, Need, Outcome, Resolved, Stop};
 use crate::error::FaultError;
+use crate::few::Few;
 use crate::machine::{EnterRun, NotEntered};
 use crate::object::{ObjectState, SharedBusy};
 use crate::page::{Dirtiness, PageRef};
@@ -122,41 +123,55 @@ pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -
     Ok(gathered)
 }
 
-/// Enters up to `len` pages from `first` on, which is behind the faulting one, as far as they are resident in one piece.
-/// Answers how many.
+/// Pages that are entered by one call behind the faulting one.
+pub(super) const BEHIND_AT_ONCE: usize = 64;
+
+/// Enters up to `len` pages, at most [`BEHIND_AT_ONCE`], from `first` on, which is behind the faulting one, as far as they are
+/// resident in one piece. Answers how many.
 pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageIndex, len: usize) -> usize {
-    let window = Window { first, len, centre: 0 };
-    let mut gathered = Gathered {
-        pages: [None; MAX_WINDOW],
-        window,
-        prot: found.prot,
-        behind: None,
-    };
-    let mut count = 0;
-    {
-        let mut state = found.entry.backing.lock();
-        while count < len
-            && let Some(page) = state.pages.get(PageIndex(first.0 + count as u64))
-            && page.busy.try_shared()
-        {
-            let prot = prot_of(found, page);
-            if count > 0 && prot != gathered.prot {
-                page.busy.release_shared();
-                break;
-            }
-            gathered.prot = prot;
-            if gathered.prot.contains(Prot::WRITE) {
-                state.note_writable(page);
-            }
-            gathered.pages[count] = Some(page);
-            count += 1;
-        }
-    }
-    if count == 0 || enter_run(fault, found, &gathered, 0..count, None).is_err() {
+    let (pages, prot) = busy_behind(found, first, len);
+    if pages.is_empty() {
         return 0;
     }
-    fault.map.engine().stats().add(Counter::NeighboursMapped, count as u64);
-    count
+    let run = EnterRun {
+        start: VirtAddr(found.page_va.0 + (first.0 - found.index.0) * PAGE_SIZE),
+        pages: &pages,
+        prot,
+        accessed: None,
+        wired: false,
+        can_fail: true,
+    };
+    let (entered, stopped) = fault.map.pmap().enter(&run);
+    for page in &*pages {
+        page.busy.release_shared();
+    }
+    if stopped.is_some() {
+        return 0;
+    }
+    fault.map.engine().stats().add(Counter::NeighboursMapped, entered as u64);
+    entered
+}
+
+/// Share-busies resident pages in one piece that are mapped with the same rights.
+fn busy_behind(found: &Found<'_>, first: PageIndex, len: usize) -> (Few<PageRef, BEHIND_AT_ONCE>, Prot) {
+    let (mut pages, mut prot) = (Few::new(), found.prot);
+    let mut state = found.entry.backing.lock();
+    while pages.len() < len
+        && let Some(page) = state.pages.get(PageIndex(first.0 + pages.len() as u64))
+        && page.busy.try_shared()
+    {
+        let its = prot_of(found, page);
+        if !pages.is_empty() && its != prot {
+            page.busy.release_shared();
+            break;
+        }
+        prot = its;
+        if prot.contains(Prot::WRITE) {
+            state.note_writable(page);
+        }
+        pages.push(page);
+    }
+    (pages, prot)
 }
 
 /// Keeps the faulting page in place of mapping it.

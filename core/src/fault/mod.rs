@@ -143,15 +143,13 @@ impl Fault<'_> {
             Goal::Enter | Goal::Wire => {
                 let window = check::window(&found);
                 let pages = lower::gather(self, &found, window)?;
-                let entered = lower::enter(self, &found, &pages)?;
                 if let Some(behind) = pages.behind
                     && self.goal == Goal::Enter
                     && found.entry.attr.wired == 0
                 {
-                    drop(pages);
                     along::map(self, &found, behind);
                 }
-                Ok(entered)
+                lower::enter(self, &found, &pages)
             }
         }
     }
