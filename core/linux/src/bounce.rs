@@ -19,6 +19,9 @@ const KEPT: usize = 2 << 20;
 /// Bytes of addresses that a class grows by.
 const GROWTH: usize = 4 << 20;
 
+/// Buffers of machines that are gone, by class, without memory. Addresses of the engine's are never given back.
+static SPARE: [Mutex<Vec<Buffer>>; CLASSES.len()] = [const { Mutex::new(Vec::new()) }; CLASSES.len()];
+
 /// All buffers of a machine.
 #[derive(Debug)]
 pub(crate) struct Bounce {
@@ -79,9 +82,31 @@ impl Bounce {
             class.warm.push(buffer);
             return;
         }
-        // SAFETY: the buffer is ours again, private, and nobody has its address.
-        unsafe { libc::madvise(buffer.start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
+        buffer.give_up_memory();
         class.cold.push(buffer);
+    }
+}
+
+impl Drop for Bounce {
+    fn drop(&mut self) {
+        for (class, spare) in self.classes.iter().zip(&SPARE) {
+            let mut class = lock(class);
+            for buffer in &class.warm {
+                buffer.give_up_memory();
+            }
+            let mut spare = lock(spare);
+            spare.append(&mut class.warm);
+            spare.append(&mut class.cold);
+        }
+    }
+}
+
+impl Buffer {
+    /// For a buffer that nobody has: what it holds is lost.
+    fn give_up_memory(&self) {
+        let bytes = CLASSES[self.class] * PAGE_BYTES;
+        // SAFETY: the buffer is private memory that nobody uses.
+        unsafe { libc::madvise(self.start.as_ptr().cast(), bytes, libc::MADV_DONTNEED) };
     }
 }
 
@@ -93,8 +118,16 @@ impl Class {
         for list in [&mut self.warm, &mut self.cold] {
             list.try_reserve(total).map_err(|_| Errno::NOMEM)?;
         }
-        let span = arena::reserve(GROWTH)?;
         self.total = total;
+        {
+            let mut spare = lock(&SPARE[number]);
+            if !spare.is_empty() {
+                let rest = spare.len().saturating_sub(count);
+                self.cold.extend(spare.drain(rest..));
+                return Ok(());
+            }
+        }
+        let span = arena::reserve(GROWTH).inspect_err(|_| self.total -= count)?;
         self.cold.extend((0..count).rev().map(|i| Buffer {
             // SAFETY: inside the span that was reserved.
             start: unsafe { span.add(i * bytes) },

@@ -7,8 +7,8 @@
 //! faster than to fault them in at a second address.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::sync::Arc;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex};
 
 use quire_core::types::{Frame, PAGE_SHIFT};
 use rustix::fs::{FallocateFlags, MemfdFlags};
@@ -16,11 +16,16 @@ use rustix::io::Errno;
 
 use crate::arena;
 use crate::calls::{Counters, Kind};
+use crate::lock::lock;
+use crate::sys::{self, Span};
 
 /// Pages of the file: 1 PiB.
 pub(crate) const FILE_PAGES: u64 = 1 << 38;
 /// Pages that one word tells of.
 const WORD: u64 = 64;
+
+/// Tables of files that are gone, all zeros again. Addresses of the engine's are never given back.
+static TABLES: Mutex<Vec<&'static [AtomicU64]>> = Mutex::new(Vec::new());
 
 /// The file.
 #[derive(Debug)]
@@ -35,11 +40,12 @@ impl Store {
     pub(crate) fn new(calls: Arc<Counters>) -> Result<Self, Errno> {
         let file = rustix::fs::memfd_create(c"quire", MemfdFlags::CLOEXEC)?;
         rustix::fs::ftruncate(&file, FILE_PAGES << PAGE_SHIFT)?;
-        Ok(Self {
-            file,
-            calls,
-            taken: arena::reserve_words(FILE_PAGES / WORD)?,
-        })
+        let used_before = lock(&TABLES).pop();
+        let taken = match used_before {
+            Some(table) => table,
+            None => arena::reserve_words(FILE_PAGES / WORD)?,
+        };
+        Ok(Self { file, calls, taken })
     }
 
     pub(crate) fn file(&self) -> BorrowedFd<'_> {
@@ -151,6 +157,16 @@ impl Store {
             at += done as u64;
         }
         Ok(())
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let table = Span::new(self.taken.as_ptr().expose_provenance(), size_of_val(self.taken));
+        // SAFETY: the table is private memory of this file, which nobody else can reach any more.
+        if unsafe { sys::dont_need(table) }.is_ok() {
+            lock(&TABLES).push(self.taken);
+        }
     }
 }
 

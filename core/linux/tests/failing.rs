@@ -29,7 +29,9 @@ fn sixty_faults_that_wait_stop_nobody_else() {
         let well = rig.engine.create_object(well, 200 * PAGE_SIZE).unwrap();
         let well_at = rig.map.map(&well, &rig.read_write(200)).unwrap().start;
         std::thread::scope(|scope| {
-            let waiting: Vec<_> = (0..60).map(|page| scope.spawn(move || load(page_at(stuck_at, page)))).collect();
+            let waiting: Vec<_> = (0..60)
+                .map(|page| scope.spawn(move || load(page_at(stuck_at, page))))
+                .collect();
             stuck_script.wait_for_pending(60);
             for page in 0..200 {
                 store(page_at(well_at, page), 1);

@@ -106,9 +106,7 @@ fn protection_of_parts_goes_down_and_up_with_the_data_kept() {
         let at = rig.map.map(&object, &read_only).unwrap().start;
         assert_eq!(load(page_at(at, 3)), pattern(3)[0]);
         assert!(!poke(at, 1), "a mapping without the right cannot be written");
-        rig.map
-            .protect(at, 64 * PAGE_SIZE, Prot::READ | Prot::WRITE)
-            .unwrap();
+        rig.map.protect(at, 64 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
         for page in 0..64 {
             store(page_at(at, page), 0x80 + page as u8);
         }
@@ -124,9 +122,7 @@ fn protection_of_parts_goes_down_and_up_with_the_data_kept() {
         for page in 0..64 {
             assert_eq!(script.stored(page)[0], 0x80 + page as u8, "page {page}");
         }
-        rig.map
-            .protect(at, 64 * PAGE_SIZE, Prot::READ | Prot::WRITE)
-            .unwrap();
+        rig.map.protect(at, 64 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
         for page in 0..64 {
             assert_eq!(load(page_at(at, page)), 0x80 + page as u8, "page {page}");
             store(page_at(at, page), 0x11);
@@ -176,7 +172,11 @@ fn an_object_of_64_tib_is_mapped_whole_and_costs_what_is_touched() {
         let rig = Rig::new(serve, 256);
         let (script, pager) = Script::new();
         let object = rig.engine.create_object(pager, 1 << 46).unwrap();
-        let at = rig.map.map(&object, &rig.read_write((1 << 46) / PAGE_SIZE)).unwrap().start;
+        let at = rig
+            .map
+            .map(&object, &rig.read_write((1 << 46) / PAGE_SIZE))
+            .unwrap()
+            .start;
         let pages = || (0..640).map(|i| i * ((1 << 34) / 640) + i % 7);
         for page in pages() {
             store(page_at(at, page), 0x77);
@@ -214,7 +214,11 @@ fn every_mapping_of_an_object_shows_the_same_bytes_and_tells_of_its_writes() {
         assert_eq!(script.puts(), 0, "what was only read is not written");
         for round in 1..6u8 {
             for page in 0..32 {
-                let through = if (page + u64::from(round)).is_multiple_of(2) { one } else { two };
+                let through = if (page + u64::from(round)).is_multiple_of(2) {
+                    one
+                } else {
+                    two
+                };
                 store(page_at(through, page), round);
                 for mapping in [one, two, three] {
                     assert_eq!(load(page_at(mapping, page)), round);
@@ -249,7 +253,10 @@ fn the_smallest_budget_is_enough_to_go_on() {
         let at = rig.map.map(&object, &rig.read_write(200)).unwrap().start;
         for round in 1..4u8 {
             for page in 0..200 {
-                assert_eq!(load(page_at(at, page)), if round == 1 { pattern(page)[0] } else { round - 1 });
+                assert_eq!(
+                    load(page_at(at, page)),
+                    if round == 1 { pattern(page)[0] } else { round - 1 }
+                );
                 store(page_at(at, page), round);
             }
         }
@@ -392,9 +399,8 @@ fn a_buffer_for_copies_may_be_served_memory_itself() {
         for page in 0..100 {
             for from in [page, (page + 37) % 100] {
                 // SAFETY: mapped above; no Rust object lies there.
-                let buffer = unsafe {
-                    std::slice::from_raw_parts_mut(page_at(again, page).0 as usize as *mut u8, PAGE_BYTES)
-                };
+                let buffer =
+                    unsafe { std::slice::from_raw_parts_mut(page_at(again, page).0 as usize as *mut u8, PAGE_BYTES) };
                 rig.map.copy_out(page_at(at, from), buffer).unwrap();
                 let want = load(page_at(at, from));
                 assert_eq!(buffer[0], want);
@@ -416,7 +422,10 @@ fn a_pager_that_asks_is_told_before_the_first_write() {
         let again = rig.map.map(&object, &rig.read_write(32)).unwrap().start;
         let asked = || {
             let calls = script.calls();
-            calls.iter().filter(|call| matches!(call, quire_tests::Call::PrepareWrite(..))).count()
+            calls
+                .iter()
+                .filter(|call| matches!(call, quire_tests::Call::PrepareWrite(..)))
+                .count()
         };
         for page in 0..32 {
             load(page_at(at, page));
@@ -426,7 +435,12 @@ fn a_pager_that_asks_is_told_before_the_first_write() {
         for round in 1..4u8 {
             for page in 0..32 {
                 store(page_at(at, page), round);
-                assert_eq!(asked(), usize::from(round - 1) * 32 + page as usize + 1, "{:?}", script.calls());
+                assert_eq!(
+                    asked(),
+                    usize::from(round - 1) * 32 + page as usize + 1,
+                    "{:?}",
+                    script.calls()
+                );
                 store(page_at(again, page), round + 100);
                 store(page_at(at, page), round + 50);
                 assert_eq!(asked(), usize::from(round - 1) * 32 + page as usize + 1, "asked once");

@@ -111,9 +111,24 @@ pub(super) fn serve(shared: &Arc<Shared>, channel: &Arc<Channel>) -> Result<()> 
     }
 }
 
+/// Bells of services that are gone. Addresses of the engine's are never given back.
+static BELLS: Mutex<Vec<VirtAddr>> = Mutex::new(Vec::new());
+
+impl Drop for Post {
+    fn drop(&mut self) {
+        if self.channel.uffd.unregister(span(bell_page(self.bell))).is_ok() {
+            lock(&BELLS).push(self.bell);
+        }
+    }
+}
+
 /// A page without anything in it, whose faults come to the channel.
 fn make_bell(channel: &Channel) -> std::result::Result<VirtAddr, rustix::io::Errno> {
-    let at = VirtAddr(arena::reserve(PAGE_BYTES)?.as_ptr().expose_provenance() as u64);
+    let used_before = lock(&BELLS).pop();
+    let at = match used_before {
+        Some(bell) => bell,
+        None => VirtAddr(arena::reserve(PAGE_BYTES)?.as_ptr().expose_provenance() as u64),
+    };
     // SAFETY: the page was reserved for this.
     unsafe {
         sys::dont_fork(span(bell_page(at)))?;

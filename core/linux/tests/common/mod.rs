@@ -151,7 +151,9 @@ pub fn in_a_process(name: &str, body: impl Fn(Serve)) -> Vec<Option<i32>> {
     }
     let run = |mode: &str| {
         let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args([name, "--exact", "--nocapture"]).env("QUIRE_TEST_CHILD", mode);
+        command
+            .args([name, "--exact", "--nocapture"])
+            .env("QUIRE_TEST_CHILD", mode);
         let status = command.status().unwrap();
         assert!(status.code().is_none_or(|code| code == 0), "{mode}: {status}");
         status.signal()
