@@ -10,6 +10,7 @@ mod arena;
 mod bounce;
 mod budget;
 mod calls;
+mod heap;
 mod layout;
 mod lock;
 mod machine;
@@ -22,5 +23,6 @@ pub mod support;
 pub mod sys;
 
 pub use calls::Calls;
+pub use heap::Heap;
 pub use machine::{LinuxConfig, LinuxMachine};
 pub use serve::Server;

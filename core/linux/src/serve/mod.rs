@@ -10,9 +10,10 @@
 
 mod in_thread;
 mod threads;
+mod workers;
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use quire_core::error::{Error, FaultError, Result};
 use quire_core::fault::Resolved;
@@ -23,6 +24,7 @@ use quire_core::types::{Access, VirtAddr};
 use crate::layout::Channel;
 use crate::pmap::LinuxPmap;
 use threads::Crew;
+use workers::Workers;
 
 /// The service of one map. Ended with [`Server::stop`], after the map was cleared; dropping it does so without waiting.
 #[derive(Debug)]
@@ -35,6 +37,7 @@ pub struct Server {
 pub(crate) struct Shared {
     map: Arc<Map>,
     crew: Crew,
+    workers: Workers,
 }
 
 impl Server {
@@ -43,7 +46,11 @@ impl Server {
     /// # Errors
     /// [`Error::Invalid`] for a map of another machine, or one that is served.
     pub fn start(map: Arc<Map>) -> Result<Self> {
-        let shared = Arc::new(Shared { map, crew: Crew::new() });
+        let shared = Arc::new(Shared {
+            map,
+            crew: Crew::new(),
+            workers: Workers::new(),
+        });
         let pmap = shared
             .pmap()
             .ok_or(Error::Invalid("the map is not one of the Linux machine"))?;
@@ -64,8 +71,13 @@ impl Server {
     /// # Errors
     /// [`Error::InUse`] when faults still wait for their pager then: terminate their objects, and call again.
     pub fn stop(&self, patience: Duration) -> Result<()> {
-        in_thread::dismiss(&self.shared);
-        if self.shared.crew.stop(patience) {
+        let until = Instant::now().checked_add(patience);
+        let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
+        // Handlers wait for workers, and workers for pagers: in this order.
+        let ended = in_thread::dismiss(&self.shared, patience)
+            && self.shared.workers.stop(left())
+            && self.shared.crew.stop(left());
+        if ended {
             Ok(())
         } else {
             Err(Error::InUse(
@@ -94,7 +106,10 @@ impl Shared {
     pub(crate) fn serve(self: &Arc<Self>, channel: &Arc<Channel>) -> Result<()> {
         match channel.serve {
             Serve::Threads => threads::serve(self, channel),
-            Serve::InThread => in_thread::listen(),
+            Serve::InThread => {
+                workers::start_first(self)?;
+                in_thread::listen()
+            }
         }
     }
 
