@@ -19,7 +19,7 @@ fn ledger() -> BTreeMap<String, (String, String)> {
     let cells = |line: &str| line.split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>();
     text.lines()
         .map(cells)
-        .filter(|cells| cells.len() == 6 && cells[1].starts_with(['S', 'D']))
+        .filter(|cells| cells.len() == 6 && cells[1].starts_with(['S', 'D', 'N', 'F']))
         .map(|cells| {
             (
                 cells[1].clone(),
@@ -59,7 +59,9 @@ fn every_row_has_a_line_and_a_known_state() {
     let ledger = ledger();
     let rows = (1..=250)
         .map(|n| format!("S{n}"))
-        .chain((1..=12).map(|n| format!("D{n}")));
+        .chain((1..=12).map(|n| format!("D{n}")))
+        .chain([1, 2, 3, 5, 6, 7, 8, 11, 12, 13].map(|n| format!("N{n}")))
+        .chain([19, 20, 21].map(|n| format!("F{n}")));
     for row in rows {
         let (state, _) = ledger.get(&row).unwrap_or_else(|| panic!("row {row} has no line"));
         let free = row

@@ -50,3 +50,23 @@ impl Policy for Clock {
 
     fn evicted(&mut self, _page: PageName, _from: Queue) {}
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn n8_the_inactive_queue_is_kept_at_a_third_and_above_the_free_target() {
+        let hand = |active, inactive, free_target| {
+            Clock::new().hand(Lengths {
+                active,
+                inactive,
+                free_target,
+            })
+        };
+        assert_eq!(hand(68, 32, 0), Queue::Active);
+        assert_eq!(hand(67, 33, 0), Queue::Inactive);
+        assert_eq!(hand(60, 40, 40), Queue::Active, "less than the daemon is to free");
+        assert_eq!(hand(50, 50, 80), Queue::Inactive, "never more than half");
+    }
+}
