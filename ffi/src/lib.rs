@@ -13,6 +13,7 @@
 //! | `machine` | what an engine runs on |
 //! | `engine`, `daemon`, `requests`, `pager`, `object`, `map`, `access` | the functions |
 //! | `log` | where log lines go |
+//! | `heap` | where the library's own memory comes from |
 //! | `api` | all functions as one table |
 #![allow(
     clippy::missing_safety_doc,
@@ -26,6 +27,8 @@ pub mod daemon;
 pub mod engine;
 pub mod fail;
 mod handle;
+#[cfg(feature = "heap")]
+mod heap;
 pub mod log;
 pub mod machine;
 pub mod map;
