@@ -117,6 +117,14 @@ static inline struct met writing(volatile unsigned char *at, unsigned char byte)
         }                                                                                                          \
     } while (0)
 
+/* The access is made, after a moment: so long a failure stays at its address. */
+#define SOON_MAKES(access)             \
+    do {                               \
+        int tries_ = 0;                \
+        while ((access).signal != 0)   \
+            CHECK(++tries_ < 1000000); \
+    } while (0)
+
 /* An engine on real memory with so many bytes for pages, and a map. */
 static inline void begin(uint64_t memory)
 {
@@ -129,6 +137,16 @@ static inline void begin(uint64_t memory)
     OK(quire_engine_create(&options, &engine));
     OK(quire_map_create(engine, 0, 0, &map));
     CHECK(strcmp(stats_of(engine).machine, "linux") == 0);
+}
+
+/* Whether faults inside system calls can be served by threads, or userfaultfd is for user mode only. */
+static inline int serves_the_kernel(void)
+{
+    FILE *setting = fopen("/proc/sys/vm/unprivileged_userfaultfd", "r");
+    int allowed = setting != NULL && fgetc(setting) == '1';
+    if (setting != NULL)
+        fclose(setting);
+    return allowed || geteuid() == 0 || access("/dev/userfaultfd", R_OK | W_OK) == 0;
 }
 
 /* A number that follows from its place alone. */

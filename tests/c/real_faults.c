@@ -58,14 +58,6 @@ static unsigned char *moody_memory(void)
     return mapped(PAGES * PAGE, RW);
 }
 
-/* A failure that was told by no signal stays at its address for a moment. */
-#define SOON_MAKES(access)                     \
-    do {                                       \
-        int tries_ = 0;                        \
-        while ((access).signal != 0)           \
-            CHECK(++tries_ < 1000000);         \
-    } while (0)
-
 static void a_failing_pager_is_sigbus_at_the_address_until_it_works(void)
 {
     unsigned char *bytes = moody_memory();

@@ -98,3 +98,20 @@ cases! {
     a_signal_that_is_sent_does_what_it_did_before,
     a_fork_has_none_of_the_range_and_the_parent_goes_on,
 }
+
+cases! {
+    edges, "tests/c/real_edges.c":
+    requests_that_make_no_sense_change_nothing,
+    memory_of_the_program_is_never_taken,
+    a_mapping_replaces_a_part_of_another,
+    mappings_may_be_long_and_aligned,
+    engines_that_cannot_be_are_refused,
+    unmapping_under_faults_ends_them_with_sigsegv,
+    a_map_is_destroyed_under_faults,
+    what_is_in_use_does_not_end,
+}
+
+cases! {
+    guest, "tests/c/real_guest.c":
+    a_guest_faults_every_page_of_its_memory_once,
+}
