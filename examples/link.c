@@ -1,5 +1,6 @@
 /*
- * A program that links libquire: changes a file through a mapping.
+ * A program that links libquire: changes a file through a mapping, on the soft machine. That one runs everywhere; its addresses are no
+ * pointers, so quire_load and quire_store access them as a processor would. For pointers see pointer.c.
  *
  *     cc link.c $(pkg-config --cflags --libs quire) -o link && ./link FILE
  *
@@ -41,6 +42,7 @@ int main(int argc, char **argv)
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
     options.memory = 1 << 20;
+    options.machine = QUIRE_MACHINE_SOFT;
     check(quire_engine_create(&options, &engine), "engine");
     check(quire_pager_load(engine, "vnode", NULL, &vnode), "load");
     check(quire_object_open(vnode, argv[1], -1, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, &file), "open");

@@ -83,6 +83,23 @@ fn a_program_that_links_changes_a_file() {
 }
 
 #[test]
+fn a_program_that_uses_the_pointer_turns_a_file_round() {
+    for standard in ["c99", "c++11"] {
+        let folder = folder(&format!("c_programs-pointer-{standard}"));
+        let (program, file) = (folder.join("pointer"), folder.join("file"));
+        link(standard, "examples/pointer.c", &program);
+        // More than the program's engine has memory for, and no whole page at the end.
+        let mut bytes: Vec<u8> = (0..3_000_001_u32)
+            .map(|i| i.to_le_bytes()[0] ^ (i >> 12).to_le_bytes()[0])
+            .collect();
+        fs::write(&file, &bytes).unwrap();
+        run(&program, &[&file]);
+        bytes.reverse();
+        assert!(fs::read(&file).unwrap() == bytes);
+    }
+}
+
+#[test]
 fn a_program_that_dlopens_brings_a_pager_of_its_own() {
     for standard in ["c99", "c++11"] {
         let program = folder(&format!("c_programs-dlopen-{standard}")).join("dlopen");
@@ -145,6 +162,7 @@ fn the_demo_reads_a_file_through_faults_and_compares_it() {
         said.contains("compared 3000001 bytes twice with plain reads: all equal"),
         "{said}"
     );
+    assert!(said.contains("machine linux") || said.contains("no real memory here"), "{said}");
     // Not on a terminal: lines, and no bar.
     assert!(said.contains("100%") && !said.contains('\r'), "{said}");
 }
