@@ -426,8 +426,20 @@ impl LinuxPmap {
         Ok(())
     }
 
-    /// Forgets layouts, keeping what lies outside of the range.
+    /// Forgets layouts, keeping what lies outside of the range. Whoever touches it from now on gets `SIGSEGV`: nobody would
+    /// resolve a fault there.
     fn delist(&self, range: AddrRange) {
+        for part in self.parts(range) {
+            let part = part.laid.range;
+            // SAFETY: the range is a part of a layout, which is this pmap's, and which goes.
+            let _ = unsafe {
+                rustix::mm::mprotect(
+                    pointer(part.start),
+                    address(VirtAddr(part.len())),
+                    MprotectFlags::empty(),
+                )
+            };
+        }
         self.split_at(range);
         let here: Vec<LaidHere> = {
             let mut laid = write(&self.laid);
