@@ -77,8 +77,8 @@ pub unsafe extern "C" fn quire_write(
 }
 
 /// Loads `length` bytes at `addr` into `buffer` as a processor does: through the translations, with a fault where
-/// there is none. Only on machines with a simulated processor, which the soft machine is; UNSUPPORTED elsewhere: such a
-/// machine has real pointers. As `quire_read`.
+/// there is none. For the soft machine, which has no other processor. On the Linux machine, where the pointer does the same, the kernel
+/// makes the access, and an error comes as a status in place of a signal; UNSUPPORTED if it refuses that. As `quire_read`.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_load(
     map: *mut MapHandle,

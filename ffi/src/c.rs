@@ -261,8 +261,14 @@ pub const QUIRE_PROT_EXEC: u32 = 4;
 pub const QUIRE_MAP_FIXED: u32 = 1;
 /// `quire_map_request.flags`: to exactly `addr`, and only if nothing is mapped there.
 pub const QUIRE_MAP_FIXED_NOREPLACE: u32 = 2;
-/// `quire_map_request.flags`: a thread that faults there resolves its fault itself, and none is handed to a thread
-/// of the engine. Only machines with real addresses differ in it.
+/// `quire_map_request.flags`: a thread that faults there resolves its fault itself, in a handler of SIGBUS, and none is handed to a
+/// thread of the engine: several times faster. A system call, or KVM, that touches a page which is not mapped fails with
+/// EFAULT: `quire_populate` the range before, or `quire_wire` it to be sure. The handler is installed by the first such mapping of the
+/// process, and stays. It calls the handler that it found there, or does what would have been done without one, for every
+/// SIGBUS that is not the engine's and for accesses that fail. A handler that the program installs later has to do likewise: pass on
+/// every SIGBUS that is not its own to the handler that `sigaction` gave it, with all three arguments, and have SA_SIGINFO and
+/// SA_NODEFER. A pager with `QUIRE_CAP_SIGNAL_SAFE` may be called in the handler, on the stack of the thread. A thread that has
+/// SIGBUS blocked must not touch such memory: the kernel ends the process. Only machines with real addresses differ in it.
 pub const QUIRE_MAP_IN_THREAD: u32 = 4;
 
 /// A fork of the map shares the memory.

@@ -94,9 +94,10 @@ pub unsafe extern "C" fn quire_object_reference(object: *mut ObjectHandle, out: 
 /// Closes an object's handle. The last use of an object, mappings included, writes its dirty pages. Then an object
 /// whose pager tells its identity is kept with its pages, for the next to open it, and closed when too many are kept
 /// (`quire_engine_options`); any other one is closed. That may block for as long as its pager does. The handle is closed also when this answers
-/// WRITE_BACK, QUARANTINED or PAGER; in the first two cases the object is kept with its pages until
+/// WRITE_BACK (also if no page is dirty and a sync that failed is owed), QUARANTINED or PAGER; in the first two cases the object is kept with its pages until
 /// `quire_engine_sync` succeeds, the engine ends with `QUIRE_DISCARD`, or somebody opens it again. IN_USE: a call
-/// with this handle has not returned; it stays open.
+/// with this handle has not returned, and it stays open; or the pager keeps pages that it has no right to: then the handle is closed,
+/// and the object kept until the pager gives them back.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_object_release(object: *mut ObjectHandle) -> i32 {
     guard(|| {
@@ -151,7 +152,8 @@ pub unsafe extern "C" fn quire_object_describe(object: *mut ObjectHandle, text: 
 /// Writes the dirty pages that have bytes in the `length` bytes from `offset`, and waits for it; `length` 0: to the
 /// end. `flags`: 0 or `QUIRE_DURABLE`. Pages that fail do not keep others from being written. May block for as long
 /// as the pager does. WRITE_BACK (what failed is kept, dirty, and tried again by the next flush); QUARANTINED; PAGER
-/// (it could not make it durable); NOMEM.
+/// (it could not make it durable; a sync is owed then, and the object does not end before one succeeds, unless it is given up); IN_USE (a durable flush
+/// from inside the pager's own sync of this object); INVALID (the object has ended); NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_object_flush(object: *mut ObjectHandle, offset: u64, length: u64, flags: u32) -> i32 {
     guard(|| {
@@ -185,7 +187,7 @@ pub const QUIRE_PGO_FREE: u32 = 8;
 pub const QUIRE_PGO_ALLPAGES: u32 = 0x10;
 
 /// Does with the pages that have bytes in the `length` bytes from `offset` what `flags` say, a set of `QUIRE_PGO_…`: writes,
-/// deactivates, frees; 0 does nothing. `length` 0: to the end. Bytes behind the object's end are no error. Stores what it
+/// deactivates, frees; 0 does nothing. It makes nothing durable: a sync that is owed stays owed. `length` 0: to the end. Bytes behind the object's end are no error. Stores what it
 /// did in `out`, which may be NULL, and whose `struct_size` the caller has set otherwise. With `QUIRE_PGO_CLEANIT` it
 /// may block for as long as the pager does; without, it does not block. To give up what is dirty, the handle must have been
 /// opened with `QUIRE_OPEN_WRITE`. INVALID; WRITE_BACK (what failed is kept, dirty, also if it was to be freed; all other
