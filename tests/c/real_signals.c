@@ -49,7 +49,7 @@ static volatile sig_atomic_t sent;
 static void count_signal(int signal)
 {
     (void)signal;
-    sent++;
+    sent = sent + 1;
 }
 
 /* A handler of one argument, and signals that somebody sent. */
@@ -83,7 +83,7 @@ static volatile sig_atomic_t seen;
 
 static void pass_on(int signal, siginfo_t *info, void *context)
 {
-    seen++;
+    seen = seen + 1;
     if ((engines.sa_flags & SA_SIGINFO) != 0)
         engines.sa_sigaction(signal, info, context);
 }
