@@ -167,8 +167,8 @@
 #define QUIRE_CAP_FORK_SAFE 8
 
 /**
- * `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL` do only what is async-signal-safe (POSIX), whatever becomes
- * of the request.
+ * `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL`, and `has_page` at any time, do only what is async-signal-safe
+ * (POSIX), whatever becomes of the request.
  */
 #define QUIRE_CAP_SIGNAL_SAFE 16
 

@@ -25,8 +25,8 @@ pub const QUIRE_CAP_STAY_RESIDENT: u64 = 2;
 pub const QUIRE_CAP_PANIC_ABORT: u64 = 4;
 /// `caps`: operations may be called in a child after fork. Without it a child calls none of them, not even close or fini.
 pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
-/// `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL` do only what is async-signal-safe (POSIX), whatever becomes
-/// of the request.
+/// `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL`, and `has_page` at any time, do only what is async-signal-safe
+/// (POSIX), whatever becomes of the request.
 pub const QUIRE_CAP_SIGNAL_SAFE: u64 = 16;
 
 /// What a pager is and can do: the table that its entry function returns.

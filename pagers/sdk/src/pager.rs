@@ -191,7 +191,8 @@ impl Caps {
     /// Operations may be called in a child after fork.
     pub const FORK_SAFE: Self = Self(QUIRE_CAP_FORK_SAFE);
 
-    /// `get` and `put` of a request with [`Request::in_signal`](crate::Request::in_signal) do only what is async-signal-safe.
+    /// `get` and `put` of a request with [`Request::in_signal`](crate::Request::in_signal), and `has_page` always, do only what is
+    /// async-signal-safe.
     /// The SDK's own part is: it allocates nothing then, as long as the operation makes no [`Error`] that does.
     pub const SIGNAL_SAFE: Self = Self(QUIRE_CAP_SIGNAL_SAFE);
 
