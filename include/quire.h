@@ -340,8 +340,14 @@
 #define QUIRE_MAP_FIXED_NOREPLACE 2
 
 /**
- * `quire_map_request.flags`: a thread that faults there resolves its fault itself, and none is handed to a thread
- * of the engine. Only machines with real addresses differ in it.
+ * `quire_map_request.flags`: a thread that faults there resolves its fault itself, in a handler of SIGBUS, and none is handed to a
+ * thread of the engine: several times faster. A system call, or KVM, that touches a page which is not mapped fails with
+ * EFAULT: `quire_populate` the range before, or `quire_wire` it to be sure. The handler is installed by the first such mapping of the
+ * process, and stays. It calls the handler that it found there, or does what would have been done without one, for every
+ * SIGBUS that is not the engine's and for accesses that fail. A handler that the program installs later has to do likewise: pass on
+ * every SIGBUS that is not its own to the handler that `sigaction` gave it, with all three arguments, and have SA_SIGINFO and
+ * SA_NODEFER. A pager with `QUIRE_CAP_SIGNAL_SAFE` may be called in the handler, on the stack of the thread. A thread that has
+ * SIGBUS blocked must not touch such memory: the kernel ends the process. Only machines with real addresses differ in it.
  */
 #define QUIRE_MAP_IN_THREAD 4
 
@@ -1260,9 +1266,11 @@ int32_t quire_object_terminate(struct quire_object *object,
 int32_t quire_map_create(struct quire_engine *engine, uint64_t start, uint64_t end, struct quire_map **out);
 
 /**
- * Unmaps everything and ends the address space. May block, as `quire_unmap`. IN_USE: a call with this map has not
- * returned, or, on the Linux machine, a thread's fault still waits for its pager after ten seconds: it stays. After any other error, which are those of `quire_object_release`, the map has ended all the
- * same.
+ * Unmaps everything and ends the address space. May block, as `quire_unmap`. On the Linux machine a thread that touches
+ * what was mapped gets SIGSEGV from then on, also one whose fault was being resolved; such faults are waited for, for as
+ * long as their pagers need and at most ten seconds. IN_USE: a call with this map has not returned, or a fault still
+ * waits for its pager then; the map stays, with nothing mapped: terminate the objects that keep it, and call again. After
+ * any other error, which are those of `quire_object_release`, the map has ended all the same.
  */
 int32_t quire_map_destroy(struct quire_map *map);
 
@@ -1270,9 +1278,28 @@ int32_t quire_map_destroy(struct quire_map *map);
  * Maps a part of an object, as `request` says, and stores the address in `addr`. The mapping is a use of the object
  * of its own: the object's handle may be closed. Nothing is read yet. Does not block, but for what a fixed mapping
  * replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
- * unknown flags or protection, a protection above its maximum, object and map of different engines); OCCUPIED;
+ * unknown flags or protection, a protection above its maximum, object and map of different engines); OCCUPIED (also by
+ * memory that is not this map's: the Linux machine never replaces what the program has mapped otherwise);
  * NO_SPACE; UNSUPPORTED (write access to an object that cannot be written); NOMEM. WRITE_BACK: the mapping was made,
  * though `addr` is not stored, and what it replaced could not be written.
+ *
+ * On the Linux machine the address is a pointer into memory of this process, and a page comes in when it is first touched:
+ *
+ * - By default threads of the engine resolve the faults, and a system call, a debugger or a guest of KVM may be given such
+ *   memory like any other. With `QUIRE_MAP_IN_THREAD` the thread that touches a page resolves its own fault. If this
+ *   process may have userfaultfd for user mode only (it is neither privileged nor allowed to open /dev/userfaultfd, and
+ *   vm.unprivileged_userfaultfd is 0), system calls get EFAULT in the one mode as in the other.
+ * - An access that fails is a signal of the thread that makes it, with the address in `si_addr`. SIGBUS: the pager failed, or the
+ *   object ends before the address or was terminated, or there was no memory. SIGSEGV: nothing is mapped there, or the
+ *   protection forbids it. A system call gets EFAULT. The next access asks again. With threads of the engine a failure stays at its
+ *   page until its SIGBUS was delivered, if the engine has its handler installed, and otherwise for 20 ms.
+ * - Never more than `quire_engine_options.memory` bytes of pages are held. Beside them the engine needs up to 8 MiB for
+ *   its buffers and threads, and 8 bytes for each page of addresses that was ever mapped in.
+ * - Memory that a device writes, not a system call (O_DIRECT, fixed buffers of io_uring, VFIO), has to be wired before with
+ *   `quire_wire`: of a page that is taken away meanwhile the device's write is lost.
+ * - A child of `fork` has none of it, and gets SIGSEGV there; in the parent nothing changes. No handle of the parent's may be
+ *   used in the child.
+ * - While a fixed mapping replaces another one, accesses to it may get SIGSEGV.
  */
 int32_t quire_map(struct quire_map *map,
                   struct quire_object *object,
@@ -1280,12 +1307,15 @@ int32_t quire_map(struct quire_map *map,
                   uint64_t *addr);
 
 /**
- * Unmaps `length` bytes from `addr`, rounded up to whole pages; parts that are not mapped are no error. The last use
+ * Unmaps `length` bytes from `addr`, rounded up to whole pages; parts that are not mapped, or not by this map, are no error and stay
+ * as they are. On the Linux machine the addresses are the process's again, for whoever asks next. The last use
  * of an object writes its dirty pages, and may block for as long as its pager does. INVALID (length 0, not aligned,
  * overflow, outside the map), NOMEM: nothing was changed. WRITE_BACK, QUARANTINED, PAGER: as for
  * `quire_object_release`; the range is unmapped.
  */
-int32_t quire_unmap(struct quire_map *map, uint64_t addr, uint64_t length);
+int32_t quire_unmap(struct quire_map *map,
+                    uint64_t addr,
+                    uint64_t length);
 
 /**
  * Gives `length` bytes from `addr` the rights `prot`, a set of `QUIRE_PROT_…`. Rights that go are taken at once.
@@ -1387,10 +1417,14 @@ int32_t quire_write(struct quire_map *map, uint64_t addr, const void *buffer, si
 
 /**
  * Loads `length` bytes at `addr` into `buffer` as a processor does: through the translations, with a fault where
- * there is none. Only on machines with a simulated processor, which the soft machine is; UNSUPPORTED elsewhere: such a
- * machine has real pointers. As `quire_read`.
+ * there is none. For the soft machine, which has no other processor. On the Linux machine, where the pointer does the same, the kernel
+ * makes the access, and an error comes as a status in place of a signal; UNSUPPORTED if it refuses that. As `quire_read`.
  */
-int32_t quire_load(struct quire_map *map, uint64_t addr, void *buffer, size_t length, size_t *done);
+int32_t quire_load(struct quire_map *map,
+                   uint64_t addr,
+                   void *buffer,
+                   size_t length,
+                   size_t *done);
 
 /**
  * Stores `length` bytes from `buffer` at `addr` as a processor does. As `quire_load`.
