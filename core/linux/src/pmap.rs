@@ -17,12 +17,14 @@ use crate::machine::LinuxMachine;
 use crate::serve::ServerRef;
 use crate::slots::ADDRESSES_END;
 use crate::space::{Piece, Space};
-use crate::sys::{self, Features, Install, Modes, Reads, Uffd};
+use crate::sys::{self, Features, Install, Modes, Query, Reads, Region, ScanFlags, Uffd};
 
 /// The translations of one address space.
 #[derive(Debug)]
 pub(crate) struct LinuxPmap {
     machine: Arc<LinuxMachine>,
+    /// Its addresses.
+    range: AddrRange,
     /// What is laid out here, by its first address. Changed with the map locked exclusively.
     laid: RwLock<BTreeMap<u64, LaidHere>>,
     /// The userfaultfds, made when a layout needs one.
@@ -50,6 +52,7 @@ impl LinuxPmap {
         }
         Ok(Self {
             machine,
+            range,
             laid: RwLock::default(),
             channels: Mutex::default(),
             poisons: Mutex::default(),
@@ -163,6 +166,18 @@ impl LinuxPmap {
             }
         }
         (entered, None)
+    }
+
+    /// Whether an entered page can be written without a fault that is told.
+    fn is_writable(&self, page: VirtAddr) -> bool {
+        let (from, to) = (address(page), address(page) + PAGE_BYTES);
+        let mut regions = [Region::EMPTY];
+        let scanned = retry(|| {
+            self.machine
+                .pagemap
+                .scan(from, to, Query::WRITTEN, ScanFlags::empty(), &mut regions)
+        });
+        scanned.is_ok_and(|scanned| scanned.regions > 0)
     }
 
     /// Whether a page that is mapped along needs nothing.
@@ -311,9 +326,13 @@ impl Pmap for LinuxPmap {
     fn extract(&self, va: VirtAddr) -> Option<Translation> {
         let here = self.at(va)?;
         let entered = self.machine.slots.at(va.page_floor())?;
+        let mut prot = here.prot;
+        if here.laid.channel.tells_writes && prot.contains(Prot::WRITE) && !self.is_writable(va.page_floor()) {
+            prot -= Prot::WRITE;
+        }
         (!here.prot.is_empty()).then(|| Translation {
             frame: entered.page.frame(),
-            prot: here.prot,
+            prot,
             wired: entered.wired,
         })
     }
@@ -331,7 +350,18 @@ impl Pmap for LinuxPmap {
 
     fn find(&self, len: u64, align: u64, hint: VirtAddr) -> Result<Option<VirtAddr>> {
         self.pay();
-        find(len, align.max(PAGE_SIZE), hint).map(Some)
+        let start = find(len, align.max(PAGE_SIZE), hint)?;
+        let found = AddrRange {
+            start,
+            end: VirtAddr(start.0 + len),
+        };
+        if self.range.start <= found.start && found.end <= self.range.end {
+            return Ok(Some(start));
+        }
+        // The kernel knows nothing of the map's bounds: the map looks inside of them.
+        // SAFETY: claimed just now, and nothing is there.
+        let _ = unsafe { rustix::mm::munmap(pointer(start), address(VirtAddr(len))) };
+        Ok(None)
     }
 
     fn claim(&self, hole: AddrRange) -> Result<()> {
