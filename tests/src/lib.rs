@@ -1,35 +1,49 @@
-//! What the tests that cross crates share: a pager that the test drives, and an engine on a soft machine in each of its
-//! awkward modes.
+//! What the tests that cross crates share: a pager that the test drives, and an engine on every machine: the soft one in each of
+//! its awkward modes, and real memory.
 
 pub mod built;
 pub mod dice;
+pub mod mode;
 pub mod script;
+pub mod served;
 pub mod watch;
 
 use std::sync::Arc;
 
 use quire_core::engine::Engine;
-use quire_core::map::{Map, MapRequest};
+use quire_core::map::MapRequest;
 use quire_core::object::ObjectRef;
+use quire_core::page::Dirtiness;
 use quire_core::pagedaemon::EngineOptions;
-use quire_core::soft::{SoftConfig, SoftMachine};
-use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, VirtAddr};
+use quire_core::soft::SoftMachine;
+use quire_core::types::{PAGE_BYTES, PAGE_SIZE, VirtAddr};
+use quire_linux::LinuxMachine;
 
 pub use dice::Dice;
+pub use mode::Mode;
 pub use script::{Call, OnCancel, Script, Twist, pattern};
+pub use served::ServedMap;
 pub use watch::watch;
 
-/// An engine on a soft machine, with one map.
+/// A machine of either kind.
+#[derive(Clone, Debug)]
+pub enum Below {
+    /// Software.
+    Soft(Arc<SoftMachine>),
+    /// Real memory.
+    Linux(Arc<LinuxMachine>),
+}
+
+/// An engine on a machine, with one map.
 #[derive(Debug)]
 pub struct Rig {
+    /// The map. Goes first: it may be served.
+    pub map: ServedMap,
     /// The engine.
     pub engine: Arc<Engine>,
-    /// Its machine.
-    pub machine: Arc<SoftMachine>,
-    /// The map.
-    pub map: Map,
-    /// How awkward the machine is.
-    pub config: SoftConfig,
+    below: Below,
+    /// What the machine is.
+    pub mode: Mode,
 }
 
 /// The lowest address of a rig's map.
@@ -40,28 +54,50 @@ pub const TOP: u64 = 0x7fff_0000_0000;
 impl Rig {
     /// A rig on a machine of this kind.
     #[must_use]
-    pub fn new(config: SoftConfig) -> Self {
-        Self::with_options(config, &EngineOptions::default())
+    pub fn new(mode: impl Into<Mode>) -> Self {
+        Self::with_options(mode, &EngineOptions::default())
     }
 
     /// A rig on a machine of this kind, and an engine with these options.
     #[must_use]
-    pub fn with_options(config: SoftConfig, options: &EngineOptions) -> Self {
-        let machine = SoftMachine::new(config).expect("a machine");
-        let engine = Engine::with_options(machine.clone(), options).expect("an engine");
-        let map = Map::new(
-            engine.clone(),
-            AddrRange {
-                start: VirtAddr(BASE),
-                end: VirtAddr(TOP),
-            },
-        )
-        .expect("a map");
+    pub fn with_options(mode: impl Into<Mode>, options: &EngineOptions) -> Self {
+        let mode = mode.into();
+        let below = mode.machine();
+        let engine = Engine::with_options(below.machine(), options).expect("an engine");
         Self {
+            map: ServedMap::new(&engine, mode),
             engine,
-            machine,
-            map,
-            config,
+            below,
+            mode,
+        }
+    }
+
+    /// The soft machine, in tests that run on no other.
+    ///
+    /// # Panics
+    /// On another machine.
+    #[must_use]
+    pub fn soft(&self) -> &SoftMachine {
+        match &self.below {
+            Below::Soft(machine) => machine,
+            Below::Linux(_) => panic!("this test is for soft machines only: run it in soft modes"),
+        }
+    }
+
+    /// Another map of the same engine.
+    #[must_use]
+    pub fn another_map(&self) -> ServedMap {
+        ServedMap::new(&self.engine, self.mode)
+    }
+
+    /// What a page is that was written back, and is still mapped by those who may write it. The soft machine has taken their
+    /// right away; the kernel gives it back without asking, and the machine looks for the trace of it later.
+    #[must_use]
+    pub fn written_and_mapped(&self) -> Dirtiness {
+        if self.mode.is_linux() {
+            Dirtiness::Unknown
+        } else {
+            Dirtiness::Clean
         }
     }
 
@@ -99,29 +135,33 @@ impl Rig {
         self.map.clear().expect("nothing is dirty");
         self.engine.shut_down().expect("nothing is dirty");
         let counts = self.engine.machine().frame_counts();
-        assert_eq!(counts.free, counts.total, "frames leaked in {:?}", self.config);
+        assert_eq!(counts.free, counts.total, "frames leaked in {:?}", self.mode);
         assert_eq!(self.engine.object_counts(), (0, 0));
     }
 }
 
-/// Runs a test on every kind of soft machine.
+/// Runs a test on every machine. On real memory the thread that faults resolves its fault, so that the test can tell what
+/// happens, how often, and when: with threads that do it for others, the programs and the storms of threads run
+/// ([`Mode::all`]).
 pub fn in_all_modes(test: impl Fn(Rig)) {
-    for config in SoftConfig::awkward_modes() {
-        eprintln!("mode: {config:?}");
-        test(Rig::new(config));
-    }
+    in_modes(Mode::exact(), test);
 }
 
 /// As [`in_all_modes`], with so many frames and no reserve.
 pub fn in_all_modes_with_frames(frames: u64, test: impl Fn(Rig)) {
-    for config in SoftConfig::awkward_modes() {
-        eprintln!("mode: {config:?}");
-        test(Rig::new(SoftConfig {
-            frames,
-            reserve_daemon: 0,
-            reserve_kernel: 0,
-            ..config
-        }));
+    in_modes(Mode::exact().into_iter().map(|mode| mode.with_frames(frames, 0)), test);
+}
+
+/// Runs a test on every soft machine and on no other, for the reason given.
+pub fn in_soft_modes(reason: &str, test: impl Fn(Rig)) {
+    eprintln!("on soft machines only: {reason}");
+    in_modes(Mode::soft(), test);
+}
+
+fn in_modes(modes: impl IntoIterator<Item = Mode>, test: impl Fn(Rig)) {
+    for mode in modes {
+        eprintln!("mode: {mode:?}");
+        test(Rig::new(mode));
     }
 }
 

@@ -16,7 +16,7 @@ use quire_core::pager::PagerOps;
 use quire_core::soft::SoftConfig;
 use quire_core::types::{Access, Advice, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_core::watchdog::Watchdog;
-use quire_tests::{Call, OnCancel, Rig, Script, Twist, in_all_modes, page_at, pattern};
+use quire_tests::{Call, Mode, OnCancel, Rig, Script, Twist, in_all_modes, page_at, pattern};
 
 const OPS: PagerOps = PagerOps::PUT
     .union(PagerOps::HAS_PAGE)
@@ -43,9 +43,9 @@ fn in_all_modes_with_timeout(test: impl Fn(Rig)) {
         fault_timeout: Some(AT_ONCE),
         ..EngineOptions::default()
     };
-    for config in SoftConfig::awkward_modes() {
-        eprintln!("mode: {config:?}");
-        test(Rig::with_options(config, &options));
+    for mode in Mode::exact() {
+        eprintln!("mode: {mode:?}");
+        test(Rig::with_options(mode, &options));
     }
 }
 

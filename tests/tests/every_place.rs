@@ -9,15 +9,14 @@ use std::thread;
 use quire_core::error::{Cause, PagerError};
 use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::io::Io;
-use quire_core::map::{Map, MapRequest};
+use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::pagedaemon::Targets;
 use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
-use quire_core::soft::SoftConfig;
-use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_tests::script::ScriptedPager;
-use quire_tests::{BASE, Call, Rig, Script, TOP, Twist, page_at, watch};
+use quire_tests::{Call, Mode, Rig, Script, ServedMap, Twist, page_at, watch};
 
 const PAGES: u64 = 6;
 /// Pages that are dirty when it begins.
@@ -228,13 +227,13 @@ struct Case {
     rig: Rig,
     script: Script,
     place: Arc<Place>,
-    maps: [Map; 2],
+    maps: [ServedMap; 2],
     vas: [VirtAddr; 2],
 }
 
 impl Case {
-    fn new(config: SoftConfig, op: Op, wrong: Wrong) -> (Self, ObjectRef) {
-        let rig = Rig::new(config);
+    fn new(mode: Mode, op: Op, wrong: Wrong) -> (Self, ObjectRef) {
+        let rig = Rig::new(mode);
         let mut ops = PagerOps::PUT | PagerOps::SYNC | PagerOps::SIZE | PagerOps::RESIZE | PagerOps::ASYNC;
         if wrong == Wrong::Never {
             ops |= PagerOps::CANCEL;
@@ -267,11 +266,7 @@ impl Case {
             change: None,
         };
         let object = rig.engine.attach(opening).unwrap();
-        let bounds = AddrRange {
-            start: VirtAddr(BASE),
-            end: VirtAddr(TOP),
-        };
-        let maps = [(); 2].map(|()| Map::new(rig.engine.clone(), bounds).unwrap());
+        let maps = [(); 2].map(|()| rig.another_map());
         let request = MapRequest::read_write(PAGES * PAGE_SIZE);
         let vas = [0, 1].map(|i: usize| maps[i].map(&object, &request).unwrap().start);
         for i in 0..DIRTY {
@@ -390,9 +385,9 @@ impl Case {
     }
 }
 
-fn run(config: SoftConfig, op: Op, wrong: Wrong, other: Other) -> bool {
-    eprintln!("{op:?} {wrong:?}, while another thread {other:?}; {config:?}");
-    let (case, object) = Case::new(config, op, wrong);
+fn run(mode: Mode, op: Op, wrong: Wrong, other: Other) -> bool {
+    eprintln!("{op:?} {wrong:?}, while another thread {other:?}; {mode:?}");
+    let (case, object) = Case::new(mode, op, wrong);
     let _watch = watch(&case.rig.engine);
     case.script.on_populate(|request| {
         let index = request.plan().index;
@@ -430,14 +425,14 @@ fn run(config: SoftConfig, op: Op, wrong: Wrong, other: Other) -> bool {
 
 #[test]
 fn every_operation_may_fail_at_every_place_while_others_are_at_it() {
-    let modes = SoftConfig::awkward_modes();
+    let modes = Mode::all();
     let (mut reached, mut n) = (BTreeSet::new(), 0);
     for op in OPS {
         for wrong in WRONGS {
             for other in OTHERS {
                 n += 1;
-                for config in [modes[n % modes.len()], modes[(n + 3) % modes.len()]] {
-                    if run(config, op, wrong, other) {
+                for mode in [modes[n % modes.len()], modes[(n + 3) % modes.len()]] {
+                    if run(mode, op, wrong, other) {
                         reached.insert((op, wrong));
                     }
                 }

@@ -11,14 +11,14 @@ use quire_core::map_ops::Place;
 use quire_core::page::Dirtiness;
 use quire_core::soft::{Failure, Injection};
 use quire_core::types::{Access, Advice, PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{BASE, Call, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern};
+use quire_tests::{Call, Twist, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at, pattern};
 
 #[test]
 fn case_0_an_address_without_a_mapping_is_not_mapped() {
     in_all_modes(|rig| {
         assert_eq!(
-            rig.map.fault(VirtAddr(BASE), Access::Read),
-            Err(FaultError::NotMapped(VirtAddr(BASE)))
+            rig.map.fault(rig.map.base(), Access::Read),
+            Err(FaultError::NotMapped(rig.map.base()))
         );
         assert_eq!(
             rig.map.fault(VirtAddr(u64::MAX), Access::Write),
@@ -67,7 +67,7 @@ fn case_2a_a_write_makes_the_page_dirty_and_a_flush_writes_it() {
         let page = object.lookup(PageIndex(0)).unwrap();
         assert_eq!(page.dirtiness(), Dirtiness::Dirty);
         object.object().flush_all(Default::default()).unwrap();
-        assert_eq!(page.dirtiness(), Dirtiness::Clean);
+        assert_eq!(page.dirtiness(), rig.written_and_mapped());
         assert_eq!(&script.stored(0)[5..10], b"quire");
         assert_eq!(&script.stored(0)[10..], &pattern(0)[10..]);
         drop(object);
@@ -85,7 +85,7 @@ fn a_store_through_a_mapping_that_a_read_made_is_not_lost() {
         rig.map.store(va, &[7]).unwrap();
         object.object().flush_all(Default::default()).unwrap();
         assert_eq!(script.stored(0)[0], 7);
-        assert_eq!(page.dirtiness(), Dirtiness::Clean);
+        assert_eq!(page.dirtiness(), rig.written_and_mapped());
         rig.map.store(va, &[8]).unwrap();
         object.object().flush_all(Default::default()).unwrap();
         assert_eq!(script.stored(0)[0], 8, "a write after a flush is found again");
@@ -121,9 +121,9 @@ fn s101_only_the_faulting_page_is_required() {
 
 #[test]
 fn s103_a_missing_page_waits_for_memory_and_the_lookup_starts_again() {
-    in_all_modes(|rig| {
+    in_soft_modes("the kernel cannot be told to fail", |rig| {
         let (script, object, va) = rig.mapped(1);
-        rig.machine.inject(Injection {
+        rig.soft().inject(Injection {
             failure: Failure::Frame,
             after: 0,
             times: 2,
@@ -319,7 +319,7 @@ fn n12_resident_neighbours_are_mapped_by_advice() {
 fn n12_the_window_stops_at_the_entry_and_skips_holes() {
     in_all_modes(|rig| {
         let (_script, object) = rig.object(10);
-        let place = Place::Fixed(VirtAddr(BASE));
+        let place = Place::Fixed(rig.map.base());
         let request = MapRequest {
             place,
             offset: quire_core::types::ByteOff(PAGE_SIZE),
@@ -343,9 +343,9 @@ fn n12_the_window_stops_at_the_entry_and_skips_holes() {
 
 #[test]
 fn s201_a_shortage_on_enter_waits_for_memory_and_retries() {
-    in_all_modes(|rig| {
+    in_soft_modes("the kernel cannot be told to fail", |rig| {
         let (_script, object, va) = rig.mapped(1);
-        rig.machine.inject(Injection {
+        rig.soft().inject(Injection {
             failure: Failure::Enter(NotEntered::Shortage),
             after: 0,
             times: 2,
@@ -360,15 +360,15 @@ fn s201_a_shortage_on_enter_waits_for_memory_and_retries() {
 
 #[test]
 fn n14_a_shortage_that_does_not_end_is_out_of_memory_not_a_hang() {
-    in_all_modes(|rig| {
+    in_soft_modes("the kernel cannot be told to fail", |rig| {
         let (_script, object, va) = rig.mapped(1);
-        rig.machine.inject(Injection {
+        rig.soft().inject(Injection {
             failure: Failure::Enter(NotEntered::Shortage),
             after: 0,
             times: u64::MAX,
         });
         assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::NoMemory));
-        rig.machine.inject(Injection {
+        rig.soft().inject(Injection {
             failure: Failure::Enter(NotEntered::Shortage),
             after: 0,
             times: 0,
@@ -381,12 +381,12 @@ fn n14_a_shortage_that_does_not_end_is_out_of_memory_not_a_hang() {
 
 #[test]
 fn n14_a_neighbour_that_cannot_be_entered_fails_nobody() {
-    in_all_modes(|rig| {
+    in_soft_modes("the kernel cannot be told to fail", |rig| {
         let (_script, object, va) = rig.mapped(8);
         for i in [0, 2] {
             rig.map.copy_out(page_at(va, i), &mut [0]).unwrap();
         }
-        rig.machine.inject(Injection {
+        rig.soft().inject(Injection {
             failure: Failure::Enter(NotEntered::Shortage),
             after: 1,
             times: 1,
@@ -462,10 +462,10 @@ fn another_object_mapped_during_the_wait_is_the_one_that_is_shown() {
 
 #[test]
 fn a_machine_that_cannot_show_the_frame_there_gets_the_page_rehomed() {
-    in_all_modes(|rig| {
+    in_soft_modes("the kernel cannot be told to fail", |rig| {
         let (script, object, va) = rig.mapped(1);
         rig.map.copy_in(va, b"kept").unwrap();
-        rig.machine.inject(Injection {
+        rig.soft().inject(Injection {
             failure: Failure::Enter(NotEntered::NotHere),
             after: 0,
             times: 1,

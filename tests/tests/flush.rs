@@ -397,8 +397,8 @@ fn n5_a_page_that_is_modified_while_it_is_written_stays_dirty() {
             script.finish(&put);
             flush.join().unwrap().unwrap();
         });
-        assert_eq!(object.lookup(PageIndex(0)).unwrap().dirtiness(), Dirtiness::Clean);
-        assert_eq!(object.lookup(PageIndex(1)).unwrap().dirtiness(), Dirtiness::Dirty);
+        let page = |index| object.lookup(PageIndex(index)).unwrap().dirtiness();
+        assert_eq!((page(0), page(1)), (rig.written_and_mapped(), Dirtiness::Dirty));
         script.all_puts(None);
         object.object().put(pages(0..2), PutFlags::CLEANIT).unwrap();
         assert_eq!(script.calls().last(), Some(&Call::Put(1, 1)));

@@ -1,5 +1,5 @@
 //! Pagers that fail, leave pages out and complete late and out of order, while several threads fault, write, flush, change
-//! sizes, attach, detach and terminate. On every kind of soft machine, with few frames, with and without the daemon's thread.
+//! sizes, attach, detach and terminate. On every machine, with few frames, with and without the daemon's thread.
 //!
 //! Each thread has bytes of its own, in every page of the things that all share, and in a thing whose size only it changes. It
 //! knows what must be in them. Nothing may be lost, nothing may hang, and everything is given back.
@@ -9,17 +9,15 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
 use std::{process, thread};
 
-use quire_core::engine::Engine;
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::io::Io;
-use quire_core::map::{Map, MapRequest};
+use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::pagedaemon::EngineOptions;
 use quire_core::pager::PagerOps;
-use quire_core::soft::{SoftConfig, SoftMachine};
-use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr, pages_of};
-use quire_tests::{BASE, Call, Dice, Script, TOP, Twist, pattern, watch};
+use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr, pages_of};
+use quire_tests::{Call, Dice, Mode, Rig, Script, ServedMap, Twist, pattern, watch};
 
 const WORKERS: usize = 3;
 const ROUNDS: u64 = 240;
@@ -32,7 +30,7 @@ const STRIPE: usize = PAGE_BYTES / WORKERS;
 
 /// What all threads see.
 struct World {
-    engine: Arc<Engine>,
+    rig: Rig,
     /// The shared things, and one of each thread.
     things: Vec<Script>,
     openings: AtomicUsize,
@@ -46,7 +44,7 @@ struct Worker<'a> {
     world: &'a World,
     dice: Dice,
     number: usize,
-    map: Map,
+    map: ServedMap,
     /// Of each shared thing all bytes; only its own ones mean anything.
     shared: Vec<Vec<u8>>,
     own: Vec<u8>,
@@ -81,15 +79,11 @@ fn accept<T>(answer: Result<T, Error>) -> bool {
 
 impl<'a> Worker<'a> {
     fn new(world: &'a World, number: usize, seed: u64) -> Self {
-        let bounds = AddrRange {
-            start: VirtAddr(BASE),
-            end: VirtAddr(TOP),
-        };
         Self {
             world,
             dice: Dice(seed),
             number,
-            map: Map::new(world.engine.clone(), bounds).unwrap(),
+            map: world.rig.another_map(),
             shared: vec![untouched(); SHARED],
             own: untouched(),
             own_size: PAGES * PAGE_SIZE,
@@ -99,7 +93,7 @@ impl<'a> Worker<'a> {
     fn attach(&self, thing: usize) -> Option<ObjectRef> {
         let script = &self.world.things[thing];
         self.world.openings.fetch_add(1, Ordering::Relaxed);
-        let object = self.world.engine.attach(Opening {
+        let object = self.world.rig.engine.attach(Opening {
             pager: script.again(ops()),
             source: 1,
             identity: Some([7, thing as u64]),
@@ -140,9 +134,9 @@ impl<'a> Worker<'a> {
                     }
                 }
                 14 if self.dice.one_in(4) => {
-                    accept(self.world.engine.sync(FlushFlags::DURABLE));
+                    accept(self.world.rig.engine.sync(FlushFlags::DURABLE));
                 }
-                15 => drop(self.world.engine.daemon_step()),
+                15 => drop(self.world.rig.engine.daemon_step()),
                 _ => {
                     let fails = self.dice.one_in(2).then_some(Cause::Errno(28));
                     let script = &self.world.things[thing];
@@ -274,19 +268,13 @@ fn complete(from: &Receiver<(Script, Arc<Io>)>, seed: u64) {
     }
 }
 
-fn run(config: SoftConfig, daemon_thread: bool, seed: u64) {
-    let machine = SoftMachine::new(SoftConfig {
-        frames: FRAMES,
-        reserve_daemon: 0,
-        reserve_kernel: 0,
-        ..config
-    });
+fn run(mode: Mode, daemon_thread: bool, seed: u64) {
     let options = EngineOptions {
         daemon_thread,
         ..EngineOptions::default()
     };
-    let engine = Engine::with_options(machine.unwrap(), &options).unwrap();
-    let _watch = watch(&engine);
+    let rig = Rig::with_options(mode.with_frames(FRAMES, 0), &options);
+    let _watch = watch(&rig.engine);
     let calm = Arc::new(AtomicBool::new(false));
     let (to, from) = channel();
     let mut dice = Dice(seed);
@@ -310,7 +298,7 @@ fn run(config: SoftConfig, daemon_thread: bool, seed: u64) {
     drop(to);
     thread::spawn(move || complete(&from, seed));
     let world = World {
-        engine,
+        rig,
         things,
         openings: AtomicUsize::new(0),
         accesses: AtomicU64::new(0),
@@ -337,18 +325,15 @@ fn run(config: SoftConfig, daemon_thread: bool, seed: u64) {
     for worker in &workers {
         worker.map.clear().unwrap();
     }
-    world.engine.sync(FlushFlags::DURABLE).unwrap();
+    world.rig.engine.sync(FlushFlags::DURABLE).unwrap();
     workers.iter().for_each(Worker::check);
     drop(workers);
-    end(&world, seed);
+    end(world, seed);
 }
 
 /// Nothing is left open or taken.
-fn end(world: &World, seed: u64) {
-    world.engine.shut_down().unwrap();
-    let counts = world.engine.machine().frame_counts();
-    assert_eq!(counts.free, counts.total, "frames leaked");
-    assert_eq!(world.engine.object_counts(), (0, 0));
+fn end(world: World, seed: u64) {
+    world.rig.assert_nothing_left();
     let calls = world.things.iter().flat_map(Script::calls);
     let closes = calls.filter(|call| *call == Call::Close).count();
     assert_eq!(
@@ -364,10 +349,10 @@ fn end(world: &World, seed: u64) {
 #[test]
 fn nothing_is_lost_and_nothing_hangs_whatever_the_pagers_do() {
     let first = u64::from(process::id());
-    for (i, config) in SoftConfig::awkward_modes().into_iter().enumerate() {
+    for (i, mode) in Mode::all().into_iter().enumerate() {
         for daemon_thread in [false, true] {
-            eprintln!("{config:?}, daemon's thread: {daemon_thread}");
-            run(config, daemon_thread, first * 16 + i as u64);
+            eprintln!("{mode:?}, daemon's thread: {daemon_thread}");
+            run(mode, daemon_thread, first * 16 + i as u64);
         }
     }
 }

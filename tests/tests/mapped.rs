@@ -2,6 +2,7 @@
 
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::map::MapRequest;
+use quire_core::map_ops::Place;
 use quire_core::mapped::{Residency, SyncFlags};
 use quire_core::object::ObjectRef;
 use quire_core::pager::PagerOps;
@@ -70,9 +71,18 @@ fn sync_with_invalidate_asks_the_pager_anew_and_loses_nothing_dirty() {
 #[test]
 fn sync_writes_every_object_of_the_range_also_when_one_fails() {
     in_all_modes(|rig| {
-        let (a, object_a, va) = rig.mapped(1);
-        let (b, object_b, next) = rig.mapped(1);
-        assert_eq!(next, page_at(va, 1));
+        let (a, object_a) = rig.object(1);
+        let first = MapRequest {
+            place: Place::Fixed(rig.map.base()),
+            ..MapRequest::read_write(PAGE_SIZE)
+        };
+        let va = rig.map.map(&object_a, &first).unwrap().start;
+        let (b, object_b) = rig.object(1);
+        let behind = MapRequest {
+            place: Place::Fixed(page_at(va, 1)),
+            ..MapRequest::read_write(PAGE_SIZE)
+        };
+        let next = rig.map.map(&object_b, &behind).unwrap().start;
         rig.map.store(va, &[1]).unwrap();
         rig.map.store(next, &[2]).unwrap();
         a.next_puts([Twist::Fail(Cause::Io)]);

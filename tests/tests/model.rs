@@ -1,5 +1,5 @@
 //! Random programs of maps, accesses, flushes and failures, against a naive model: an array of bytes for each object, and
-//! for each page of address space what is mapped there. On every kind of soft machine, with so few frames that pages come
+//! for each page of address space what is mapped there. On every machine, with so few frames that pages come
 //! and go all the time.
 
 use std::collections::BTreeMap;
@@ -7,16 +7,14 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::FlushFlags;
-use quire_core::map::{Map, MapRequest};
+use quire_core::map::MapRequest;
 use quire_core::map_ops::Place;
 use quire_core::object::ObjectRef;
-use quire_core::soft::SoftConfig;
-use quire_core::types::{AddrRange, Advice, ByteOff, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
-use quire_tests::{Rig, Script, Twist, pattern};
+use quire_core::types::{Advice, ByteOff, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
+use quire_tests::{Mode, Rig, Script, ServedMap, Twist, page_at, pattern};
 
 /// Pages of address space of each map: few, so that ranges meet.
 const SPACE: u64 = 24;
-const BASE: u64 = 0x4000_0000;
 const OBJECTS: usize = 2;
 /// Pages of an object. Its last page is cut in the middle.
 const PAGES: u64 = 12;
@@ -125,28 +123,15 @@ struct Model {
 
 struct Run {
     rig: Rig,
-    maps: [Map; 2],
+    maps: [ServedMap; 2],
     objects: Vec<(Script, ObjectRef)>,
     model: Model,
 }
 
-fn va(page: u64) -> VirtAddr {
-    VirtAddr(BASE + page * PAGE_SIZE)
-}
-
 impl Run {
-    fn new(mode: SoftConfig) -> Self {
-        let rig = Rig::new(SoftConfig {
-            frames: FRAMES,
-            reserve_daemon: 0,
-            reserve_kernel: 0,
-            ..mode
-        });
-        let bounds = AddrRange {
-            start: va(0),
-            end: va(SPACE),
-        };
-        let maps = [(); 2].map(|()| Map::new(rig.engine.clone(), bounds).unwrap());
+    fn new(mode: Mode) -> Self {
+        let rig = Rig::new(mode.with_frames(FRAMES, 0));
+        let maps = [(); 2].map(|()| ServedMap::of_len(&rig.engine, mode, SPACE * PAGE_SIZE));
         let objects: Vec<_> = (0..OBJECTS)
             .map(|_| {
                 let (script, pager) = Script::new();
@@ -173,7 +158,7 @@ impl Run {
         match step {
             Step::Map { .. } => self.map(step),
             &Step::Unmap { map, at, len } => {
-                let answer = self.maps[map].unmap(va(at), len * PAGE_SIZE);
+                let answer = self.maps[map].unmap(self.page_at(map, at), len * PAGE_SIZE);
                 if at + len > SPACE {
                     assert!(matches!(answer, Err(Error::Invalid(_))), "{answer:?}");
                 } else {
@@ -185,7 +170,12 @@ impl Run {
             &Step::Advise { map, at, len, advice } => {
                 let advice = [Advice::Normal, Advice::Random, Advice::Sequential][usize::from(advice)];
                 let whole = (at..at + len).all(|page| self.model.maps[map].contains_key(&page));
-                assert_eq!(self.maps[map].advise(va(at), len * PAGE_SIZE, advice).is_ok(), whole);
+                assert_eq!(
+                    self.maps[map]
+                        .advise(self.page_at(map, at), len * PAGE_SIZE, advice)
+                        .is_ok(),
+                    whole
+                );
             }
             Step::Store { map, at, bytes } => self.write(*map, *at, bytes, true),
             Step::CopyIn { map, at, bytes } => self.write(*map, *at, bytes, false),
@@ -208,6 +198,14 @@ impl Run {
         }
     }
 
+    fn page_at(&self, map: usize, page: u64) -> VirtAddr {
+        page_at(self.maps[map].base(), page)
+    }
+
+    fn byte_at(&self, map: usize, at: u64) -> VirtAddr {
+        VirtAddr(self.maps[map].base().0 + at)
+    }
+
     fn map(&mut self, step: &Step) {
         let &Step::Map {
             map,
@@ -221,9 +219,11 @@ impl Run {
         else {
             unreachable!()
         };
+        let base = self.maps[map].base();
+        let va = |page| page_at(base, page);
         let place = match place {
             None => Place::Anywhere {
-                hint: va(0),
+                hint: base,
                 align: PAGE_SIZE,
             },
             Some(page) if replace => Place::Fixed(va(page)),
@@ -243,8 +243,8 @@ impl Run {
             Place::Anywhere { .. } => {
                 (0..SPACE).find(|&at| at + len <= SPACE && (at..at + len).all(|page| !model.contains_key(&page)))
             }
-            Place::Fixed(at) => Some((at.0 - BASE) / PAGE_SIZE).filter(|at| at + len <= SPACE),
-            Place::FixedNoReplace(at) => Some((at.0 - BASE) / PAGE_SIZE)
+            Place::Fixed(at) => Some((at.0 - base.0) / PAGE_SIZE).filter(|at| at + len <= SPACE),
+            Place::FixedNoReplace(at) => Some((at.0 - base.0) / PAGE_SIZE)
                 .filter(|&at| at + len <= SPACE && (at..at + len).all(|page| !model.contains_key(&page))),
         };
         match start {
@@ -267,7 +267,7 @@ impl Run {
     }
 
     fn protect(&mut self, map: usize, at: u64, len: u64, prot: Prot) {
-        let answer = self.maps[map].protect(va(at), len * PAGE_SIZE, prot);
+        let answer = self.maps[map].protect(self.page_at(map, at), len * PAGE_SIZE, prot);
         let model = &mut self.model.maps[map];
         let allowed = (at..at + len).all(|page| model.get(&page).is_some_and(|mapped| mapped.max.contains(prot)));
         assert_eq!(answer.is_ok(), allowed, "{answer:?}");
@@ -286,7 +286,7 @@ impl Run {
     }
 
     fn write(&mut self, map: usize, at: u64, bytes: &[u8], as_cpu: bool) {
-        let va = VirtAddr(BASE + at);
+        let va = self.byte_at(map, at);
         let answer = if as_cpu {
             self.maps[map].store(va, bytes)
         } else {
@@ -305,7 +305,7 @@ impl Run {
     }
 
     fn read(&mut self, map: usize, at: u64, len: usize, as_cpu: bool) {
-        let va = VirtAddr(BASE + at);
+        let va = self.byte_at(map, at);
         let mut bytes = vec![0xcc; len];
         let answer = if as_cpu {
             self.maps[map].load(va, &mut bytes)
@@ -360,6 +360,7 @@ impl Run {
         let [first, second] = self.maps;
         first.clear().unwrap();
         second.clear().unwrap();
+        drop((first, second));
         for (_, object) in self.objects {
             object.release().unwrap();
         }
@@ -371,8 +372,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
     #[test]
-    fn random_programs_do_what_plain_bytes_do(mode in 0..8_usize, steps in steps()) {
-        let mut run = Run::new(SoftConfig::awkward_modes()[mode]);
+    fn random_programs_do_what_plain_bytes_do(mode in any::<prop::sample::Index>(), steps in steps()) {
+        let mut run = Run::new(*mode.get(&Mode::all()));
         for step in &steps {
             run.step(step);
         }

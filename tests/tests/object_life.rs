@@ -95,7 +95,8 @@ fn s80_bytes_that_are_being_written_do_not_change() {
             let io = script.take_pending(1).remove(0);
             let writer = scope.spawn(|| rig.map.store(va, b"new"));
             let copier = scope.spawn(|| rig.map.copy_in(VirtAddr(va.0 + 100), b"new"));
-            while rig.engine.stats().counts().busy_waits < 2 {
+            // A machine that only looks for the traces of writes lets the writer through: what is written is a copy.
+            while rig.engine.stats().counts().busy_waits + u64::from(writer.is_finished()) < 2 {
                 thread::yield_now();
             }
             let mut seen = [0; 103];

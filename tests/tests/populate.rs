@@ -64,7 +64,7 @@ fn s217_s219_populate_is_told_the_window_and_the_maximum_protection() {
         let request = MapRequest {
             offset: ByteOff(3 * PAGE_SIZE),
             max_prot: Prot::READ | Prot::WRITE,
-            place: Place::FixedNoReplace(VirtAddr(0x20_0000)),
+            place: Place::FixedNoReplace(page_at(rig.map.base(), 16)),
             ..MapRequest::read_only(5 * PAGE_SIZE)
         };
         let va = rig.map.map(&object, &request).unwrap().start;

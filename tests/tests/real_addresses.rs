@@ -17,7 +17,7 @@ use quire_core::object::ObjectRef;
 use quire_core::page::PageRef;
 use quire_core::soft::{Failure, Injection, SoftConfig, SoftMachine};
 use quire_core::types::{AddrRange, Frame, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{Rig, Script, Twist, in_all_modes, page_at};
+use quire_tests::{Rig, Script, Twist, in_soft_modes, page_at};
 
 /// What an address is, page by page; those that are not listed are the process's to give.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -351,7 +351,7 @@ fn a_simulated_processor_is_refused_where_pointers_are_real() {
 }
 
 fn cannot_keep(rig: &Rig, times: u64) {
-    rig.machine.inject(Injection {
+    rig.soft().inject(Injection {
         failure: Failure::TakeBack,
         after: 0,
         times,
@@ -360,7 +360,7 @@ fn cannot_keep(rig: &Rig, times: u64) {
 
 #[test]
 fn filled_pages_that_the_machine_cannot_keep_are_freed_and_asked_for_again() {
-    in_all_modes(|rig| {
+    in_soft_modes("the kernel cannot be told to fail", |rig| {
         let (script, object, va) = rig.mapped(4);
         cannot_keep(&rig, 1);
         assert_eq!(rig.load_page(va), quire_tests::pattern(0));

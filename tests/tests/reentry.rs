@@ -4,7 +4,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::thread;
 
-use quire_core::engine::Engine;
 use quire_core::error::{Cause, FaultError, PagerError};
 use quire_core::flush::FlushFlags;
 use quire_core::io::Io;
@@ -12,9 +11,8 @@ use quire_core::map::{Map, MapRequest};
 use quire_core::object::Object;
 use quire_core::pagedaemon::{EngineOptions, Targets};
 use quire_core::pager::{Answer, Pager, PagerOps};
-use quire_core::soft::{SoftConfig, SoftMachine};
-use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{BASE, Rig, Script, TOP, in_all_modes, page_at, watch};
+use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_tests::{Mode, Rig, Script, ServedMap, in_all_modes, page_at, watch};
 
 #[test]
 fn s109_a_pager_may_come_back_into_the_engine_from_any_operation() {
@@ -88,13 +86,8 @@ impl Pager for Forward {
 }
 
 /// Memory that is full of dirty pages: all frames but those in reserve.
-fn full(config: SoftConfig, reserve: u64) -> Rig {
-    Rig::new(SoftConfig {
-        frames: 4 + reserve,
-        reserve_daemon: reserve,
-        reserve_kernel: 0,
-        ..config
-    })
+fn full(mode: Mode, reserve: u64) -> Rig {
+    Rig::new(mode.with_frames(4 + reserve, reserve))
 }
 
 /// Writes when every page in memory is being written, to a pager that needs another one for it: what it got, and the rescues.
@@ -128,18 +121,18 @@ fn write_everything_to_a_pager_that_reads(
 
 #[test]
 fn a_pager_that_needs_memory_when_all_of_it_is_being_written_gets_an_answer() {
-    for config in SoftConfig::awkward_modes() {
-        let (answers, rescues) = write_everything_to_a_pager_that_reads(full(config, 0), |_, object| {
+    for mode in Mode::exact() {
+        let (answers, rescues) = write_everything_to_a_pager_that_reads(full(mode, 0), |_, object| {
             object.flush_all(FlushFlags::empty()).unwrap();
         });
-        assert_eq!((answers, rescues), (vec![Some(FaultError::NoMemory)], 0), "{config:?}");
+        assert_eq!((answers, rescues), (vec![Some(FaultError::NoMemory)], 0), "{mode:?}");
     }
 }
 
 #[test]
 fn s190_a_pager_that_needs_memory_so_that_the_daemon_can_write_has_the_reserve() {
-    for config in SoftConfig::awkward_modes() {
-        let (answers, rescues) = write_everything_to_a_pager_that_reads(full(config, 2), |rig, _| {
+    for mode in Mode::exact() {
+        let (answers, rescues) = write_everything_to_a_pager_that_reads(full(mode, 2), |rig, _| {
             let all = rig.engine.machine().frame_counts().total;
             rig.engine.set_daemon_targets(Targets {
                 free_min: all,
@@ -150,14 +143,14 @@ fn s190_a_pager_that_needs_memory_so_that_the_daemon_can_write_has_the_reserve()
                 rig.engine.daemon_step();
             }
         });
-        assert_eq!((answers, rescues), (vec![None], 1), "{config:?}");
+        assert_eq!((answers, rescues), (vec![None], 1), "{mode:?}");
     }
 }
 
 /// A pager that keeps its bytes in another object of the same engine, through a map.
 #[derive(Debug)]
 struct Stacked {
-    map: Weak<Map>,
+    map: Weak<ServedMap>,
     lower: VirtAddr,
     refused: Arc<AtomicU64>,
 }
@@ -214,24 +207,15 @@ const THREADS: u64 = 3;
 const ROUNDS: u64 = 120;
 
 /// Threads write more than there is memory for, to an object whose pager writes to another one of the same engine.
-fn press(config: SoftConfig, daemon_thread: bool) {
-    let machine = SoftMachine::new(SoftConfig {
-        frames: 14,
-        reserve_daemon: 4,
-        reserve_kernel: 0,
-        ..config
-    });
+fn press(mode: Mode, daemon_thread: bool) {
     let options = EngineOptions {
         daemon_thread,
         ..EngineOptions::default()
     };
-    let engine = Engine::with_options(machine.unwrap(), &options).unwrap();
-    let _watch = watch(&engine);
-    let bounds = AddrRange {
-        start: VirtAddr(BASE),
-        end: VirtAddr(TOP),
-    };
-    let map = Arc::new(Map::new(engine.clone(), bounds).unwrap());
+    let rig = Rig::with_options(mode.with_frames(14, 4), &options);
+    let engine = &rig.engine;
+    let _watch = watch(engine);
+    let map = Arc::new(rig.another_map());
     let (script, store) = Script::new();
     let lower = engine.create_object(store, STACKED * PAGE_SIZE).unwrap();
     let request = MapRequest::read_write(STACKED * PAGE_SIZE);
@@ -278,21 +262,18 @@ fn press(config: SoftConfig, daemon_thread: bool) {
     map.clear().unwrap();
     upper.release().unwrap();
     lower.release().unwrap();
-    engine.shut_down().unwrap();
-    let counts = engine.machine().frame_counts();
-    assert_eq!(counts.free, counts.total);
+    drop(map);
+    rig.assert_nothing_left();
 }
 
 #[test]
 fn a_pager_on_an_object_of_the_same_engine_gets_on_when_memory_is_short() {
     // Where frames are fixed, a page that shares its frame with the lower page it is written to could never be written.
-    for config in SoftConfig::awkward_modes()
-        .into_iter()
-        .filter(|config| !config.fixed_frames)
-    {
+    let share = |mode: &Mode| matches!(mode, Mode::Soft(config) if config.fixed_frames);
+    for mode in Mode::all().into_iter().filter(|mode| !share(mode)) {
         for daemon_thread in [false, true] {
-            eprintln!("{config:?}, daemon's thread: {daemon_thread}");
-            press(config, daemon_thread);
+            eprintln!("{mode:?}, daemon's thread: {daemon_thread}");
+            press(mode, daemon_thread);
         }
     }
 }
