@@ -55,6 +55,7 @@ mod space;
 mod store;
 pub mod support;
 pub mod sys;
+mod thread;
 
 pub use calls::Calls;
 pub use heap::Heap;

@@ -17,6 +17,7 @@ use quire_core::types::{Access, VirtAddr};
 use super::Shared;
 use super::in_thread::Answer;
 use crate::lock::lock;
+use crate::thread;
 
 /// Workers of one map, at most.
 const MOST_WORKERS: usize = 64;
@@ -152,16 +153,14 @@ fn start_one(shared: &Arc<Shared>) -> bool {
         state.idle += 1;
     }
     let its = shared.clone();
-    let started = std::thread::Builder::new()
-        .name("quire-worker".into())
-        .spawn(move || work(&its));
-    if started.is_err() {
+    let started = thread::start(c"quire-worker", move || work(&its));
+    if !started {
         let mut state = lock(&shared.workers.state);
         state.workers -= 1;
         state.idle -= 1;
         shared.workers.gone.notify_all();
     }
-    started.is_ok()
+    started
 }
 
 /// What a worker does. It was counted as idle by whoever started it.
