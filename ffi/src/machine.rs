@@ -83,7 +83,6 @@ fn soft(options: &EngineOptions) -> Result<Arc<dyn Machine>> {
         fixed_frames: options.flags & QUIRE_SOFT_FIXED_FRAMES != 0,
         lend_copies: options.flags & QUIRE_SOFT_LEND_COPIES != 0,
         modified_by_removal: options.flags & QUIRE_SOFT_MODIFIED_BY_REMOVAL != 0,
-        ..SoftConfig::default()
     })?;
     Ok(machine)
 }
