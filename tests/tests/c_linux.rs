@@ -115,3 +115,10 @@ cases! {
     guest, "tests/c/real_guest.c":
     a_guest_faults_every_page_of_its_memory_once,
 }
+
+cases! {
+    heap, "tests/c/real_heap.c":
+    the_programs_malloc_is_not_called_in_the_handler,
+    holes_that_the_program_makes_and_fills_destroy_nothing_of_ours,
+    a_child_of_a_fork_does_not_wait_for_the_librarys_memory,
+}
