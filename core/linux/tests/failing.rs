@@ -4,18 +4,20 @@
 
 mod common;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use quire_core::error::{Cause, Error};
+use quire_core::error::{Cause, Error, PagerError};
 use quire_core::flush::FlushFlags;
+use quire_core::io::Io;
 use quire_core::machine::Serve;
 use quire_core::map::MapRequest;
 use quire_core::pagedaemon::EngineOptions;
-use quire_core::pager::PagerOps;
+use quire_core::pager::{Answer, Pager, PagerOps};
 use quire_core::types::PAGE_SIZE;
 use quire_tests::{Script, Twist, pattern};
 
-use common::{Rig, both, in_a_process, load, page_at, peek, store};
+use common::{Rig, both, in_a_process, load, own_place, page_at, peek, store};
 
 #[test]
 fn sixty_faults_that_wait_stop_nobody_else() {
@@ -113,7 +115,8 @@ fn a_fault_under_way_where_is_nothing_any_more_is_sigsegv() {
         let (script, pager) = Script::new();
         script.next_gets([Twist::Defer]);
         let object = rig.engine.create_object(pager, PAGE_SIZE).unwrap();
-        let at = rig.map.map(&object, &rig.read_write(1)).unwrap().start;
+        let at = own_place();
+        rig.map.map(&object, &rig.at(at, 1)).unwrap();
         std::thread::scope(|scope| {
             let waiting = scope.spawn(move || load(at));
             script.wait_for_pending(1);
@@ -250,4 +253,60 @@ fn an_object_that_shrinks_and_grows_fails_behind_its_end_only() {
     assert!((0..16).all(|page| script.stored(page)[0] == 4));
     object.release().unwrap();
     rig.end();
+}
+
+/// Panics.
+#[derive(Debug)]
+struct Panics;
+
+impl Pager for Panics {
+    fn describe(&self) -> String {
+        "panics".into()
+    }
+
+    fn ops(&self) -> PagerOps {
+        PagerOps::empty()
+    }
+
+    fn max_run(&self) -> u32 {
+        1
+    }
+
+    fn get(&self, _: &Arc<Io>) -> Answer {
+        panic!("the test wants this panic")
+    }
+
+    fn put(&self, _: &Arc<Io>) -> Answer {
+        Answer::Done(Err(PagerError::bare(Cause::Unsupported)))
+    }
+
+    fn close(&self) -> Result<(), PagerError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_pager_that_panics_fails_its_fault_and_no_other() {
+    let rig = Rig::new(Serve::Threads, 64);
+    let object = rig.engine.create_object(Box::new(Panics), 8 * PAGE_SIZE).unwrap();
+    let request = MapRequest::read_only(8 * PAGE_SIZE);
+    let at = rig.map.map(&object, &request).unwrap().start;
+    for page in 0..4 {
+        assert_eq!(peek(page_at(at, page)), None);
+    }
+    let (_, other) = Script::new();
+    let other = rig.engine.create_object(other, 8 * PAGE_SIZE).unwrap();
+    let others = rig.map.map(&other, &rig.read_write(8)).unwrap().start;
+    for page in 0..8 {
+        assert_eq!(load(page_at(others, page)), pattern(page)[0]);
+    }
+    assert!(object.object().is_quarantined());
+    other.release().unwrap();
+    rig.map.clear().unwrap();
+    rig.server.stop(Duration::from_secs(10)).unwrap();
+    let error = object.release().unwrap_err();
+    assert!(
+        matches!(error, Error::InUse(_)),
+        "who panicked may still have the page: {error}"
+    );
 }

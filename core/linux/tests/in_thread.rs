@@ -107,8 +107,11 @@ struct Watched {
     touches: Arc<AtomicU64>,
 }
 
+/// What was asked of a watched pager.
+type Log = Arc<Mutex<Vec<Asked>>>;
+
 impl Watched {
-    fn new(ops: PagerOps, max_run: u32) -> (Script, Arc<Mutex<Vec<Asked>>>, Arc<AtomicU64>, Box<Self>) {
+    fn new(ops: PagerOps, max_run: u32) -> (Script, Log, Arc<AtomicU64>, Box<Self>) {
         let (script, pager) = Script::with(ops, max_run);
         let (asked, touches) = (Arc::default(), Arc::default());
         let watched = Self {

@@ -10,7 +10,7 @@ use quire_core::machine::Serve;
 use quire_core::types::{PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use quire_tests::{Script, pattern};
 
-use common::{Rig, load, page_at, peek, store};
+use common::{Rig, load, own_place, page_at, peek, store};
 
 /// Uses up every memory area but `left`; dropping it gives them back.
 struct Areas(VirtAddr, usize);
@@ -62,7 +62,8 @@ fn without_memory_areas_calls_fail_and_nobody_hangs() {
         let rig = Rig::new(serve, 256);
         let (script, pager) = Script::new();
         let object = rig.engine.create_object(pager, 64 * PAGE_SIZE).unwrap();
-        let at = rig.map.map(&object, &rig.read_write(64)).unwrap().start;
+        let at = own_place();
+        rig.map.map(&object, &rig.at(at, 64)).unwrap();
         for page in 0..64 {
             store(page_at(at, page), 7);
         }

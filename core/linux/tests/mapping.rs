@@ -14,7 +14,7 @@ use quire_core::pager::PagerOps;
 use quire_core::types::{Access, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_tests::{Script, Twist, pattern};
 
-use common::{Rig, both, in_a_process, is_mapped, load, page_at, peek, poke, store};
+use common::{Rig, both, in_a_process, is_mapped, load, own_place, page_at, peek, poke, store};
 
 #[test]
 fn the_middle_is_unmapped_and_the_rest_goes_on() {
@@ -22,7 +22,8 @@ fn the_middle_is_unmapped_and_the_rest_goes_on() {
         let rig = Rig::new(serve, 1024);
         let (script, pager) = Script::new();
         let object = rig.engine.create_object(pager, 100 * PAGE_SIZE).unwrap();
-        let at = rig.map.map(&object, &rig.read_write(100)).unwrap().start;
+        let at = own_place();
+        rig.map.map(&object, &rig.at(at, 100)).unwrap();
         for page in 0..100 {
             store(page_at(at, page), 1 + page as u8);
         }
@@ -142,8 +143,7 @@ fn a_mapping_lies_at_the_address_of_the_callers_choice_unless_something_is_there
         let rig = Rig::new(serve, 256);
         let (_, pager) = Script::new();
         let object = rig.engine.create_object(pager, 16 * PAGE_SIZE).unwrap();
-        let free = rig.map.map(&object, &rig.read_write(64)).unwrap().start;
-        rig.map.unmap(free, 64 * PAGE_SIZE).unwrap();
+        let free = own_place();
         let request = rig.at(page_at(free, 8), 16);
         assert_eq!(rig.map.map(&object, &request).unwrap().start, page_at(free, 8));
         assert_eq!(load(page_at(free, 9)), pattern(1)[0]);
@@ -519,7 +519,8 @@ fn what_was_unmapped_is_sigsegv() {
         let rig = Rig::new(serve, 64);
         let (_, pager) = Script::new();
         let object = rig.engine.create_object(pager, 8 * PAGE_SIZE).unwrap();
-        let at = rig.map.map(&object, &rig.read_write(8)).unwrap().start;
+        let at = own_place();
+        rig.map.map(&object, &rig.at(at, 8)).unwrap();
         store(at, 1);
         rig.map.unmap(at, PAGE_SIZE).unwrap();
         load(page_at(at, 1));

@@ -120,11 +120,14 @@ impl Shared {
             // What was entered has woken whoever waits, unless it was laid out anew meanwhile, to be served otherwise.
             Some(Ok(_)) if pmap.comes_to(va, channel) => {}
             Some(Ok(_)) | None => channel.wake(va),
-            Some(Err(_)) => {
-                if pmap.poison(va, channel) {
-                    threads::sweep_later(self);
-                }
-            }
+            Some(Err(_)) => self.leave_failure(va, channel),
+        }
+    }
+
+    /// An access that a thread waits for fails.
+    fn leave_failure(self: &Arc<Self>, va: VirtAddr, channel: &Channel) {
+        if self.pmap().is_some_and(|pmap| pmap.poison(va, channel)) {
+            threads::sweep_later(self);
         }
     }
 

@@ -8,6 +8,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use quire_core::engine::Engine;
@@ -80,6 +81,12 @@ pub fn both(test: impl Fn(Serve)) {
         eprintln!("{serve:?}");
         test(serve);
     }
+}
+
+/// Addresses where nothing of this process ever lies but what the test maps, also when they are free again. 16 GiB.
+pub fn own_place() -> VirtAddr {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    VirtAddr((1 << 44) + (NEXT.fetch_add(1, Ordering::Relaxed) << 34))
 }
 
 pub fn page_at(va: VirtAddr, page: u64) -> VirtAddr {
