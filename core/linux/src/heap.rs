@@ -202,7 +202,7 @@ mod tests {
                         // SAFETY: allocated, filled, read and freed with one layout.
                         unsafe {
                             let at = HEAP.alloc(layout);
-                            assert!(!at.is_null() && at.addr() % layout.align() == 0);
+                            assert!(!at.is_null() && at.addr().is_multiple_of(layout.align()));
                             at.write_bytes(mark, layout.size());
                             std::thread::yield_now();
                             let bytes = core::slice::from_raw_parts(at, layout.size());

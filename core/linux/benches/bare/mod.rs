@@ -57,6 +57,7 @@ impl Measured {
     }
 
     /// Processor time for each fault, with its share of the rest, in nanoseconds.
+    #[allow(dead_code, reason = "one of the two benches prints it")]
     pub(crate) fn processor_ns_per_fault(&self) -> f64 {
         self.processor.as_nanos() as f64 / self.faults.max(1) as f64
     }
