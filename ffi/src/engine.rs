@@ -17,8 +17,8 @@ use crate::c::*;
 use crate::daemon;
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
-use crate::machine;
 use crate::log::engine_log;
+use crate::machine;
 use crate::pager::{self, PagerState};
 use crate::status::{QUIRE_ERR_IN_USE, QUIRE_ERR_NOMEM};
 

@@ -63,7 +63,9 @@ impl Fault<'_> {
         match need {
             Need::Page(page, object, index) => {
                 let deadline = self.deadline(index)?;
-                let slept = page.busy.sleep_if(BusyMode::Shared, || page.is(object, index), &deadline);
+                let slept = page
+                    .busy
+                    .sleep_if(BusyMode::Shared, || page.is(object, index), &deadline);
                 self.patience = deadline.left();
                 // Nobody sleeps on the pages of a request that is to be settled by whoever comes.
                 Ok(if slept { Met::Again } else { Met::Elsewhere })

@@ -148,7 +148,11 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageInde
     if stopped.is_some() {
         return 0;
     }
-    fault.map.engine().stats().add(Counter::NeighboursMapped, entered as u64);
+    fault
+        .map
+        .engine()
+        .stats()
+        .add(Counter::NeighboursMapped, entered as u64);
     entered
 }
 

@@ -68,7 +68,9 @@ impl Object {
 
     fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
         match self.begin_page_in(index, along, deadline)? {
-            Some(transfer) => Ok(transfer.run_until(deadline)?.map_or(PageIn::LookAgain, |_| PageIn::Filled)),
+            Some(transfer) => Ok(transfer
+                .run_until(deadline)?
+                .map_or(PageIn::LookAgain, |_| PageIn::Filled)),
             None => Ok(PageIn::LookAgain),
         }
     }
