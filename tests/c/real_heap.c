@@ -108,12 +108,13 @@ static void the_programs_malloc_is_not_called_in_the_handler(void)
     end();
 }
 
-static volatile int stop;
+static volatile int go, stop;
 
 /* Makes a hole, waits a little, and fills it, as a loader of programs does. Nothing else of this program allocates meanwhile. */
 static void *make_holes(void *nothing)
 {
     unsigned round = 0;
+    go = 1;
     while (!stop) {
         size_t length = (size_t)PAGE << round % 12;
         int wait;
@@ -139,6 +140,8 @@ static void *read_and_write(void *of)
 {
     struct part *part = (struct part *)of;
     uint64_t page, i;
+    while (!go)
+        sched_yield();
     for (i = 0; i < 6 * PAGES; i++) {
         page = (i * 2477 + part->first) % PAGES;
         if (i >= PAGES)
@@ -180,6 +183,7 @@ static void a_child_of_a_fork_does_not_wait_for_the_librarys_memory(void)
     make_file("file", PAGES * PAGE);
     open_file(WRITABLE);
     part.bytes = mapped(PAGES * PAGE, RW);
+    go = 1;
     CHECK(pthread_create(&thread, NULL, read_and_write, &part) == 0);
     for (i = 0; i < 50; i++) {
         int status = -1;
