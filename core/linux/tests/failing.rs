@@ -58,19 +58,45 @@ fn a_service_with_a_fault_that_waits_says_so_and_ends_later() {
     let (script, pager) = Script::new();
     script.next_gets([Twist::Defer]);
     let object = rig.engine.create_object(pager, PAGE_SIZE).unwrap();
-    let (_, other) = Script::new();
-    let other = rig.engine.create_object(other, PAGE_SIZE).unwrap();
-    let at = rig.map.map(&object, &rig.read_write(1)).unwrap().start;
+    let at = own_place();
+    rig.map.map(&object, &rig.at(at, 1)).unwrap();
+    let error = rig.server.stop(Duration::ZERO).unwrap_err();
+    assert!(matches!(error, Error::InUse(_)), "{error}");
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(move || load(at));
+        let waiting = scope.spawn(move || peek(at));
         script.wait_for_pending(1);
         // The thread stays where it is: it will see what lies there then.
-        rig.map.map(&other, &rig.at(at, 1)).unwrap();
+        rig.map.unmap(at, PAGE_SIZE).unwrap();
         let error = rig.server.stop(Duration::from_millis(50)).unwrap_err();
         assert!(matches!(error, Error::InUse(_)), "{error}");
         script.finish(&script.take_pending(1)[0]);
-        // The service is ending, and its last reader sees to those who still wait.
+        assert_eq!(waiting.join().unwrap(), None);
+    });
+    object.release().unwrap();
+    rig.end();
+}
+
+#[test]
+fn a_handler_that_waits_keeps_its_service() {
+    let rig = Rig::new(Serve::InThread, 64);
+    let (script, pager) = Script::new();
+    script.next_gets([Twist::Defer]);
+    let object = rig.engine.create_object(pager, 4 * PAGE_SIZE).unwrap();
+    let (_, other) = Script::new();
+    let other = rig.engine.create_object(other, 4 * PAGE_SIZE).unwrap();
+    let at = own_place();
+    rig.map.map(&object, &rig.at(at, 1)).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(move || load(at));
+        script.wait_for_pending(1);
+        rig.map.unmap(at, PAGE_SIZE).unwrap();
+        let error = rig.server.stop(Duration::from_millis(50)).unwrap_err();
+        assert!(matches!(error, Error::InUse(_)), "{error}");
+        // It is served as before.
+        rig.map.map(&other, &rig.at(at, 4)).unwrap();
+        script.finish(&script.take_pending(1)[0]);
         assert_eq!(waiting.join().unwrap(), pattern(0)[0]);
+        assert_eq!(load(page_at(at, 3)), pattern(3)[0]);
     });
     object.release().unwrap();
     other.release().unwrap();

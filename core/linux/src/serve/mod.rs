@@ -69,8 +69,12 @@ impl Server {
     /// being resolved need, and at most for `patience`.
     ///
     /// # Errors
-    /// [`Error::InUse`] when faults still wait for their pager then: terminate their objects, and call again.
+    /// [`Error::InUse`] when something is mapped: nothing was changed then; and when faults still wait for their pager: terminate their objects, and call again.
     pub fn stop(&self, patience: Duration) -> Result<()> {
+        if self.shared.map.entry_count() > 0 {
+            // Threads that touch what is mapped would wait for ever.
+            return Err(Error::InUse("the map still has mappings; clear it first"));
+        }
         let until = Instant::now().checked_add(patience);
         let left = || until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
         // Handlers wait for workers, and workers for pagers: in this order.
