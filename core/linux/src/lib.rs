@@ -18,6 +18,12 @@
 //!   it is unmapped, so that nobody takes pages from what the program maps there next.
 //! - A failure is left at an address only while nobody can enter a page there.
 //!
+//! # Replacing
+//!
+//! A mapping that replaces others at its place is first there without any right, and gets its own when its faults are sent here: in
+//! between an access is `SIGSEGV`, where the kernel's `MAP_FIXED` is one step. A program that replaces memory which its
+//! other threads use at that moment has to keep them off.
+//!
 //! # Fork
 //!
 //! A forked child has none of the served ranges (`MADV_DONTFORK`): touching one there is `SIGSEGV`, and never silent zeros. There
