@@ -2,9 +2,11 @@
 //! for each page of address space what is mapped there. On every machine, with so few frames that pages come
 //! and go all the time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::FlushFlags;
 use quire_core::map::MapRequest;
@@ -368,15 +370,41 @@ impl Run {
     }
 }
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
-
-    #[test]
-    fn random_programs_do_what_plain_bytes_do(mode in any::<prop::sample::Index>(), steps in steps()) {
-        let mut run = Run::new(*mode.get(&Mode::all()));
+/// So many random programs, each on one of the machines.
+fn run_programs(cases: u32, modes: &[Mode]) {
+    let config = ProptestConfig {
+        cases,
+        source_file: Some(file!()),
+        ..ProptestConfig::default()
+    };
+    let outcome = TestRunner::new(config).run(&(prop::sample::select(modes.to_vec()), steps()), |(mode, steps)| {
+        let mut run = Run::new(mode);
         for step in &steps {
             run.step(step);
         }
         run.end();
+        Ok(())
+    });
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+    // Past the harness, which keeps what passing tests print.
+    let kinds: BTreeSet<_> = modes
+        .iter()
+        .map(|mode| if mode.is_linux() { "linux" } else { "soft" })
+        .collect();
+    let _ = writeln!(std::io::stderr(), "{cases} random programs on {kinds:?}");
+}
+
+#[test]
+fn random_programs_do_what_plain_bytes_do() {
+    run_programs(600, &Mode::soft().collect::<Vec<_>>());
+}
+
+#[test]
+fn random_programs_do_what_plain_bytes_do_in_real_memory() {
+    let modes: Vec<_> = Mode::all().into_iter().filter(Mode::is_linux).collect();
+    if !modes.is_empty() {
+        run_programs(300, &modes);
     }
 }

@@ -8,7 +8,7 @@ use quire_core::object::Object;
 use quire_core::pagedaemon::Targets;
 use quire_core::soft::SoftConfig;
 use quire_core::types::{Access, Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
-use quire_tests::{Rig, page_at};
+use quire_tests::{Mode, Rig, page_at};
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -45,11 +45,21 @@ fn the_counter_counts_and_a_missing_page_does_allocate() {
     );
 }
 
+const ADVICE: [Advice; 3] = [Advice::Random, Advice::Normal, Advice::Sequential];
+
+/// The plain soft machine, and real memory.
+fn both() -> impl Iterator<Item = Mode> {
+    let plain = Mode::from(SoftConfig::default());
+    Mode::exact()
+        .into_iter()
+        .filter(move |mode| mode.is_linux() || *mode == plain)
+}
+
 #[test]
 fn a_resident_fault_allocates_nothing() {
-    for advice in [Advice::Random, Advice::Normal, Advice::Sequential] {
+    for (mode, advice) in both().flat_map(|mode| ADVICE.map(|advice| (mode, advice))) {
         for access in [Access::Read, Access::Write] {
-            let rig = Rig::new(SoftConfig::default());
+            let rig = Rig::new(mode);
             let start = resident(&rig, advice);
             let mut neighbours = 0;
             let allocations = allocations_of(|| {
@@ -59,7 +69,7 @@ fn a_resident_fault_allocates_nothing() {
                     neighbours += resolved.neighbours;
                 }
             });
-            assert_eq!(allocations, 0, "{advice:?} {access:?}");
+            assert_eq!(allocations, 0, "{mode:?} {advice:?} {access:?}");
             assert_eq!(
                 neighbours > 0,
                 advice != Advice::Random,
@@ -71,8 +81,8 @@ fn a_resident_fault_allocates_nothing() {
 
 #[test]
 fn taking_clean_pages_allocates_nothing() {
-    for config in SoftConfig::awkward_modes() {
-        let rig = Rig::new(config);
+    for mode in Mode::exact() {
+        let rig = Rig::new(mode);
         let start = resident(&rig, Advice::Random);
         for page in 0..PAGES {
             rig.map
@@ -88,63 +98,67 @@ fn taking_clean_pages_allocates_nothing() {
         });
         let mut freed = 0;
         let allocations = allocations_of(|| freed = rig.engine.daemon_step().freed);
-        assert_eq!((freed, allocations), (PAGES, 0), "{config:?}");
+        assert_eq!((freed, allocations), (PAGES, 0), "{mode:?}");
     }
 }
 
 #[test]
 fn a_fault_at_a_page_that_is_mapped_already_allocates_nothing() {
-    let rig = Rig::new(SoftConfig::default());
-    let start = resident(&rig, Advice::Random);
-    let allocations = allocations_of(|| {
-        for _ in 0..3 {
-            rig.map.fault(start, Access::Write).expect("it is resident");
-        }
-    });
-    assert_eq!(allocations, 0);
+    for rig in both().map(Rig::new) {
+        let start = resident(&rig, Advice::Random);
+        let allocations = allocations_of(|| {
+            for _ in 0..3 {
+                rig.map.fault(start, Access::Write).expect("it is resident");
+            }
+        });
+        assert_eq!(allocations, 0);
+    }
 }
 
 #[test]
 fn a_fault_that_fails_allocates_nothing() {
-    let rig = Rig::new(SoftConfig::default());
-    let start = resident(&rig, Advice::Random);
-    rig.map
-        .protect(start, PAGE_SIZE, quire_core::types::Prot::READ)
-        .expect("mapped");
-    let allocations = allocations_of(|| {
-        rig.map.fault(start, Access::Write).expect_err("read-only");
+    for rig in both().map(Rig::new) {
+        let start = resident(&rig, Advice::Random);
         rig.map
-            .fault(VirtAddr(rig.map.base().0 + (1 << 33)), Access::Read)
-            .expect_err("nothing is mapped there");
-    });
-    assert_eq!(allocations, 0);
+            .protect(start, PAGE_SIZE, quire_core::types::Prot::READ)
+            .expect("mapped");
+        let allocations = allocations_of(|| {
+            rig.map.fault(start, Access::Write).expect_err("read-only");
+            rig.map
+                .fault(VirtAddr(rig.map.base().0 + (1 << 33)), Access::Read)
+                .expect_err("nothing is mapped there");
+        });
+        assert_eq!(allocations, 0);
+    }
 }
 
 #[test]
 fn busying_and_unbusying_allocate_nothing() {
-    let rig = Rig::new(SoftConfig::default());
-    let (_script, object, va) = rig.mapped(1);
-    let _bytes = rig.load_page(va);
-    let allocations = allocations_of(|| {
-        let object: &Object = object.object();
-        let busy = Object::busy_resident(&object, PageIndex(0)).expect("it is resident");
-        drop(busy.downgrade());
-    });
-    assert_eq!(allocations, 0);
+    for rig in both().map(Rig::new) {
+        let (_script, object, va) = rig.mapped(1);
+        let _bytes = rig.load_page(va);
+        let allocations = allocations_of(|| {
+            let object: &Object = object.object();
+            let busy = Object::busy_resident(&object, PageIndex(0)).expect("it is resident");
+            drop(busy.downgrade());
+        });
+        assert_eq!(allocations, 0);
+    }
 }
 
 #[test]
 fn copies_of_resident_pages_allocate_nothing() {
-    let rig = Rig::new(SoftConfig::default());
-    let start = resident(&rig, Advice::Normal);
-    let mut bytes = vec![0; 2 * PAGE_BYTES];
-    let across = VirtAddr(start.0 + 100);
-    let allocations = allocations_of(|| {
-        rig.map.copy_out(across, &mut bytes).expect("it is resident");
-        rig.map.copy_in(across, &bytes).expect("it is resident");
-        // As a processor: the first access to each page faults.
-        rig.map.load(across, &mut bytes).expect("it is resident");
-        rig.map.store(across, &bytes).expect("it is resident");
-    });
-    assert_eq!(allocations, 0);
+    for rig in both().map(Rig::new) {
+        let start = resident(&rig, Advice::Normal);
+        let mut bytes = vec![0; 2 * PAGE_BYTES];
+        let across = VirtAddr(start.0 + 100);
+        let allocations = allocations_of(|| {
+            rig.map.copy_out(across, &mut bytes).expect("it is resident");
+            rig.map.copy_in(across, &bytes).expect("it is resident");
+            // As a processor: the first access to each page faults.
+            rig.map.load(across, &mut bytes).expect("it is resident");
+            rig.map.store(across, &bytes).expect("it is resident");
+        });
+        assert_eq!(allocations, 0);
+    }
 }
