@@ -5,19 +5,20 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use quire_core::error::{Cause, Error, PagerError};
-use quire_core::flush::FlushFlags;
-use quire_core::io::Io;
+use quire_core::flush::{FlushFlags, PutFlags};
+use quire_core::io::{Direction, Io};
 use quire_core::machine::Serve;
 use quire_core::map::MapRequest;
 use quire_core::pagedaemon::EngineOptions;
 use quire_core::pager::{Answer, Pager, PagerOps};
-use quire_core::types::PAGE_SIZE;
+use quire_core::types::{PAGE_SIZE, PageIndex, VirtAddr};
 use quire_tests::{Script, Twist, pattern};
 
-use common::{Rig, both, in_a_process, load, own_place, page_at, peek, store};
+use common::{Rig, both, in_a_process, load, own_place, page_at, peek, poke, store};
 
 #[test]
 fn sixty_faults_that_wait_stop_nobody_else() {
@@ -235,7 +236,7 @@ fn a_refused_write_leaves_nothing_dirty_and_the_page_readable() {
             assert_eq!(load(va), pattern(page)[0]);
         }
         script.prepare_write_fails(Some(Cause::Errno(libc::ENOSPC)));
-        assert!(!common::poke(va, 1), "page {page}");
+        assert!(!poke(va, 1), "page {page}");
         object.object().flush_all(FlushFlags::empty()).unwrap();
         assert_eq!(script.puts(), 0, "page {page}");
         while peek(va).is_none() {
@@ -245,7 +246,7 @@ fn a_refused_write_leaves_nothing_dirty_and_the_page_readable() {
     }
     script.prepare_write_fails(None);
     for page in 0..8 {
-        while !common::poke(page_at(at, page), 9) {
+        while !poke(page_at(at, page), 9) {
             std::thread::yield_now();
         }
     }
@@ -335,4 +336,71 @@ fn a_pager_that_panics_fails_its_fault_and_no_other() {
         matches!(error, Error::InUse(_)),
         "who panicked may still have the page: {error}"
     );
+}
+
+/// A failure is left at an address while others enter the page there, write to it, and see it evicted.
+#[test]
+fn failures_beside_successes_lose_no_write() {
+    const PAGES: u64 = 8;
+    for ops in [PagerOps::PUT, PagerOps::PUT | PagerOps::PREPARE_WRITE] {
+        let rig = Rig::new(Serve::Threads, 64);
+        let (script, pager) = Script::with(ops, 1);
+        let object = rig.engine.create_object(pager, PAGES * PAGE_SIZE).unwrap();
+        let at = rig.map.map(&object, &rig.read_write(PAGES)).unwrap().start;
+        let mut asked = 0u32;
+        script.choose(move |direction| {
+            asked += 1;
+            match direction {
+                Direction::Get if asked % 3 == 0 => Twist::Fail(Cause::Io),
+                _ => Twist::Obey,
+            }
+        });
+        let stop = AtomicBool::new(false);
+        let shadows = std::thread::scope(|scope| {
+            let evictor = scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let all = PageIndex(0)..PageIndex(PAGES);
+                    object.object().put(all, PutFlags::CLEANIT | PutFlags::FREE).unwrap();
+                    std::thread::yield_now();
+                }
+            });
+            let writers = [0u64, 1, 2].map(|number| {
+                scope.spawn(move || {
+                    let mut shadow = [None; PAGES as usize];
+                    let mut failed = 0;
+                    for i in 0..20_000 {
+                        let page = i * 5 % PAGES;
+                        let va = VirtAddr(page_at(at, page).0 + 100 + number);
+                        // Half of the pages are read first, and so entered protected.
+                        if i % 2 == 0 {
+                            peek(va);
+                        }
+                        if poke(va, i as u8) {
+                            shadow[page as usize] = Some(i as u8);
+                        } else {
+                            failed += 1;
+                        }
+                    }
+                    (shadow, failed)
+                })
+            });
+            let shadows = writers.map(|writer| writer.join().unwrap());
+            stop.store(true, Ordering::Relaxed);
+            evictor.join().unwrap();
+            shadows
+        });
+        object.object().flush_all(FlushFlags::empty()).unwrap();
+        for (number, (shadow, failed)) in shadows.iter().enumerate() {
+            eprintln!("writer {number}: {failed} writes failed");
+            for (page, last) in shadow.iter().enumerate() {
+                let stored = script.stored(page as u64)[100 + number];
+                assert!(
+                    last.is_none_or(|last| last == stored),
+                    "{ops:?}: writer {number} lost page {page}"
+                );
+            }
+        }
+        object.release().unwrap();
+        rig.end();
+    }
 }
