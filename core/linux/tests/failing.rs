@@ -351,7 +351,7 @@ fn failures_beside_successes_lose_no_write() {
         script.choose(move |direction| {
             asked += 1;
             match direction {
-                Direction::Get if asked % 3 == 0 => Twist::Fail(Cause::Io),
+                Direction::Get if asked.is_multiple_of(3) => Twist::Fail(Cause::Io),
                 _ => Twist::Obey,
             }
         });
