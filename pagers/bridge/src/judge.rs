@@ -36,10 +36,11 @@ pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), Pager
         (Work::Run(io), None) => judge_run(io, ended, &subject),
         (Work::Call | Work::Populate(_), None) => judge_status(ended, &subject),
     };
+    let in_signal = matches!(&ended.work, Work::Run(io) if io.is_in_signal());
     outcome.map_err(|mut error| {
         if error.cause == Cause::BrokenPromise {
             error = with_its_words(error, &ended.text);
-            host.log(Level::Error, format_args!("broken promise: {error}"));
+            log(host, &error, in_signal);
         } else if ended.text.is_empty() {
             // The pager has no words of its own; say at least whose error it is.
             error = PagerError::new(error.cause, format_args!("{subject}: {error}"));
@@ -51,10 +52,17 @@ pub(crate) fn judge(host: &HostState, ended: &mut Ended<'_>) -> Result<(), Pager
 }
 
 /// A run was left pending by a pager that may not, and said `words`; said in the log as well.
-pub(crate) fn broke_by_pending(host: &HostState, subject: &Subject, words: &str) -> PagerError {
+pub(crate) fn broke_by_pending(host: &HostState, subject: &Subject, words: &str, in_signal: bool) -> PagerError {
     let error = with_its_words(pended_without_leave(subject), words);
-    host.log(Level::Error, format_args!("broken promise: {error}"));
+    log(host, &error, in_signal);
     error
+}
+
+/// Says that a promise was broken, but not in a signal handler: whoever writes the log may not be called there. The error says it as well.
+fn log(host: &HostState, error: &PagerError, in_signal: bool) {
+    if !in_signal {
+        host.log(Level::Error, format_args!("broken promise: {error}"));
+    }
 }
 
 /// What the pager broke, and what it had to say.

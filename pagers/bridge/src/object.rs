@@ -144,12 +144,12 @@ impl PluginObject {
             // It works on, with or without leave: the bytes stay lent, and its completion is still heard.
             Returned::Pending => {
                 let words = requests.take_text(begun.token);
-                let error = broke_by_pending(self.host(), &self.subject(operation), &words);
+                let error = broke_by_pending(self.host(), &self.subject(operation), &words, io.is_in_signal());
                 Ok(Answer::Stray(error))
             }
             // It completed before it returned; that it pended is a broken promise all the same.
             Returned::Ended(ended) if status == abi::QUIRE_PAGER_PEND && !may_pend => {
-                let error = broke_by_pending(self.host(), &self.subject(operation), &ended.text);
+                let error = broke_by_pending(self.host(), &self.subject(operation), &ended.text, io.is_in_signal());
                 Ok(Answer::Done(Err(error)))
             }
             Returned::Ended(mut ended) => Ok(Answer::Done(judge(self.host(), &mut ended))),
