@@ -50,6 +50,16 @@ static inline struct quire_map_request request_of(uint64_t length, uint32_t prot
     return request;
 }
 
+/* Options for an engine on the soft machine: a load there is one fault, whose outcome the test can foresee. */
+static inline struct quire_engine_options on_the_soft_machine(void)
+{
+    struct quire_engine_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.machine = QUIRE_MACHINE_SOFT;
+    return options;
+}
+
 static inline struct quire_stats stats_of(struct quire_engine *engine)
 {
     struct quire_stats stats;

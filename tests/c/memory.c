@@ -30,9 +30,7 @@ static struct quire_map *map;
 
 static struct quire_engine_options options_of(uint32_t flags)
 {
-    struct quire_engine_options options;
-    memset(&options, 0, sizeof options);
-    options.struct_size = sizeof options;
+    struct quire_engine_options options = on_the_soft_machine();
     options.flags = flags;
     return options;
 }

@@ -21,12 +21,18 @@ static struct quire_object *object;
 static struct quire_map *map;
 static uint64_t base;
 
+static void begin(void)
+{
+    struct quire_engine_options options = on_the_soft_machine();
+    OK(quire_engine_create(&options, &engine));
+}
+
 /* One engine with the example pager `file`, and nothing open. */
 static void load(const char *file)
 {
     char path[4096];
     snprintf(path, sizeof path, "%s/%s.so", folder, file);
-    OK(quire_engine_create(NULL, &engine));
+    begin();
     OK(quire_pager_load(engine, path, NULL, &pager));
     OK(quire_map_create(engine, 0, 0, &map));
 }
@@ -391,7 +397,7 @@ static void dirty_on_a_full_disk(void)
     table.close = disk_close;
     table.get = disk_get;
     table.put = disk_put;
-    OK(quire_engine_create(NULL, &engine));
+    begin();
     OK(quire_pager_register(engine, &table, NULL, &pager));
     OK(quire_map_create(engine, 0, 0, &map));
     open_and_map("the disk", QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, RW);
@@ -514,7 +520,7 @@ static void a_plugin_is_unloaded_and_loaded_again(void)
     char path[4096];
     int i;
     snprintf(path, sizeof path, "%s/file_pager.so", folder);
-    OK(quire_engine_create(NULL, &engine));
+    begin();
     for (i = 0; i < 3; i++) {
         OK(quire_pager_load(engine, path, NULL, &pager));
         CHECK(strcmp(info_of(pager).name, "file") == 0 && strcmp(info_of(pager).path, path) == 0);
