@@ -30,11 +30,12 @@ impl ObjectState {
         }
     }
 
-    /// The first page in `from..end` that may be dirty. Forgets the tags of clean pages on the way.
+    /// The first page in `from..end` that may be dirty. Forgets the tags of clean pages on the way, but of none that somebody
+    /// has to himself: he may be finding out, and it looks clean until the machine has told him what was written.
     pub(crate) fn next_unclean(&mut self, mut from: PageIndex, end: PageIndex) -> Option<(PageIndex, PageRef)> {
         loop {
             let (index, page) = self.pages.next_tagged(from).filter(|(index, _)| *index < end)?;
-            if page.dirtiness() != Dirtiness::Clean {
+            if page.dirtiness() != Dirtiness::Clean || page.is_exclusive() {
                 return Some((index, page));
             }
             self.pages.untag(index);
