@@ -100,3 +100,31 @@ fn s131_pages_that_were_busied_before_the_object_shrank_are_not_put_behind_its_e
         engine.shut_down().unwrap();
     }
 }
+
+#[test]
+fn a_page_that_looks_clean_while_its_writes_are_being_found_out_is_not_passed_by() {
+    let engine = Engine::new(SoftMachine::new(SoftConfig::default()).unwrap());
+    let puts = Puts::default();
+    let object = engine.create_object(Box::new(Store(puts.clone())), PAGE_SIZE).unwrap();
+    let first = PageIndex(0);
+    let bounds = AddrRange {
+        start: VirtAddr(PAGE_SIZE),
+        end: VirtAddr(64 * PAGE_SIZE),
+    };
+    let map = Map::new(engine.clone(), bounds).unwrap();
+    let va = map.map(&object, &MapRequest::read_write(PAGE_SIZE)).unwrap().start;
+    map.load(va, &mut [0]).unwrap();
+    {
+        let busy = Object::busy_resident(object.object(), first).unwrap();
+        busy.page().settle();
+        // Another flush comes by, before the machine has told.
+        let met = object.lock().next_unclean(first, PageIndex(1));
+        assert_eq!(met.map(|(index, _)| index), Some(first));
+        busy.page().note_modified();
+    }
+    object.object().flush_all(crate::flush::FlushFlags::empty()).unwrap();
+    assert_eq!(puts.lock().unwrap().len(), 1);
+    map.clear().unwrap();
+    object.release().unwrap();
+    engine.shut_down().unwrap();
+}
