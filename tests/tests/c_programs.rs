@@ -162,7 +162,10 @@ fn the_demo_reads_a_file_through_faults_and_compares_it() {
         said.contains("compared 3000001 bytes twice with plain reads: all equal"),
         "{said}"
     );
-    assert!(said.contains("machine linux") || said.contains("no real memory here"), "{said}");
+    assert!(
+        said.contains("machine linux") || said.contains("no real memory here"),
+        "{said}"
+    );
     // Not on a terminal: lines, and no bar.
     assert!(said.contains("100%") && !said.contains('\r'), "{said}");
 }

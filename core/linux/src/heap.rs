@@ -218,6 +218,7 @@ mod tests {
     #[test]
     fn a_child_of_a_fork_can_allocate_while_other_threads_of_the_parent_did() {
         static HEAP: Heap = Heap::new();
+        let _one = crate::sys::tests::FORKS.lock().unwrap();
         HEAP.start();
         let layout = Layout::from_size_align(64, 8).unwrap();
         let stop = AtomicU32::new(0);

@@ -856,4 +856,4 @@ unsafe fn advise(range: Span, advice: Advice) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

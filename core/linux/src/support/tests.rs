@@ -8,6 +8,9 @@ use super::*;
 /// Runs `prepare` and then the probe in a forked child, and answers the route found or the sentence.
 fn probed_after(prepare: fn()) -> String {
     let (reader, mut writer) = std::io::pipe().expect("a pipe is made");
+    let _one = crate::sys::tests::FORKS
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     // SAFETY: the child allocates, which the C library permits after a fork, takes no lock of this process otherwise, and
     // ends with `_exit`.
     let child = unsafe { libc::fork() };

@@ -544,8 +544,17 @@ fn an_unregistered_range_is_the_kernels_again() {
     );
 }
 
+/// One test of this program forks at a time: a userfaultfd that follows forks holds up every fork of the process until it is read.
+pub(crate) static FORKS: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
 /// Runs `body` in a forked child and answers how it ended: its exit code (98: it panicked), or the signal below zero.
 fn in_child(body: impl FnOnce() -> i32) -> i32 {
+    let _one = FORKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    forked(body)
+}
+
+/// As [`in_child`], for who holds [`FORKS`] already.
+fn forked(body: impl FnOnce() -> i32) -> i32 {
     // SAFETY: the child makes only system calls that allocate nothing, and ends with `_exit`.
     let child = unsafe { libc::fork() };
     assert!(child >= 0);
@@ -664,6 +673,7 @@ fn a_fork_hands_over_a_userfaultfd_for_the_child() {
         writeln!(std::io::stderr(), "NOT TESTED: fork events need CAP_SYS_PTRACE").expect("stderr is written");
         return;
     }
+    let _one = FORKS.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let memfd = memfd(c"quire-test").expect("a memfd is made");
     let rig = Rig {
         uffd,
@@ -674,7 +684,7 @@ fn a_fork_hands_over_a_userfaultfd_for_the_child() {
     let mapping = rig.map(SERVED);
     rig.fill(0, 1, 4);
     std::thread::scope(|scope| {
-        let forker = scope.spawn(|| in_child(|| i32::from(mapping.get(0))));
+        let forker = scope.spawn(|| forked(|| i32::from(mapping.get(0))));
         let mut message = message(&rig.uffd);
         let Event::Fork(child) = message.take() else {
             panic!("a fork is announced")
