@@ -353,7 +353,7 @@ impl Object {
         let most = self.longest_run().min(offered.after as usize + 1);
         let most = self
             .engine()
-            .frames_to_spare(most.min(usize::try_from(end - at).unwrap_or(most)));
+            .frames_to_spare(most.min(usize::try_from(end - at).unwrap_or(most)), false);
         let mut run = Vec::new();
         try_reserve(&mut run, most)?;
         while run.len() < most && at < end {

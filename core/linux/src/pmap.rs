@@ -63,9 +63,7 @@ impl LinuxPmap {
 
     /// The layout at an address.
     fn at(&self, va: VirtAddr) -> Option<LaidHere> {
-        let laid = read(&self.laid);
-        let (_, here) = laid.range(..=va.0).next_back()?;
-        here.laid.range.contains(va).then(|| here.clone())
+        holding(&read(&self.laid), va).cloned()
     }
 
     /// The parts of layouts in `range`.
@@ -127,34 +125,31 @@ impl LinuxPmap {
         self.server.set(server).is_ok()
     }
 
-    /// Whether an address is laid out here, and to be served so.
-    pub(crate) fn serves(&self, va: VirtAddr, serve: Serve) -> bool {
-        let laid = read(&self.laid);
-        laid.range(..=va.0)
-            .next_back()
-            .is_some_and(|(_, here)| here.laid.range.contains(va) && here.laid.channel.serve == serve)
+    /// How an address is served; nothing for one that is not laid out here.
+    pub(crate) fn serve_of(&self, va: VirtAddr) -> Option<Serve> {
+        holding(&read(&self.laid), va).map(|here| here.laid.channel.serve)
     }
 
     fn enter_run(&self, run: &EnterRun<'_>) -> (usize, Option<NotEntered>) {
+        let laid = read(&self.laid);
         let mut entered = 0;
         while entered < run.pages.len() {
             if self.is_there(run, entered) {
                 entered += 1;
                 continue;
             }
-            // Layouts change only with the map locked exclusively, so this one stays.
-            let Some(here) = self.at(at(run, entered)) else {
+            let Some(here) = holding(&laid, at(run, entered)) else {
                 debug_assert!(false, "a page was entered where nothing is laid out");
                 return (entered, Some(NotEntered::Shortage));
             };
-            let (most, how) = piece(&here, run, entered);
+            let (most, how) = piece(here, run, entered);
             let len = (1..most).find(|i| self.is_there(run, entered + i)).unwrap_or(most);
-            let (done, stopped) = self.enter_piece(&here, run, entered, len, how);
+            let (done, stopped) = self.enter_piece(here, run, entered, len, how);
             entered += done;
             match stopped {
                 None => {}
                 Some(Errno::EXIST) => {
-                    self.enter_again(&here, at(run, entered), how);
+                    self.enter_again(here, at(run, entered), how);
                     entered += 1;
                 }
                 // The program has unmapped it behind our back: whoever waits there will see so.
@@ -269,6 +264,12 @@ fn piece(here: &LaidHere, run: &EnterRun<'_>, from: usize) -> (usize, Install) {
         Some(page) if page > from => (most.min(page - from), Install::WP),
         _ => (most, Install::WP),
     }
+}
+
+/// The layout that has an address.
+fn holding(laid: &BTreeMap<u64, LaidHere>, va: VirtAddr) -> Option<&LaidHere> {
+    let (_, here) = laid.range(..=va.0).next_back()?;
+    here.laid.range.contains(va).then_some(here)
 }
 
 fn one_page(va: VirtAddr) -> AddrRange {

@@ -2,7 +2,7 @@
 //!
 //! Locks of the engine may be waited for: whoever holds one runs on another thread. What the interrupted thread could hold
 //! must not be wanted, above all by code that is not ours. So no pager is called that has not declared itself fit
-//! ([`PagerOps::SIGNAL_SAFE`]), room is made of clean pages only, and no request is started that completes later.
+//! ([`PagerOps::SIGNAL_SAFE`]), room is made of clean pages and of those that such pagers write, and no request is started that completes later.
 
 use super::{Fault, Goal, Need, Outcome, Resolved, Stop};
 use crate::busy::BusyMode;
@@ -77,18 +77,18 @@ impl Fault<'_> {
                 match answer {
                     Ok(_) => Ok(Met::Again),
                     Err(Error::Pager(error)) => Err(self.pager_failed(index, error)),
-                    Err(_) => Ok(self.make_clean_room()),
+                    Err(_) => Ok(self.make_room_in_signal()),
                 }
             }
-            Need::Tables => Ok(self.make_clean_room()),
+            Need::Tables => Ok(self.make_room_in_signal()),
             Need::Get(..) | Need::Populate(..) | Need::Leave(..) | Need::Rehome(..) => Ok(Met::Elsewhere),
         }
     }
 
-    /// Room is made of clean pages. If that does not help, a worker does what is needed beyond that.
-    fn make_clean_room(&mut self) -> Met {
+    /// Makes room. If that does not help, a worker does what is needed beyond that.
+    fn make_room_in_signal(&mut self) -> Met {
         self.rounds += 1;
-        if self.rounds <= super::MOST_SHORTAGES && self.map.engine().make_clean_room() {
+        if self.rounds <= super::MOST_SHORTAGES && self.map.engine().make_room_in_signal() {
             Met::Again
         } else {
             Met::Elsewhere

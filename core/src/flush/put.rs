@@ -27,6 +27,8 @@ struct Puts {
     most: usize,
     /// They are made to free memory.
     reclaiming: bool,
+    /// In a signal handler.
+    in_signal: bool,
     under_way: VecDeque<Started>,
     written: u64,
     failure: Option<Error>,
@@ -72,10 +74,11 @@ impl Object {
     ///
     /// # Errors
     /// The first failure; the pages that could not be written stay dirty.
-    pub(crate) fn put_dirty(self: &Arc<Self>, mut run: Run) -> Result<()> {
+    pub(crate) fn put_dirty(self: &Arc<Self>, mut run: Run, in_signal: bool) -> Result<()> {
         // The pages are busied already, so that this must not wait for whoever has the object quiet.
         let mut puts = Puts {
             reclaiming: true,
+            in_signal,
             ..Puts::new(self.try_begin_paging()?, 1)
         };
         // The end may have come down since they were busied. From here on it stays.
@@ -132,6 +135,7 @@ impl Puts {
             paging,
             most,
             reclaiming: false,
+            in_signal: false,
             under_way: VecDeque::new(),
             written: 0,
             failure: None,
@@ -143,11 +147,11 @@ impl Puts {
             self.finish_one();
         }
         let transfer = Transfer::new(self.paging.another(), Direction::Put, run, 0);
-        let transfer = if self.reclaiming {
-            transfer.map(Transfer::reclaiming)
-        } else {
-            transfer
-        };
+        let transfer = transfer.map(|transfer| match (self.reclaiming, self.in_signal) {
+            (true, true) => transfer.reclaiming().in_signal(),
+            (true, false) => transfer.reclaiming(),
+            (false, _) => transfer,
+        });
         let started = {
             let object = self.paging.object().clone();
             let _writing = object.engine().memory.writing();

@@ -85,7 +85,7 @@ fn s131_pages_that_were_busied_before_the_object_shrank_are_not_put_behind_its_e
             while object.size() != size {
                 thread::yield_now();
             }
-            object.object().put_dirty(run).unwrap();
+            object.object().put_dirty(run, false).unwrap();
             shrink.join().unwrap().unwrap();
         });
         let live = size.div_ceil(PAGE_SIZE);

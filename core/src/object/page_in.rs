@@ -59,7 +59,7 @@ impl Object {
         along: u32,
         deadline: &Deadline,
     ) -> Result<PageIn> {
-        let run = |along| match self.begin_page_in(index, along, deadline)? {
+        let run = |along| match self.begin_page_in(index, along, deadline, true)? {
             Some(transfer) => transfer.in_signal().run().map(|_| PageIn::Filled),
             None => Ok(PageIn::LookAgain),
         };
@@ -67,7 +67,7 @@ impl Object {
     }
 
     fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {
-        match self.begin_page_in(index, along, deadline)? {
+        match self.begin_page_in(index, along, deadline, false)? {
             Some(transfer) => Ok(transfer
                 .run_until(deadline)?
                 .map_or(PageIn::LookAgain, |_| PageIn::Filled)),
@@ -76,13 +76,19 @@ impl Object {
     }
 
     /// Everything up to the request. Nothing when it is to be looked again.
-    fn begin_page_in(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<Option<Transfer>> {
+    fn begin_page_in(
+        self: &Arc<Self>,
+        index: PageIndex,
+        along: u32,
+        deadline: &Deadline,
+        in_signal: bool,
+    ) -> Result<Option<Transfer>> {
         let paging = match self.begin_paging_until(deadline) {
             Ok(Some(paging)) => paging,
             Ok(None) | Err(Refusal::Closed) => return Ok(None),
             Err(Refusal::Quarantined(error)) => return Err(error.into()),
         };
-        let most = 1 + self.offered_behind(index, along);
+        let most = 1 + self.offered_behind(index, along, in_signal);
         let mut pages = Vec::new();
         try_reserve(&mut pages, most)?;
         match ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary) {
@@ -101,7 +107,7 @@ impl Object {
     }
 
     /// How many of the `wanted` pages behind `index` the object has and the pager offers. An error of `has_page` is no offer.
-    fn offered_behind(&self, index: PageIndex, wanted: u32) -> usize {
+    fn offered_behind(&self, index: PageIndex, wanted: u32, in_signal: bool) -> usize {
         let in_object = pages_of(self.size()).saturating_sub(index.0 + 1);
         let most = (self.longest_run() - 1).min(usize::try_from(in_object).unwrap_or(usize::MAX));
         let most = most.min(wanted as usize);
@@ -116,6 +122,6 @@ impl Object {
                 0
             }
         };
-        self.engine.frames_to_spare(offered)
+        self.engine.frames_to_spare(offered, in_signal)
     }
 }

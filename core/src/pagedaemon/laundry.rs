@@ -16,6 +16,7 @@ use crate::machine::{Placement, Reserve};
 use crate::object::{BATCH, ExclusiveBusy, Object};
 use crate::page::{Dirtiness, PageRef, Queue};
 use crate::page_queues::name_of;
+use crate::pager::PagerOps;
 use crate::types::{Frame, ObjectId, PageIndex};
 
 /// One way through the laundry: each page comes up once, and an object whose write failed is left alone for the rest of it.
@@ -24,6 +25,7 @@ pub(super) struct Pass {
     left: u64,
     failed: u64,
     refused: [Option<ObjectId>; 8],
+    in_signal: bool,
 }
 
 impl Pass {
@@ -33,7 +35,20 @@ impl Pass {
             left: pages,
             failed: 0,
             refused: [None; 8],
+            in_signal: false,
         }
+    }
+
+    /// In a signal handler: only pagers that can be called there.
+    pub(super) fn in_signal(self) -> Self {
+        Self {
+            in_signal: true,
+            ..self
+        }
+    }
+
+    fn passes_over(&self, object: &Object) -> bool {
+        self.refused.contains(&Some(object.id())) || self.in_signal && !object.ops().contains(PagerOps::SIGNAL_SAFE)
     }
 
     /// So many pages more have come.
@@ -44,10 +59,6 @@ impl Pass {
     /// Runs that could not be written.
     pub(super) fn failed(&self) -> u64 {
         self.failed
-    }
-
-    fn refuses(&self, object: ObjectId) -> bool {
-        self.refused.contains(&Some(object))
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "a remainder of 8")]
@@ -76,11 +87,10 @@ impl Engine {
                     None => continue,
                 }
             };
-            if pass.refuses(id) {
+            let Some(object) = self.object(id).filter(|object| !pass.passes_over(object)) else {
                 continue;
-            }
-            let Some(object) = self.object(id) else { continue };
-            match self.wash_around(&object, index) {
+            };
+            match self.wash_around(&object, index, pass.in_signal) {
                 Ok(0) => {}
                 Ok(written) => return Some(written),
                 Err(_) => {
@@ -94,16 +104,16 @@ impl Engine {
     }
 
     /// Writes page `index` and its dirty neighbours. Returns how many of them are clean now.
-    fn wash_around(&self, object: &Arc<Object>, index: PageIndex) -> Result<u64> {
+    fn wash_around(&self, object: &Arc<Object>, index: PageIndex, in_signal: bool) -> Result<u64> {
         let mut work = AtWork::begin(&self.memory);
-        let clean = dirty_run_around(object, index).and_then(|run| self.wash_run(object, run))?;
+        let clean = dirty_run_around(object, index).and_then(|run| self.wash_run(object, run, in_signal))?;
         if clean > 0 {
             work.progressed();
         }
         Ok(clean)
     }
 
-    fn wash_run(&self, object: &Arc<Object>, run: Vec<ExclusiveBusy<Arc<Object>>>) -> Result<u64> {
+    fn wash_run(&self, object: &Arc<Object>, run: Vec<ExclusiveBusy<Arc<Object>>>, in_signal: bool) -> Result<u64> {
         if run.is_empty() {
             return Ok(0);
         }
@@ -114,7 +124,7 @@ impl Engine {
         memory.washing.fetch_add(pages.len() as u64, Ordering::AcqRel);
         let written = {
             let _rescuing = memory.rescuers.enter();
-            object.put_dirty(run)
+            object.put_dirty(run, in_signal)
         };
         memory.washing.fetch_sub(pages.len() as u64, Ordering::AcqRel);
         let clean = memory.sort_washed(object.id(), &pages);

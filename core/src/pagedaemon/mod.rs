@@ -145,6 +145,10 @@ pub struct Step {
     pub failed: u64,
 }
 
+/// Frames of a machine on which several threads make room at the same time: what one of them takes too much is nothing there, and
+/// to wait for another's batch costs more than to free one. On smaller machines they take turns.
+const PLENTY: u64 = 64 * BATCH as u64;
+
 impl Memory {
     pub(crate) fn new(frames: FrameCounts, options: &EngineOptions) -> Self {
         Self {
@@ -350,29 +354,44 @@ impl Engine {
 
     /// Takes up to `some` clean pages, unless others made progress since `seen` while this waited for its turn. Whether a frame is free.
     fn take_clean(&self, some: u64, seen: u32) -> bool {
+        if self.machine().frame_counts().total >= PLENTY {
+            return self.reclaim(some) > 0;
+        }
         let turn = self.memory.turns.take();
         let made_meanwhile = turn.waited() && self.memory.progress.now() != seen;
         made_meanwhile && usable(self.machine().frame_counts()) > 0 || self.reclaim(some) > 0
     }
 
-    /// As [`Engine::make_room`], of clean pages only: calls no pager, so that it can be done in a signal handler. Whether it helped.
-    pub(crate) fn make_clean_room(&self) -> bool {
+    /// As [`Engine::make_room`], in a signal handler: of clean pages, and of one block of dirty ones whose pager can be called there.
+    /// Whether it helped.
+    pub(crate) fn make_room_in_signal(&self) -> bool {
         self.stats().count(Counter::MemoryWaits);
         self.memory.ring();
         let some = (self.machine().frame_counts().total / 16).clamp(1, BATCH as u64);
-        self.take_clean(some, self.memory.progress.now())
+        self.take_clean(some, self.memory.progress.now()) || self.wash_a_block(true) && self.reclaim(some) > 0
+    }
+
+    /// Writes one block of the laundry. Whether pages of it can go.
+    fn wash_a_block(&self, in_signal: bool) -> bool {
+        if self.memory.rescuers.contains_me() {
+            return false;
+        }
+        let mut pass = Pass::new(BATCH as u64);
+        if in_signal {
+            pass = pass.in_signal();
+        }
+        self.wash_next(&mut pass).is_some()
     }
 
     /// How many of `want` pages that nobody asked for yet may take frames: at most a sixteenth of all at a time. If not so many
     /// are free, pages that the policy gives up make room; if they are dirty, one block of them is written. So a scan goes on in
     /// runs when memory is full. May call a pager for that; no lock may be held.
-    pub(crate) fn frames_to_spare(&self, want: usize) -> usize {
+    pub(crate) fn frames_to_spare(&self, want: usize, in_signal: bool) -> usize {
         let counts = self.machine().frame_counts();
         let want = (want as u64).min(counts.total / 16);
         let short = want.saturating_sub(usable(counts));
         let some = short.max(BATCH as u64).min(counts.total / 16);
-        if short > 0 && self.reclaim(some) < short && !self.memory.rescuers.contains_me() {
-            self.wash_next(&mut Pass::new(BATCH as u64));
+        if short > 0 && self.reclaim(some) < short && self.wash_a_block(in_signal) {
             self.reclaim(some);
         }
         // At most what was wanted.

@@ -25,6 +25,8 @@ pub(crate) struct Config {
     pub(crate) depth: usize,
     /// Threads of the pool.
     pub(crate) threads: usize,
+    /// Puts into the page cache are handed over like others, in place of being made at once.
+    pub(crate) later: bool,
 }
 
 impl Default for Config {
@@ -36,6 +38,7 @@ impl Default for Config {
             depth: 128,
             // What a device needs in flight to show its best; they sleep unless there is work.
             threads: 16,
+            later: false,
         }
     }
 }
@@ -55,9 +58,10 @@ impl Config {
                 "direct" => config.direct = number(name, value, 0..=1)? == 1,
                 "depth" => config.depth = number(name, value, 1..=4096)?,
                 "threads" => config.threads = number(name, value, 1..=256)?,
+                "later" => config.later = number(name, value, 0..=1)? == 1,
                 _ => {
                     return Err(Error::invalid(format!(
-                        "the configuration has no `{name}`; it has io, direct, depth and threads"
+                        "the configuration has no `{name}`; it has io, direct, depth, threads and later"
                     )));
                 }
             }
@@ -103,12 +107,13 @@ mod tests {
 
     #[test]
     fn every_option_is_heard() {
-        let config = Config::parse(Some("io=threads, direct=1 depth=7,threads=3")).expect("is right");
+        let config = Config::parse(Some("io=threads, direct=1 depth=7,threads=3,later=1")).expect("is right");
         let expected = Config {
             io: Io::Threads,
             direct: true,
             depth: 7,
             threads: 3,
+            later: true,
         };
         assert_eq!(config, expected);
     }
@@ -118,7 +123,7 @@ mod tests {
         for (text, part) in [
             ("io", "not of the form name=value"),
             ("io=fast", "io is auto, uring, threads or sync"),
-            ("speed=9", "it has io, direct, depth and threads"),
+            ("speed=9", "it has io, direct, depth, threads and later"),
             ("direct=yes", "a number from 0 to 1"),
             ("depth=0", "a number from 1 to 4096"),
             ("threads=-1", "a number from 1 to 256"),

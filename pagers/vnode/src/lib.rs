@@ -25,8 +25,8 @@
 //! - **sync**: none; no thread is started, and every request is done on the thread that asks.
 //!
 //! Before a get is handed over, the page cache is asked for what it has without waiting: pages that are there cost a system
-//! call and no change of threads. A put into the page cache is a copy, and done on the thread that asks, unless `io` names an
-//! engine: handing it over costs more than the copy. A request is also done at once when too many are in flight. Size, resize and sync are
+//! call and no change of threads. A put into the page cache is a copy, and done on the thread that asks, unless `later=1`:
+//! handing it over costs more than the copy. A request is also done at once when too many are in flight. Size, resize and sync are
 //! always done at once.
 //!
 //! # In a signal handler
@@ -48,10 +48,11 @@
 //!
 //! | name | value | default |
 //! |---|---|---|
-//! | `io` | `auto` (uring, else threads; puts into the page cache at once), `uring` (or refuse the load), `threads`, `sync` | `auto` |
+//! | `io` | `auto` (uring, else threads), `uring` (or refuse the load), `threads`, `sync` | `auto` |
 //! | `direct` | `1`: move past the page cache (`O_DIRECT`) what is aligned as the file system wants it; the rest, such as the tail of a file, goes through the page cache by a second descriptor. A file that cannot be opened so is served through the page cache, and the log says so | `0` |
 //! | `depth` | the most requests in flight, 1 to 4096; each takes some 4 KiB of memory, all of it at load | `128` |
 //! | `threads` | threads of the pool, 1 to 256 | `16` |
+//! | `later` | `1`: hand puts into the page cache over as well, for file systems on which a write may wait long (FUSE, NFS) | `0` |
 //!
 //! # Statistics
 //!

@@ -410,10 +410,13 @@ pub(crate) unsafe fn call<D: Way>(step: Step, pieces: &Pieces, flags: libc::c_in
     let offset = libc::off_t::try_from(step.offset).map_err(|_| Errno::INVAL)?;
     // SAFETY: the caller's promise; the list is valid for `count` pieces.
     let answer = unsafe {
-        match (D::READS, flags) {
-            (true, 0) => libc::preadv(step.fd, list.as_ptr(), count, offset),
-            (true, _) => libc::preadv2(step.fd, list.as_ptr(), count, offset, flags),
-            (false, _) => libc::pwritev(step.fd, list.as_ptr(), count, offset),
+        match (D::READS, flags, list) {
+            // The kernel is quicker where it has no list to read.
+            (true, 0, [piece]) => libc::pread(step.fd, piece.iov_base, piece.iov_len, offset),
+            (false, _, [piece]) => libc::pwrite(step.fd, piece.iov_base, piece.iov_len, offset),
+            (true, 0, _) => libc::preadv(step.fd, list.as_ptr(), count, offset),
+            (true, ..) => libc::preadv2(step.fd, list.as_ptr(), count, offset, flags),
+            (false, ..) => libc::pwritev(step.fd, list.as_ptr(), count, offset),
         }
     };
     usize::try_from(answer).map_err(|_| last_error())

@@ -72,7 +72,7 @@ fn a_kernel_that_refuses_the_ring_gets_threads(call: libc::c_long, errno: i32) {
     let body = move || {
         refuse(call, errno);
         let why = std::io::Error::from_raw_os_error(errno);
-        let host = load(Some("threads=2"));
+        let host = load(Some("threads=2,later=1"));
         let expected = [
             format!("vnode: no io_uring, so threads: io_uring: {why}"),
             "vnode: I/O is 2 threads, up to 128 requests in flight".to_owned(),

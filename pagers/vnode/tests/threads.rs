@@ -3,4 +3,4 @@
 mod files;
 mod many;
 
-const CONFIG: &str = "io=threads,threads=4";
+const CONFIG: &str = "io=threads,threads=4,later=1";

@@ -3,4 +3,4 @@
 mod files;
 mod many;
 
-const CONFIG: &str = "io=auto";
+const CONFIG: &str = "io=auto,later=1";

@@ -130,7 +130,7 @@ extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context
         (errno, VirtAddr((*info).si_addr().expose_provenance() as u64))
     };
     if is_access(info) {
-        let answer = with_service(va, |shared| shared.resolve_here(va, access(context)));
+        let answer = with_service(va, |shared, serve| shared.resolve_here(va, access(context), serve));
         let again = match answer {
             Some(Answer::Resolved) => true,
             Some(Answer::Failed) => false,
@@ -190,7 +190,7 @@ fn is_access(info: *const libc::siginfo_t) -> bool {
 }
 
 /// Calls `go` with the service of an address.
-fn with_service<T>(va: VirtAddr, go: impl FnOnce(&Shared) -> T) -> Option<T> {
+fn with_service<T>(va: VirtAddr, go: impl FnOnce(&Shared, Serve) -> T) -> Option<T> {
     for place in &PLACES {
         if place.shared.load(Ordering::Relaxed).is_null() {
             continue;
@@ -200,9 +200,9 @@ fn with_service<T>(va: VirtAddr, go: impl FnOnce(&Shared) -> T) -> Option<T> {
         let pointer = place.shared.load(Ordering::SeqCst);
         // SAFETY: counted as a user before it was looked up, so `dismiss` keeps it.
         if let Some(shared) = unsafe { pointer.as_ref() }
-            && shared.serves(va)
+            && let Some(serve) = shared.pmap().and_then(|pmap| pmap.serve_of(va))
         {
-            let answer = go(shared);
+            let answer = go(shared, serve);
             place.users.fetch_sub(1, Ordering::AcqRel);
             return Some(answer);
         }
@@ -212,19 +212,13 @@ fn with_service<T>(va: VirtAddr, go: impl FnOnce(&Shared) -> T) -> Option<T> {
 }
 
 impl Shared {
-    fn serves(&self, va: VirtAddr) -> bool {
-        self.pmap()
-            .is_some_and(|pmap| pmap.serves(va, Serve::InThread) || pmap.serves(va, Serve::Threads))
-    }
-
     /// Resolves a fault of this thread.
-    fn resolve_here(&self, va: VirtAddr, access: Access) -> Answer {
-        let Some(pmap) = self.pmap() else {
-            return Answer::NotOurs;
-        };
-        if pmap.serves(va, Serve::Threads) {
+    fn resolve_here(&self, va: VirtAddr, access: Access, serve: Serve) -> Answer {
+        if serve == Serve::Threads {
             // A failure that a reader left here has been told now; the next access asks again.
-            pmap.clear_poison(va);
+            if let Some(pmap) = self.pmap() {
+                pmap.clear_poison(va);
+            }
             return Answer::Failed;
         }
         match self.map.fault_in_signal(va, access) {

@@ -26,8 +26,8 @@ pub(crate) use job::Work;
 pub(crate) struct Engine {
     kind: Kind,
     spares: Arc<Spares>,
-    /// Nobody asked for this kind by name.
-    chosen: bool,
+    /// Puts into the page cache are handed over too.
+    takes_copies: bool,
 }
 
 enum Kind {
@@ -96,7 +96,7 @@ impl Engine {
         Ok(Self {
             kind,
             spares,
-            chosen: config.io == Io::Auto,
+            takes_copies: config.later,
         })
     }
 
@@ -106,9 +106,9 @@ impl Engine {
     }
 
     /// Whether a put into the page cache is handed over. It is a copy, and as a rule done before another thread has heard of it; so
-    /// it is only where the engine was asked for by name.
+    /// it is only where the configuration says so.
     pub(crate) fn takes_copies(&self) -> bool {
-        !self.chosen
+        self.takes_copies
     }
 
     /// A place for one request; `None` when it must be done at once, for want of an engine or of room.
