@@ -858,7 +858,8 @@ static void an_engine_whose_pages_cannot_be_written_goes_on_with_its_threads(voi
     OK(quire_map_destroy(map));
     EXPECT(QUIRE_ERR_WRITE_BACK, "slow", quire_object_release(file));
     EXPECT(QUIRE_ERR_WRITE_BACK, "slow", quire_engine_destroy(engine, 0));
-    CHECK(threads_here() == 4 && stats_of(engine).objects_unwritten == 1);
+    wait_for_threads(4);
+    CHECK(stats_of(engine).objects_unwritten == 1);
     disk_is_full = 0;
     OK(quire_engine_destroy(engine, 0));
     CHECK(disk[PAGE] == 0xee);

@@ -343,6 +343,10 @@ impl Pmap for LinuxPmap {
         if !here.prot.contains(access.access().needs()) {
             return Err(CpuStop::Fault);
         }
+        // Asked here, and not by way of a thread that serves faults: the caller resolves it, and is told why it cannot be.
+        if self.machine.slots.at(va.page_floor()).is_none() {
+            return Err(CpuStop::Fault);
+        }
         by_kernel(va, access).map_err(|errno| match errno {
             Errno::FAULT => CpuStop::Fault,
             _ => CpuStop::NoCpu,
