@@ -1017,9 +1017,16 @@ int32_t quire_set_log(void (*callback)(void *ctx, uint32_t level, const char *pa
 
 /**
  * Says whether the Linux machine can be had by this process: OK, or UNSUPPORTED, and then `quire_last_error` says what is
- * missing and what to do about it. Does not block.
+ * missing and what to do about it. What is refused to the kernel's own accesses tells `quire_linux_limits`. Does not block.
  */
 int32_t quire_linux_supported(void);
+
+/**
+ * What the Linux machine cannot do in this process although it can be had, and what to do about it: a sentence, which lives as long
+ * as the library is loaded. So it is where userfaultfd is for user mode only. NULL: nothing is missing, or the machine cannot be
+ * had at all, for which see `quire_linux_supported`. Does not block. Never fails.
+ */
+const char *quire_linux_limits(void);
 
 /**
  * The version of the library as text, such as "0.1.0". Static; never fails.
@@ -1288,7 +1295,7 @@ int32_t quire_map_destroy(struct quire_map *map);
  * - By default threads of the engine resolve the faults, and a system call, a debugger or a guest of KVM may be given such
  *   memory like any other. With `QUIRE_MAP_IN_THREAD` the thread that touches a page resolves its own fault. If this
  *   process may have userfaultfd for user mode only (it is neither privileged nor allowed to open /dev/userfaultfd, and
- *   vm.unprivileged_userfaultfd is 0), system calls get EFAULT in the one mode as in the other.
+ *   vm.unprivileged_userfaultfd is 0), system calls get EFAULT in the one mode as in the other; `quire_linux_limits` says so.
  * - An access that fails is a signal of the thread that makes it, with the address in `si_addr`. SIGBUS: the pager failed, or the
  *   object ends before the address or was terminated, or there was no memory. SIGSEGV: nothing is mapped there, or the
  *   protection forbids it. A system call gets EFAULT. The next access asks again. With threads of the engine a failure stays at its
@@ -1510,6 +1517,7 @@ struct quire_api_table {
     int32_t (*populate)(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t access);
     int32_t (*residency)(struct quire_map *map, uint64_t addr, uint64_t length, uint8_t *pages, size_t count);
     int32_t (*linux_supported)(void);
+    const char *(*linux_limits)(void);
 };
 
 #ifdef __cplusplus

@@ -82,6 +82,7 @@ api_table! {
     quire_populate,
     quire_residency,
     quire_linux_supported,
+    quire_linux_limits,
 }
 
 /// The whole API as a table; its members are at the end of this header.

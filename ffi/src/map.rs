@@ -106,7 +106,7 @@ pub unsafe extern "C" fn quire_map_destroy(map: *mut MapHandle) -> i32 {
 /// - By default threads of the engine resolve the faults, and a system call, a debugger or a guest of KVM may be given such
 ///   memory like any other. With `QUIRE_MAP_IN_THREAD` the thread that touches a page resolves its own fault. If this
 ///   process may have userfaultfd for user mode only (it is neither privileged nor allowed to open /dev/userfaultfd, and
-///   vm.unprivileged_userfaultfd is 0), system calls get EFAULT in the one mode as in the other.
+///   vm.unprivileged_userfaultfd is 0), system calls get EFAULT in the one mode as in the other; `quire_linux_limits` says so.
 /// - An access that fails is a signal of the thread that makes it, with the address in `si_addr`. SIGBUS: the pager failed, or the
 ///   object ends before the address or was terminated, or there was no memory. SIGSEGV: nothing is mapped there, or the
 ///   protection forbids it. A system call gets EFAULT. The next access asks again. With threads of the engine a failure stays at its

@@ -1,6 +1,8 @@
 /* Accesses that fail: which signal, at which address, and that they succeed when the cause is gone. */
 #include "real.h"
 
+#include <sys/prctl.h>
+
 /* A pager whose object has as many pages as are to be had, and fails where it is told to. */
 static const uint64_t PAGES = 64;
 static volatile int broken;
@@ -224,6 +226,44 @@ static void what_the_protection_forbids_is_sigsegv(void)
     end();
 }
 
+static int root_became_nobody(void)
+{
+    return geteuid() != 0 || (setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0 &&
+                              prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+}
+
+static void for_user_mode_only_the_pointer_works_and_a_system_call_gets_efault(void)
+{
+    unsigned char *bytes, filled = 0;
+    int ends[2];
+    CHECK(root_became_nobody());
+    if (quire_linux_supported() != QUIRE_OK) {
+        CHECK(quire_linux_limits() == NULL);
+        printf("NOT TESTED: without privileges: %s\n", quire_last_error());
+        return;
+    }
+    CHECK((quire_linux_limits() == NULL) == serves_the_kernel());
+    if (serves_the_kernel()) {
+        printf("NOT TESTED: any process may have all of userfaultfd here\n");
+        return;
+    }
+    CHECK(strstr(quire_linux_limits(), "/dev/userfaultfd") != NULL);
+    bytes = moody_memory();
+    CHECK(pipe(ends) == 0);
+    CHECK(write(ends[1], bytes + 3 * PAGE, 10) == -1 && errno == EFAULT);
+    MAKES(reading(bytes + 5 * PAGE));
+    MAKES(writing(bytes + 3 * PAGE, 7));
+    /* What is there needs nobody. */
+    CHECK(write(ends[1], bytes + 3 * PAGE, 10) == 10);
+    CHECK(read(ends[0], &filled, 1) == 1 && filled == 7);
+    /* And what the engine is asked for is brought in. */
+    OK(quire_populate(map, address_of(bytes + 9 * PAGE), PAGE, QUIRE_ACCESS_READ));
+    CHECK(write(ends[1], bytes + 9 * PAGE, 10) == 10);
+    close(ends[0]);
+    close(ends[1]);
+    end();
+}
+
 static const struct test_case cases[] = {
     CASE(a_failing_pager_is_sigbus_at_the_address_until_it_works),
     CASE(every_thread_gets_the_failure_of_its_own_access),
@@ -232,6 +272,7 @@ static const struct test_case cases[] = {
     CASE(behind_the_objects_end_is_sigbus_until_it_grows),
     CASE(an_object_that_was_terminated_is_sigbus),
     CASE(what_the_protection_forbids_is_sigsegv),
+    CASE(for_user_mode_only_the_pointer_works_and_a_system_call_gets_efault),
 };
 
 int main(int argc, char **argv)

@@ -1,5 +1,6 @@
 //! What of the Linux machine is to be had here: asked of the kernel once, before an engine is built on it.
 
+use std::ffi::CStr;
 use std::fmt;
 
 use rustix::io::Errno;
@@ -127,10 +128,10 @@ impl Support {
         })
     }
 
-    /// What can not be done here although the machine can be had, and what to do about it, as a sentence.
-    pub fn limits(&self) -> Option<&'static str> {
+    /// What cannot be done here although the machine can be had, and what to do about it, as a sentence.
+    pub fn limits(&self) -> Option<&'static CStr> {
         (self.route == Route::UserModeOnly).then_some(
-            "only faults of the program itself can be served here, not those in a system call or by KVM, which fail with \
+            c"only faults of the program itself can be served here, not those in a system call or by KVM, which fail with \
              EFAULT: open /dev/userfaultfd to this user for reading and writing, or set vm.unprivileged_userfaultfd to 1",
         )
     }

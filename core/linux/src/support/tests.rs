@@ -18,7 +18,10 @@ fn probed_after(prepare: fn()) -> String {
     if child == 0 {
         prepare();
         let said = match Support::probe() {
-            Ok(support) => format!("{:?}: {}", support.route, support.limits().unwrap_or("no limits")),
+            Ok(support) => {
+                let limits = support.limits().unwrap_or(c"no limits").to_string_lossy();
+                format!("{:?}: {limits}", support.route)
+            }
             Err(error) => error.to_string(),
         };
         let written = writer.write_all(said.as_bytes());
