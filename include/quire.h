@@ -1017,14 +1017,14 @@ int32_t quire_set_log(void (*callback)(void *ctx, uint32_t level, const char *pa
 
 /**
  * Says whether the Linux machine can be had by this process: OK, or UNSUPPORTED, and then `quire_last_error` says what is
- * missing and what to do about it. What is refused to the kernel's own accesses tells `quire_linux_limits`. Does not block.
+ * missing and what to do about it. Does not block. What cannot be done all the same is told by `quire_linux_limits`.
  */
 int32_t quire_linux_supported(void);
 
 /**
- * What the Linux machine cannot do in this process although it can be had, and what to do about it: a sentence, which lives as long
- * as the library is loaded. So it is where userfaultfd is for user mode only. NULL: nothing is missing, or the machine cannot be
- * had at all, for which see `quire_linux_supported`. Does not block. Never fails.
+ * What the Linux machine cannot do for this process although it can be had, and what to do about it: a sentence, which lives as
+ * long as the library is loaded. There is one where userfaultfd is to be had for user mode only. NULL: it can do everything, or it
+ * cannot be had (see `quire_linux_supported`). Does not block. Never fails.
  */
 const char *quire_linux_limits(void);
 

@@ -23,15 +23,15 @@ const SOFT_FLAGS: u32 = QUIRE_SOFT_FIXED_FRAMES | QUIRE_SOFT_LEND_COPIES | QUIRE
 const MEMORY: u64 = 256 << 20;
 
 /// Says whether the Linux machine can be had by this process: OK, or UNSUPPORTED, and then `quire_last_error` says what is
-/// missing and what to do about it. What is refused to the kernel's own accesses tells `quire_linux_limits`. Does not block.
+/// missing and what to do about it. Does not block. What cannot be done all the same is told by `quire_linux_limits`.
 #[unsafe(no_mangle)]
 pub extern "C" fn quire_linux_supported() -> i32 {
     guard(|| support().map(|_| ()))
 }
 
-/// What the Linux machine cannot do in this process although it can be had, and what to do about it: a sentence, which lives as long
-/// as the library is loaded. So it is where userfaultfd is for user mode only. NULL: nothing is missing, or the machine cannot be
-/// had at all, for which see `quire_linux_supported`. Does not block. Never fails.
+/// What the Linux machine cannot do for this process although it can be had, and what to do about it: a sentence, which lives as
+/// long as the library is loaded. There is one where userfaultfd is to be had for user mode only. NULL: it can do everything, or it
+/// cannot be had (see `quire_linux_supported`). Does not block. Never fails.
 #[unsafe(no_mangle)]
 pub extern "C" fn quire_linux_limits() -> *const c_char {
     let limits = Support::probe().ok().and_then(|support| support.limits());
