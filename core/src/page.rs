@@ -291,13 +291,12 @@ impl Page {
         self.state.load(Ordering::Acquire) & TOLD == WANTED
     }
 
-    /// Whether it may go along with a neighbour that goes from this queue, on a machine that does not tell of its use: nothing speaks
-    /// for it, and it stands no better. A hint without the queues' lock.
-    pub(crate) fn may_go_along(&self, from: Queue) -> bool {
+    /// Whether it may go along with a neighbour, on a machine that does not tell of its use: it is on a queue, but not in the laundry,
+    /// and nobody said that it was used. A hint without the queues' lock.
+    pub(crate) fn may_go_along(&self) -> bool {
         let state = self.state.load(Ordering::Acquire);
-        let free_to_go = state & (VALID | REFERENCED) == VALID;
         let queue = state >> QUEUE_SHIFT;
-        free_to_go && (queue == Queue::Inactive as u32 || queue == from as u32)
+        state & (VALID | REFERENCED) == VALID && (queue == Queue::Inactive as u32 || queue == Queue::Active as u32)
     }
 
     /// How often the page is wired; a wired page is on no queue and is not taken away (S92, S188, S211).

@@ -254,10 +254,10 @@ impl PageQueues {
         goes
     }
 
-    /// Takes a neighbour of a victim that goes from this queue, on a machine that does not tell of its use. Exclusively busied.
-    /// Answers which queue it was on, if it goes.
-    pub(crate) fn take_along_unasked(&mut self, page: PageRef, from: Queue) -> Option<Queue> {
-        let queue = page.queue().filter(|_| page.may_go_along(from))?;
+    /// Takes a neighbour of a victim, on a machine that does not tell of its use. Exclusively busied. Answers which queue it was on,
+    /// if it goes.
+    pub(crate) fn take_along_unasked(&mut self, page: PageRef) -> Option<Queue> {
+        let queue = page.queue().filter(|_| page.may_go_along())?;
         self.take_off(page);
         Some(queue)
     }

@@ -3,8 +3,8 @@
 //! The machine and the locks cost much once and little for each further page, so pages go in batches of up to 64. The policy names a
 //! victim. With it go those neighbours, in the aligned block of 64 around it, that the policy would let go as well: on the
 //! inactive queue, looked at once, not used since, not dirty, busied by nobody. Hot neighbours stay, so there may be holes. Then the policy
-//! names the next victim, until the batch is full. On a machine that does not tell of the use of mapped pages all neighbours go that stand
-//! no better than the victim: nothing is known that speaks for them. The batch is sorted, and what it has of an object is unmapped by
+//! names the next victim, until the batch is full. On a machine that does not tell of the use of mapped pages all neighbours go: pages are
+//! then taken first in, first out, and to unmap one of a block costs nearly what it costs to unmap all. The batch is sorted, and what it has of an object is unmapped by
 //! one call of the machine and freed by another. Nothing here allocates, calls a pager, or waits but for locks.
 
 use alloc::sync::Arc;
@@ -124,7 +124,7 @@ impl Search<'_> {
                     victims.push(Victim { name, page, from });
                     if victims.len() < most && self.is_worth_a_search(name) {
                         let alone = victims.len();
-                        self.add_neighbours(name, from, most, &mut victims);
+                        self.add_neighbours(name, most, &mut victims);
                         let in_vain = victims.len() == alone;
                         self.passed = if in_vain {
                             (2 * self.passed + 1).min(MOST_PASSED)
@@ -156,7 +156,7 @@ impl Search<'_> {
     }
 
     /// Adds those pages of the block around a victim that may go with it.
-    fn add_neighbours(&mut self, (id, index): PageName, victim_from: Queue, most: usize, victims: &mut Victims) {
+    fn add_neighbours(&mut self, (id, index): PageName, most: usize, victims: &mut Victims) {
         let tells_use = self.engine.machine().tells_use();
         let mut busied = Few::<PageRef, BATCH>::new();
         let room = most - victims.len();
@@ -167,7 +167,7 @@ impl Search<'_> {
                 if tells_use {
                     page.may_go_early()
                 } else {
-                    page.may_go_along(victim_from)
+                    page.may_go_along()
                 }
             });
             for page in may_go.filter(|page| page.busy.try_exclusive()).take(room) {
@@ -183,7 +183,7 @@ impl Search<'_> {
                 let goes = queues.take_along(page, |page| self.engine.was_used(page));
                 goes.then_some(Queue::Inactive)
             } else {
-                queues.take_along_unasked(page, victim_from)
+                queues.take_along_unasked(page)
             };
             match from {
                 Some(from) => victims.push(Victim {
