@@ -1,6 +1,11 @@
 /* Requests that make no sense, and ends that come while memory is in use. */
 #include "real.h"
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+
 static unsigned char *begin_with_a_file(uint64_t pages)
 {
     begin(4 * MIB);
@@ -172,6 +177,51 @@ static void engines_that_cannot_be_are_refused(void)
     OK(quire_engine_destroy(engine, 0));
 }
 
+/* As a container's profile does: the system call and the device's ioctl are refused from now on. */
+static void forbid_userfaultfd(void)
+{
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_userfaultfd, 3, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_ioctl, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xAA00 /* USERFAULTFD_IOC_NEW */, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program;
+    program.len = sizeof filter / sizeof filter[0];
+    program.filter = filter;
+    CHECK(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program, 0, 0) == 0);
+}
+
+static void where_userfaultfd_is_refused_linux_says_why_and_auto_is_soft(void)
+{
+    struct quire_engine_options options;
+    uint64_t addr = 0;
+    struct quire_map_request request = request_of(PAGE, RW);
+    unsigned char byte = 0, plain = 0;
+    forbid_userfaultfd();
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.machine = QUIRE_MACHINE_LINUX;
+    EXPECT(QUIRE_ERR_UNSUPPORTED, "seccomp", quire_linux_supported());
+    EXPECT(QUIRE_ERR_UNSUPPORTED, "seccomp", quire_engine_create(&options, &engine));
+    CHECK(engine == NULL && quire_linux_limits() == NULL);
+    options.machine = QUIRE_MACHINE_AUTO;
+    OK(quire_engine_create(&options, &engine));
+    CHECK(strcmp(stats_of(engine).machine, "soft") == 0);
+    make_file("file", PAGE);
+    read_file(&plain, 1, 77);
+    open_file(WRITABLE);
+    OK(quire_map_create(engine, 0, 0, &map));
+    OK(quire_map(map, object, &request, &addr));
+    OK(quire_load(map, addr + 77, &byte, 1, NULL));
+    CHECK(byte == plain);
+    end();
+}
+
 #define THREADS 4
 /* Where nothing comes to lie by itself: threads go on to touch it when it has been unmapped. */
 #define FAR_AWAY ((uint64_t)1 << 44)
@@ -294,6 +344,7 @@ static const struct test_case cases[] = {
     CASE(a_mapping_replaces_a_part_of_another),
     CASE(mappings_may_be_long_and_aligned),
     CASE(engines_that_cannot_be_are_refused),
+    CASE(where_userfaultfd_is_refused_linux_says_why_and_auto_is_soft),
     CASE(unmapping_under_faults_ends_them_with_sigsegv),
     CASE(a_map_is_destroyed_under_faults),
     CASE(what_is_in_use_does_not_end),

@@ -307,6 +307,47 @@ static void memory_stays_within_the_budget_and_what_is_stated_beside_it(void)
     end();
 }
 
+/* What a device writes to wired pages is there while others come and go, and reaches the file. */
+static void a_device_reads_into_wired_memory(void)
+{
+    const uint64_t wired = 32 * PAGE, size = 8 * MIB;
+    unsigned char *bytes, *plain = (unsigned char *)malloc((size_t)wired);
+    uint64_t at, sum = 0;
+    int fd;
+    CHECK(plain != NULL);
+    begin(2 * MIB);
+    make_file("source", wired);
+    read_file(plain, wired, 0);
+    fd = open(path, O_RDONLY | O_DIRECT);
+    make_file("file", size);
+    open_file(WRITABLE);
+    bytes = mapped(size, RW);
+    if (fd < 0) {
+        printf("NOT TESTED: O_DIRECT is not to be had in the tests' folder\n");
+    } else {
+        OK(quire_wire(map, address_of(bytes), wired));
+        for (at = 0; at < wired; at += 8 * PAGE) {
+            uint64_t other;
+            CHECK(pread(fd, bytes + at, (size_t)(8 * PAGE), (off_t)at) == (ssize_t)(8 * PAGE));
+            /* Everything else is taken away meanwhile, twice over. */
+            for (other = wired; other < size; other += PAGE)
+                sum += bytes[other];
+        }
+        CHECK(sum != 0 && memcmp(bytes, plain, (size_t)wired) == 0);
+        OK(quire_unwire(map, address_of(bytes), wired));
+        for (at = wired; at < size; at += PAGE)
+            sum += bytes[at];
+        CHECK(memcmp(bytes, plain, (size_t)wired) == 0);
+        OK(quire_sync(map, address_of(bytes), size, 0));
+        memset(plain, 0, (size_t)wired);
+        read_file(plain, wired, 0);
+        CHECK(memcmp(bytes, plain, (size_t)wired) == 0);
+        close(fd);
+    }
+    free(plain);
+    end();
+}
+
 static const struct test_case cases[] = {
     CASE(the_checksum_of_a_whole_file_is_that_of_a_plain_read),
     CASE(a_file_larger_than_memory_is_sorted_in_place),
@@ -314,6 +355,7 @@ static const struct test_case cases[] = {
     CASE(system_calls_read_from_and_write_into_served_memory),
     CASE(two_mappings_of_one_file_see_each_others_writes_at_once),
     CASE(memory_stays_within_the_budget_and_what_is_stated_beside_it),
+    CASE(a_device_reads_into_wired_memory),
 };
 
 int main(int argc, char **argv)

@@ -76,6 +76,7 @@ cases! {
     system_calls_read_from_and_write_into_served_memory,
     two_mappings_of_one_file_see_each_others_writes_at_once,
     memory_stays_within_the_budget_and_what_is_stated_beside_it,
+    a_device_reads_into_wired_memory,
 }
 
 cases! {
@@ -107,6 +108,7 @@ cases! {
     a_mapping_replaces_a_part_of_another,
     mappings_may_be_long_and_aligned,
     engines_that_cannot_be_are_refused,
+    where_userfaultfd_is_refused_linux_says_why_and_auto_is_soft,
     unmapping_under_faults_ends_them_with_sigsegv,
     a_map_is_destroyed_under_faults,
     what_is_in_use_does_not_end,
