@@ -19,7 +19,8 @@ mod imp {
 
     /// Words share a bucket by their address; sharing costs a spurious wake-up, never a lost one.
     struct Bucket {
-        gate: Mutex<()>,
+        /// How many sleep here: where nobody does, a wake-up costs no system call.
+        gate: Mutex<u32>,
         sleepers: Condvar,
     }
 
@@ -27,14 +28,14 @@ mod imp {
         #[cfg(not(loom))]
         const fn new() -> Self {
             Self {
-                gate: Mutex::new(()),
+                gate: Mutex::new(0),
                 sleepers: Condvar::new(),
             }
         }
         #[cfg(loom)]
         fn new() -> Self {
             Self {
-                gate: Mutex::new(()),
+                gate: Mutex::new(0),
                 sleepers: Condvar::new(),
             }
         }
@@ -64,22 +65,32 @@ mod imp {
 
     pub(crate) fn park_until(word: &AtomicU32, expected: u32, deadline: &Deadline) {
         let bucket = bucket(word);
-        let gate = bucket.gate.lock().unwrap_or_else(|e| e.into_inner());
+        let mut gate = bucket.gate.lock().unwrap_or_else(|e| e.into_inner());
         // The waker takes the gate after it changed the word: either this load sees the change, or the wake-up sees us.
         if word.load(Ordering::SeqCst) != expected {
             return;
         }
-        match deadline.left() {
-            None => drop(bucket.sleepers.wait(gate)),
-            Some(Duration::ZERO) => {}
-            Some(left) => drop(bucket.sleepers.wait_timeout(gate, left)),
-        }
+        *gate += 1;
+        let mut gate = match deadline.left() {
+            None => bucket.sleepers.wait(gate).unwrap_or_else(|e| e.into_inner()),
+            Some(Duration::ZERO) => gate,
+            Some(left) => {
+                let (gate, _) = bucket
+                    .sleepers
+                    .wait_timeout(gate, left)
+                    .unwrap_or_else(|e| e.into_inner());
+                gate
+            }
+        };
+        *gate -= 1;
     }
 
     pub(crate) fn unpark_all(word: &AtomicU32) {
         let bucket = bucket(word);
-        drop(bucket.gate.lock().unwrap_or_else(|e| e.into_inner()));
-        bucket.sleepers.notify_all();
+        let anyone = *bucket.gate.lock().unwrap_or_else(|e| e.into_inner()) > 0;
+        if anyone {
+            bucket.sleepers.notify_all();
+        }
     }
 }
 
