@@ -51,3 +51,27 @@ impl Budget {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn s190_each_reserve_level_of_the_budget_stops_where_the_next_goes_on() {
+        let budget = Budget::new(10, 2, 3);
+        let taken = |reserve| {
+            std::iter::repeat_with(|| budget.take(reserve))
+                .take_while(|had| *had)
+                .count()
+        };
+        assert_eq!(taken(Reserve::Ordinary), 5);
+        assert_eq!(taken(Reserve::Kernel), 3);
+        assert_eq!(taken(Reserve::Daemon), 2);
+        let counts = budget.counts();
+        assert_eq!((counts.total, counts.free, counts.reserved), (10, 0, 5));
+        budget.give(2);
+        assert!(!budget.take(Reserve::Ordinary) && !budget.take(Reserve::Kernel));
+        budget.give(1);
+        assert!(budget.take(Reserve::Kernel) && !budget.take(Reserve::Kernel));
+    }
+}
