@@ -5,7 +5,7 @@
 
 /* A pager whose object has as many pages as are to be had, and fails where it is told to. */
 static const uint64_t PAGES = 64;
-static volatile int broken;
+static volatile int broken, lying;
 
 static int32_t moody_open(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out)
 {
@@ -26,7 +26,8 @@ static int32_t moody_get(void *asked, struct quire_pager_io *io)
     uint32_t i;
     (void)asked;
     for (i = 0; i < io->count; i++) {
-        memset(io->pages[i].bytes, (int)(io->first + i + 1), io->page_size);
+        if (!lying)
+            memset(io->pages[i].bytes, (int)(io->first + i + 1), io->page_size);
         io->pages[i].status = broken ? -EIO : QUIRE_PAGER_OK;
     }
     return broken ? -EIO : QUIRE_PAGER_OK;
@@ -226,6 +227,29 @@ static void what_the_protection_forbids_is_sigsegv(void)
     end();
 }
 
+static void a_quarantined_object_is_sigbus_and_a_fresh_one_is_not(void)
+{
+    unsigned char *bytes = moody_memory(), *fresh;
+    MAKES(writing(bytes + 2 * PAGE, 7));
+    lying = 1;
+    MEETS(SIGBUS, bytes + 30 * PAGE + 9, reading(bytes + 30 * PAGE + 9));
+    lying = 0;
+    /* It is not asked any more, and what was there is there. */
+    MEETS(SIGBUS, bytes + 30 * PAGE + 8, writing(bytes + 30 * PAGE + 8, 1));
+    MEETS(SIGBUS, bytes + 50 * PAGE, reading(bytes + 50 * PAGE));
+    CHECK(quire_populate(map, address_of(bytes + 50 * PAGE), PAGE, QUIRE_ACCESS_READ) == QUIRE_FAULT_QUARANTINED);
+    CHECK(bytes[2 * PAGE] == 7);
+    OK(quire_object_terminate(object, QUIRE_DISCARD));
+    MEETS(SIGBUS, bytes + 2 * PAGE, reading(bytes + 2 * PAGE));
+    OK(quire_object_release(object));
+    OK(quire_object_open(pager, "some pages", -1, WRITABLE, &object));
+    fresh = mapped(PAGES * PAGE, RW);
+    MAKES(writing(fresh + 30 * PAGE, 3));
+    CHECK(fresh[30 * PAGE] == 3 && fresh[30 * PAGE + 9] == 31 && fresh[2 * PAGE] == 3);
+    MEETS(SIGBUS, bytes + 30 * PAGE, reading(bytes + 30 * PAGE));
+    end();
+}
+
 static int root_became_nobody(void)
 {
     return geteuid() != 0 || (setresgid(65534, 65534, 65534) == 0 && setresuid(65534, 65534, 65534) == 0 &&
@@ -272,6 +296,7 @@ static const struct test_case cases[] = {
     CASE(behind_the_objects_end_is_sigbus_until_it_grows),
     CASE(an_object_that_was_terminated_is_sigbus),
     CASE(what_the_protection_forbids_is_sigsegv),
+    CASE(a_quarantined_object_is_sigbus_and_a_fresh_one_is_not),
     CASE(for_user_mode_only_the_pointer_works_and_a_system_call_gets_efault),
 };
 

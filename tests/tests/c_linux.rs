@@ -88,6 +88,7 @@ cases! {
     behind_the_objects_end_is_sigbus_until_it_grows,
     an_object_that_was_terminated_is_sigbus,
     what_the_protection_forbids_is_sigsegv,
+    a_quarantined_object_is_sigbus_and_a_fresh_one_is_not,
     for_user_mode_only_the_pointer_works_and_a_system_call_gets_efault,
 }
 
