@@ -3,6 +3,10 @@
 //! It stands below the machine line, beside the software machine: the engine says which pages to enter, protect and remove,
 //! and this crate does so with `userfaultfd` on shared mappings of one memfd, so that a program follows plain pointers.
 //!
+//! - [`LinuxMachine`]: the frames, under a budget, in one file in memory. An engine is made with it, on a system that was
+//!   [asked](support::Support::probe) what it allows.
+//! - [`Server`]: who resolves the faults of one map; without it nothing can be mapped there.
+//! - [`Heap`]: the allocator of a library that stands on this machine in somebody else's program. [`Calls`]: how often the kernel was called.
 //! - [`sys`]: every ioctl, constant and structure of the kernel that the crates below lack, as thin typed calls.
 //! - [`support`]: what this kernel and this process's rights allow, or a sentence saying what is missing.
 //!
