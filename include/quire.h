@@ -258,7 +258,7 @@
 
 /**
  * `quire_engine_options.machine`: real memory of this process, through `userfaultfd`. What `quire_map` answers is a
- * pointer to be used. Linux 6.8 or later; see `quire_linux_supported`.
+ * pointer to be used. Linux 6.7 or later; see `quire_linux_supported`.
  */
 #define QUIRE_MACHINE_LINUX 2
 

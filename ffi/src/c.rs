@@ -64,7 +64,7 @@ pub const QUIRE_MACHINE_AUTO: u32 = 0;
 /// `quire_engine_options.machine`: a software MMU in ordinary memory. Mapped memory is reached through `quire_load` and `quire_store`.
 pub const QUIRE_MACHINE_SOFT: u32 = 1;
 /// `quire_engine_options.machine`: real memory of this process, through `userfaultfd`. What `quire_map` answers is a
-/// pointer to be used. Linux 6.8 or later; see `quire_linux_supported`.
+/// pointer to be used. Linux 6.7 or later; see `quire_linux_supported`.
 pub const QUIRE_MACHINE_LINUX: u32 = 2;
 
 /// `quire_engine_options.flags`: on the soft machine a frame belongs to the page it was first given to. For tests.

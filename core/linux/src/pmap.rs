@@ -103,7 +103,7 @@ impl LinuxPmap {
             features |= Features::SIGBUS;
         }
         uffd.api(features)
-            .map_err(|_| Error::Unsupported("this kernel's userfaultfd lacks a feature; Linux 6.8 or later has all"))?;
+            .map_err(|_| Error::Unsupported("this kernel's userfaultfd lacks a feature; Linux 6.7 or later has all"))?;
         let channel = Arc::new(Channel {
             uffd,
             calls: self.machine.calls.clone(),

@@ -3,9 +3,11 @@
 //! The machine and the locks cost much once and little for each further page, so pages go in batches of up to 64. The policy names a
 //! victim. With it go those neighbours, in the aligned block of 64 around it, that the policy would let go as well: on the
 //! inactive queue, looked at once, not used since, not dirty, busied by nobody. Hot neighbours stay, so there may be holes. Then the policy
-//! names the next victim, until the batch is full. On a machine that does not tell of the use of mapped pages all neighbours go: pages are
-//! then taken first in, first out, and to unmap one of a block costs nearly what it costs to unmap all. The batch is sorted, and what it has of an object is unmapped by
-//! one call of the machine and freed by another. Nothing here allocates, calls a pager, or waits but for locks.
+//! names the next victim, until the batch is full. On a machine that does not tell of the use of mapped pages all neighbours go:
+//! pages are then taken first in, first out, and to unmap one of a block costs nearly what it costs to unmap all.
+//!
+//! The batch is sorted, and what it has of an object is unmapped by one call of the machine and freed by another. Nothing here
+//! allocates, calls a pager, or waits but for locks.
 
 use alloc::sync::Arc;
 
