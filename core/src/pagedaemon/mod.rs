@@ -24,8 +24,8 @@
 //!
 //! # Waiting
 //!
-//! Whoever makes room takes turns, first come first served, and in a turn no pager is called. Who comes to its turn and
-//! finds that those before it made room goes on at once. Writing is done outside the turns, each thread another run. Out of
+//! On a small machine (less than `PLENTY`) whoever makes room takes turns, first come first served, and in a turn no pager is
+//! called. Who comes to its turn and finds that those before it made room goes on at once. Writing is done outside the turns, each thread another run. Out of
 //! memory is the answer when nothing could be freed, nothing written, nobody else is at it, and no page was passed over because
 //! it is busy: whoever finds one waits for it, as it may be the one that can go.
 
