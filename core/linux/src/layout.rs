@@ -141,7 +141,7 @@ impl PageSet {
     }
 }
 
-const WRITTEN: Harvest = Harvest {
+pub(crate) const WRITTEN: Harvest = Harvest {
     modified: true,
     referenced: false,
 };

@@ -50,6 +50,7 @@
 //! written when the device gets it, and not when it writes: after an eviction in between the device writes to memory that is
 //! no longer the object's.
 
+mod addresses;
 mod arena;
 mod bounce;
 mod budget;

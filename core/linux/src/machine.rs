@@ -1,5 +1,6 @@
 //! The machine: frames under a budget, in one file in memory.
 
+use core::ops::Range;
 use core::ptr::NonNull;
 use std::sync::Arc;
 
@@ -95,41 +96,48 @@ impl LinuxMachine {
 
     /// Copies lent bytes into the file, run by run of kept pages.
     fn keep(&self, pages: &[PageRef], buffer: Buffer, keep: &dyn Fn(usize) -> bool) -> Result<(), Shortage> {
-        let mut from = 0;
-        while from < pages.len() {
-            if !keep(from) {
-                from += 1;
-                continue;
-            }
-            let first = pages[from].frame();
-            let len = (from..pages.len())
-                .take_while(|i| keep(*i) && pages[*i].frame().0 == first.0 + (*i - from) as u64)
-                .count();
+        for run in runs_of(pages, keep) {
             // SAFETY: the buffer has room for all the pages, and came back from its borrower.
-            let bytes =
-                unsafe { core::slice::from_raw_parts(buffer.start.as_ptr().add(from * PAGE_BYTES), len * PAGE_BYTES) };
-            self.store.write(first, 0, bytes).map_err(|_| Shortage)?;
-            from += len;
+            let bytes = unsafe {
+                core::slice::from_raw_parts(
+                    buffer.start.as_ptr().add(run.start * PAGE_BYTES),
+                    run.len() * PAGE_BYTES,
+                )
+            };
+            self.store
+                .write(pages[run.start].frame(), 0, bytes)
+                .map_err(|_| Shortage)?;
         }
         Ok(())
     }
 
     fn read_into(&self, pages: &[PageRef], buffer: Buffer) -> Result<(), Shortage> {
-        let mut from = 0;
-        while from < pages.len() {
-            let first = pages[from].frame();
-            let len = (from..pages.len())
-                .take_while(|i| pages[*i].frame().0 == first.0 + (*i - from) as u64)
-                .count();
+        for run in runs_of(pages, &|_| true) {
             // SAFETY: the buffer has room for all the pages, and is ours until it is lent.
             let bytes = unsafe {
-                core::slice::from_raw_parts_mut(buffer.start.as_ptr().add(from * PAGE_BYTES), len * PAGE_BYTES)
+                core::slice::from_raw_parts_mut(
+                    buffer.start.as_ptr().add(run.start * PAGE_BYTES),
+                    run.len() * PAGE_BYTES,
+                )
             };
-            self.store.read(first, 0, bytes).map_err(|_| Shortage)?;
-            from += len;
+            self.store
+                .read(pages[run.start].frame(), 0, bytes)
+                .map_err(|_| Shortage)?;
         }
         Ok(())
     }
+}
+
+/// The runs of wanted pages, by their places in the list, whose frames lie one behind the other.
+fn runs_of<'a>(pages: &'a [PageRef], wanted: &'a dyn Fn(usize) -> bool) -> impl Iterator<Item = Range<usize>> + 'a {
+    let mut from = 0;
+    core::iter::from_fn(move || {
+        let start = (from..pages.len()).find(|i| wanted(*i))?;
+        let first = pages[start].frame();
+        let follows = |i: &usize| wanted(*i) && pages[*i].frame().0 == first.0 + (*i - start) as u64;
+        from = start + (start..pages.len()).take_while(follows).count();
+        Some(start..from)
+    })
 }
 
 impl Machine for LinuxMachine {

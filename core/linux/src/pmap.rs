@@ -1,17 +1,20 @@
 //! The translations of one address space: mappings of the file of frames, served by userfaultfds.
 
+mod failure;
+
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use quire_core::error::{Error, Result};
-use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Harvest, Layout, NotEntered, Pmap, Serve, Translation};
+use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, NotEntered, Pmap, Serve, Translation};
 use quire_core::types::{Access, AddrRange, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
+use rustix::mm::{MapFlags, ProtFlags};
 
+use crate::addresses::{by_kernel, claim, find, pointer, set_rights, unmap};
 use crate::calls::Kind;
-use crate::layout::{Channel, Laid, address, retry, span};
+use crate::layout::{Channel, Laid, WRITTEN, address, retry, span};
 use crate::lock::{lock, read, write};
 use crate::machine::LinuxMachine;
 use crate::serve::ServerRef;
@@ -239,11 +242,6 @@ impl LinuxPmap {
     }
 }
 
-const WRITTEN: Harvest = Harvest {
-    modified: true,
-    referenced: false,
-};
-
 fn at(run: &EnterRun<'_>, page: usize) -> VirtAddr {
     VirtAddr(run.start.0 + page as u64 * PAGE_SIZE)
 }
@@ -304,9 +302,7 @@ impl Pmap for LinuxPmap {
             if prot.contains(Prot::WRITE) && !here.laid.writable {
                 self.relist(&here, part, |laid| Laid { writable: true, ..laid });
             }
-            // SAFETY: the range is a part of a layout, which is this pmap's.
-            unsafe { rustix::mm::mprotect(pointer(part.start), address(VirtAddr(part.len())), mprotect_flags(prot)) }
-                .map_err(|_| Error::NoMemory)?;
+            set_rights(part, prot).map_err(|_| Error::NoMemory)?;
             self.split_at(part);
             for (_, here) in write(&self.laid).range_mut(part.start.0..part.end.0) {
                 here.prot = prot;
@@ -364,8 +360,7 @@ impl Pmap for LinuxPmap {
             return Ok(Some(start));
         }
         // The kernel knows nothing of the map's bounds: the map looks inside of them.
-        // SAFETY: claimed just now, and nothing is there.
-        let _ = unsafe { rustix::mm::munmap(pointer(start), address(VirtAddr(len))) };
+        unmap(found);
         Ok(None)
     }
 
@@ -420,15 +415,7 @@ impl LinuxPmap {
             };
             write(&self.laid).insert(range.start.0, here);
             // Only now can anybody touch it: whoever does is served.
-            // SAFETY: the range is this pmap's.
-            unsafe {
-                rustix::mm::mprotect(
-                    pointer(range.start),
-                    address(VirtAddr(range.len())),
-                    mprotect_flags(layout.prot),
-                )
-            }
-            .map_err(|_| Error::NoMemory)?;
+            set_rights(range, layout.prot).map_err(|_| Error::NoMemory)?;
         }
         Ok(())
     }
@@ -465,15 +452,7 @@ impl LinuxPmap {
     /// resolve a fault there.
     fn delist(&self, range: AddrRange) {
         for part in self.parts(range) {
-            let part = part.laid.range;
-            // SAFETY: the range is a part of a layout, which is this pmap's, and which goes.
-            let _ = unsafe {
-                rustix::mm::mprotect(
-                    pointer(part.start),
-                    address(VirtAddr(part.len())),
-                    MprotectFlags::empty(),
-                )
-            };
+            let _ = set_rights(part.laid.range, Prot::empty());
         }
         self.split_at(range);
         let here: Vec<LaidHere> = {
@@ -536,46 +515,6 @@ impl LinuxPmap {
 }
 
 impl LinuxPmap {
-    /// Makes the next access to a page fail, for which somebody waits at `channel`: SIGBUS at its address, or `EFAULT` from a
-    /// system call. Answers whether it will fail; otherwise whoever waits there makes the access again.
-    pub(crate) fn poison(&self, va: VirtAddr, channel: &Channel) -> bool {
-        let page = va.page_floor();
-        let failed = self.leave_failure(page, channel);
-        if failed {
-            lock(&self.poisons).push(page);
-        } else {
-            channel.wake(page);
-        }
-        failed
-    }
-
-    fn leave_failure(&self, page: VirtAddr, channel: &Channel) -> bool {
-        let poison = || retry(|| channel.uffd.poison(span(one_page(page)), Install::empty()).all()).is_ok();
-        // Locked until it is done: the addresses stay the machine's.
-        let laid = read(&self.laid);
-        let here = laid.range(..=page.0).next_back().map(|(_, here)| here);
-        let Some(here) = here.filter(|here| here.laid.range.contains(page)) else {
-            return self.is_owed(page) && poison();
-        };
-        if !core::ptr::eq(&raw const *here.laid.channel, channel) {
-            return false;
-        }
-        let slots = self.machine.slots;
-        {
-            // What can be read there, and only not be written, is in the way.
-            let _inner = write(here.space.inner());
-            here.laid.clear(slots, &self.machine.pagemap, one_page(page));
-        }
-        if !slots.begin_failure(page) {
-            return false;
-        }
-        // So is the mark that a clean page leaves behind.
-        let _ = retry(|| channel.uffd.write_protect(span(one_page(page)), false));
-        let failed = poison();
-        slots.end_failure(page);
-        failed
-    }
-
     /// Whether the kernel sends an access here: it is laid out, and the kernel lets it pass.
     pub(crate) fn kernel_allows(&self, va: VirtAddr, access: Access) -> bool {
         self.at(va).is_some_and(|here| match access {
@@ -591,40 +530,12 @@ impl LinuxPmap {
 
     /// Whether the faults at an address come to this userfaultfd.
     pub(crate) fn comes_to(&self, va: VirtAddr, channel: &Channel) -> bool {
-        let laid = read(&self.laid);
-        laid.range(..=va.0).next_back().is_some_and(|(_, here)| {
-            here.laid.range.contains(va) && core::ptr::eq(&raw const *here.laid.channel, channel)
-        })
+        holding(&read(&self.laid), va).is_some_and(|here| core::ptr::eq(&raw const *here.laid.channel, channel))
     }
 
     /// Unmaps what could not be unmapped before, as far as it can be now.
     fn pay(&self) {
         lock(&self.owed).retain(|range| !unmap(*range));
-    }
-
-    /// Forgets the failures: the next access asks again. Answers whether there were any.
-    pub(crate) fn clear_poisons(&self) -> bool {
-        let poisons = core::mem::take(&mut *lock(&self.poisons));
-        for va in &poisons {
-            self.unpoison(*va);
-        }
-        !poisons.is_empty()
-    }
-
-    /// Forgets the failure at one address.
-    pub(crate) fn clear_poison(&self, va: VirtAddr) {
-        lock(&self.poisons).retain(|poison| *poison != va.page_floor());
-        self.unpoison(va.page_floor());
-    }
-
-    fn unpoison(&self, page: VirtAddr) {
-        // Locked until it is done: the addresses stay the machine's.
-        let laid = read(&self.laid);
-        let here = laid.range(..=page.0).next_back();
-        if here.is_some_and(|(_, here)| here.laid.range.contains(page)) {
-            // SAFETY: a page of a layout. A mapping that was made meanwhile is only made again.
-            let _ = unsafe { sys::dont_need(span(one_page(page))) };
-        }
     }
 }
 
@@ -640,102 +551,5 @@ impl Drop for LinuxPmap {
             self.give_back(range);
         }
         self.pay();
-    }
-}
-
-fn pointer(va: VirtAddr) -> *mut core::ffi::c_void {
-    core::ptr::with_exposed_provenance_mut(address(va))
-}
-
-fn mprotect_flags(prot: Prot) -> MprotectFlags {
-    let mut flags = MprotectFlags::empty();
-    flags.set(MprotectFlags::READ, prot.contains(Prot::READ));
-    flags.set(MprotectFlags::WRITE, prot.contains(Prot::WRITE));
-    flags.set(MprotectFlags::EXEC, prot.contains(Prot::EXEC));
-    flags
-}
-
-/// Gives addresses back to the process. Not when that takes one more memory area than the kernel allows.
-fn unmap(range: AddrRange) -> bool {
-    // SAFETY: the range was claimed by a pmap, and nothing is listed in it any more.
-    unsafe { rustix::mm::munmap(pointer(range.start), address(VirtAddr(range.len()))) }.is_ok()
-}
-
-/// Claims free addresses of the process.
-fn find(len: u64, align: u64, hint: VirtAddr) -> Result<VirtAddr> {
-    let no_space = || Error::NoSpace(len);
-    let span = len.checked_add(align - PAGE_SIZE).ok_or_else(no_space)?;
-    let hint = hint.0.next_multiple_of(align);
-    // SAFETY: a mapping without rights at an address that nothing uses.
-    let at = unsafe {
-        rustix::mm::mmap_anonymous(
-            pointer(VirtAddr(hint)),
-            usize::try_from(span).map_err(|_| no_space())?,
-            ProtFlags::empty(),
-            MapFlags::PRIVATE | MapFlags::NORESERVE,
-        )
-    }
-    .map_err(|_| no_space())?;
-    let got = at.expose_provenance() as u64;
-    let start = got.next_multiple_of(align);
-    for (from, to) in [(got, start), (start + len, got + span)] {
-        if from < to {
-            // SAFETY: an end of the mapping made above that is not needed.
-            let _ = unsafe { rustix::mm::munmap(pointer(VirtAddr(from)), address(VirtAddr(to - from))) };
-        }
-    }
-    Ok(VirtAddr(start))
-}
-
-/// Claims addresses that nobody uses.
-fn claim(hole: AddrRange) -> Result<()> {
-    // SAFETY: NOREPLACE: nothing of anybody's is replaced.
-    let made = unsafe {
-        rustix::mm::mmap_anonymous(
-            pointer(hole.start),
-            address(VirtAddr(hole.len())),
-            ProtFlags::empty(),
-            MapFlags::PRIVATE | MapFlags::NORESERVE | MapFlags::FIXED_NOREPLACE,
-        )
-    };
-    match made {
-        Ok(_) => Ok(()),
-        Err(Errno::EXIST) => Err(Error::Occupied(hole.start)),
-        Err(Errno::NOMEM) => Err(Error::NoMemory),
-        Err(_) => Err(Error::Invalid(
-            "the kernel allows no mapping at these addresses; choose others, or let it choose",
-        )),
-    }
-}
-
-/// An access as the kernel makes it for another process, here for this one: through the page tables, and with an error in
-/// place of a signal where it cannot be made.
-fn by_kernel(va: VirtAddr, access: CpuAccess<'_>) -> core::result::Result<(), Errno> {
-    let (base, len, store) = match &access {
-        CpuAccess::Load(to) => (to.as_ptr().cast_mut(), to.len(), false),
-        CpuAccess::Store(from) => (from.as_ptr().cast_mut(), from.len(), true),
-    };
-    let local = libc::iovec {
-        iov_base: base.cast(),
-        iov_len: len,
-    };
-    let remote = libc::iovec {
-        iov_base: pointer(va),
-        iov_len: len,
-    };
-    // SAFETY: the local buffer is the caller's, written only for a load. The remote one is checked by the kernel, and lies
-    // in a layout, whose bytes belong to nobody's Rust object.
-    let done = unsafe {
-        let me = libc::getpid();
-        if store {
-            libc::process_vm_writev(me, &raw const local, 1, &raw const remote, 1, 0)
-        } else {
-            libc::process_vm_readv(me, &raw const local, 1, &raw const remote, 1, 0)
-        }
-    };
-    match usize::try_from(done) {
-        Ok(done) if done == len => Ok(()),
-        Ok(_) => Err(Errno::FAULT),
-        Err(_) => Err(Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO)),
     }
 }

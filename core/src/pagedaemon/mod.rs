@@ -316,20 +316,16 @@ impl Engine {
             return Err(FaultError::NoMemory);
         }
         let mut pass = Pass::new(self.queue_lengths().laundry);
-        while self.wash_next(&mut pass).is_some() {
-            if self.reclaim(some) > 0 {
-                return Ok(());
-            }
+        if self.wash_until_some_go(&mut pass, some) {
+            return Ok(());
         }
         let before = self.queue_lengths().laundry;
         if self.reclaim_past_dirty(some) > 0 {
             return Ok(());
         }
         pass.goes_on(self.queue_lengths().laundry.saturating_sub(before));
-        while self.wash_next(&mut pass).is_some() {
-            if self.reclaim(some) > 0 {
-                return Ok(());
-            }
+        if self.wash_until_some_go(&mut pass, some) {
+            return Ok(());
         }
         let may_wait = !self.memory.writers.contains_me();
         if may_wait && self.memory.progress.now() == seen {
@@ -369,6 +365,16 @@ impl Engine {
         self.memory.ring();
         let some = (self.machine().frame_counts().total / 16).clamp(1, BATCH as u64);
         self.take_clean(some, self.memory.progress.now()) || self.wash_a_block(true) && self.reclaim(some) > 0
+    }
+
+    /// Writes the laundry until some of its pages could be freed. Whether any were.
+    fn wash_until_some_go(&self, pass: &mut Pass, some: u64) -> bool {
+        while self.wash_next(pass).is_some() {
+            if self.reclaim(some) > 0 {
+                return true;
+            }
+        }
+        false
     }
 
     /// Writes one block of the laundry. Whether pages of it can go.
