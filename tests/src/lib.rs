@@ -7,6 +7,7 @@ pub mod mode;
 pub mod script;
 pub mod served;
 pub mod watch;
+mod wrapped;
 
 use std::sync::Arc;
 

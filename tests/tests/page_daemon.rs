@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use quire_core::engine::Engine;
 use quire_core::error::{Cause, FaultError, Result};
-use quire_core::machine::{FrameCounts, Loan, Machine, Placement, Pmap, Purpose, Reserve, Shortage};
+use quire_core::machine::{Machine, Placement, Pmap, Reserve};
 use quire_core::map::{Map, MapRequest};
 use quire_core::object::ObjectRef;
-use quire_core::page::{Dirtiness, PageRef, Queue};
+use quire_core::page::{Dirtiness, Queue};
 use quire_core::pagedaemon::{EngineOptions, Targets};
 use quire_core::policy::PolicyKind;
 use quire_core::soft::{SoftConfig, SoftMachine};
-use quire_core::types::{Access, AddrRange, Frame, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_core::types::{Access, AddrRange, Frame, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_tests::{
     BASE, Call, Mode, Rig, Script, TOP, Twist, in_all_modes, in_all_modes_with_frames, page_at, pattern,
 };
@@ -356,38 +356,7 @@ impl Machine for Watched {
             .fetch_min(self.soft.frame_counts().free, Ordering::Relaxed);
         Some(frame)
     }
-    fn frames_free(&self, frames: &[Frame]) {
-        self.soft.frames_free(frames);
-    }
-    fn frame_counts(&self) -> FrameCounts {
-        self.soft.frame_counts()
-    }
-    fn lend(&self, pages: &[PageRef], purpose: Purpose) -> std::result::Result<Loan, Shortage> {
-        self.soft.lend(pages, purpose)
-    }
-    fn take_back(
-        &self,
-        pages: &[PageRef],
-        loan: Loan,
-        keep: &dyn Fn(usize) -> bool,
-    ) -> std::result::Result<(), Shortage> {
-        self.soft.take_back(pages, loan, keep)
-    }
-    fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]) {
-        self.soft.copy_out(page, offset, to);
-    }
-    fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]) {
-        self.soft.copy_in(page, offset, from);
-    }
-    fn page_protect(&self, pages: &[PageRef], prot: Prot) {
-        self.soft.page_protect(pages, prot);
-    }
-    fn page_referenced(&self, page: PageRef) -> bool {
-        self.soft.page_referenced(page)
-    }
-    fn rehome(&self, page: PageRef, place: Placement) -> std::result::Result<Frame, Shortage> {
-        self.soft.rehome(page, place)
-    }
+    quire_tests::leave_to_soft!(soft);
     fn pmap_create(self: Arc<Self>, range: AddrRange) -> Result<Arc<dyn Pmap>> {
         self.soft.clone().pmap_create(range)
     }

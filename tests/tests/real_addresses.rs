@@ -8,13 +8,11 @@ use std::sync::{Arc, Mutex};
 use quire_core::engine::Engine;
 use quire_core::error::{Cause, Error, FaultError, Result};
 use quire_core::machine::{
-    CpuAccess, CpuStop, EnterRun, FrameCounts, Layout, Loan, Machine, NotEntered, Placement, Pmap, Purpose, Reserve,
-    Serve, Shortage, Translation,
+    CpuAccess, CpuStop, EnterRun, Layout, Machine, NotEntered, Placement, Pmap, Reserve, Serve, Translation,
 };
 use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
 use quire_core::object::ObjectRef;
-use quire_core::page::PageRef;
 use quire_core::soft::{Failure, Injection, SoftConfig, SoftMachine};
 use quire_core::types::{AddrRange, Frame, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_tests::{Rig, Script, Twist, in_soft_modes, page_at};
@@ -62,38 +60,7 @@ impl Machine for Real {
     fn frame_alloc(&self, place: Placement, reserve: Reserve) -> Option<Frame> {
         self.soft.frame_alloc(place, reserve)
     }
-    fn frames_free(&self, frames: &[Frame]) {
-        self.soft.frames_free(frames);
-    }
-    fn frame_counts(&self) -> FrameCounts {
-        self.soft.frame_counts()
-    }
-    fn lend(&self, pages: &[PageRef], purpose: Purpose) -> std::result::Result<Loan, Shortage> {
-        self.soft.lend(pages, purpose)
-    }
-    fn take_back(
-        &self,
-        pages: &[PageRef],
-        loan: Loan,
-        keep: &dyn Fn(usize) -> bool,
-    ) -> std::result::Result<(), Shortage> {
-        self.soft.take_back(pages, loan, keep)
-    }
-    fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]) {
-        self.soft.copy_out(page, offset, to);
-    }
-    fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]) {
-        self.soft.copy_in(page, offset, from);
-    }
-    fn page_protect(&self, pages: &[PageRef], prot: Prot) {
-        self.soft.page_protect(pages, prot);
-    }
-    fn page_referenced(&self, page: PageRef) -> bool {
-        self.soft.page_referenced(page)
-    }
-    fn rehome(&self, page: PageRef, place: Placement) -> std::result::Result<Frame, Shortage> {
-        self.soft.rehome(page, place)
-    }
+    quire_tests::leave_to_soft!(soft);
     fn pmap_create(self: Arc<Self>, range: AddrRange) -> Result<Arc<dyn Pmap>> {
         let (soft, book) = (self.soft.clone().pmap_create(range)?, self.book.clone());
         Ok(Arc::new(RealPmap { soft, book }))
