@@ -117,11 +117,7 @@ impl Crew {
             if left.is_zero() {
                 return false;
             }
-            state = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                .0;
+            state = wait(&self.changed, state, Some(left));
         }
         state.posts.clear();
         true
@@ -416,12 +412,7 @@ pub(super) fn sweep_later(shared: &Arc<Shared>) {
 fn sweep(shared: &Shared) {
     let mut state = lock(&shared.crew.state);
     loop {
-        state = shared
-            .crew
-            .changed
-            .wait_timeout(state, FAILURE_STAYS)
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .0;
+        state = wait(&shared.crew.changed, state, Some(FAILURE_STAYS));
         // Under the lock: whoever leaves another failure comes before this, or finds nobody sweeping.
         let any = shared.pmap().is_some_and(crate::pmap::LinuxPmap::clear_poisons);
         if state.ending || !any {
