@@ -45,6 +45,10 @@ bitflags::bitflags! {
         const SIGNAL_SAFE = 512;
         /// It wants to be asked before a clean page is written.
         const PREPARE_WRITE = 1024;
+        /// It wants to hear which pages will not be read again until they are put.
+        const FREE_SPACE = 2048;
+        /// What it holds ends with the object: nothing is written when the object ends, nor by a sync of the engine.
+        const TRANSIENT = 4096;
     }
 }
 
@@ -152,6 +156,16 @@ pub trait Pager: Send + Sync + Debug {
     /// # Errors
     /// The pager's; the write fails with it.
     fn prepare_write(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        let _ = (first, count);
+        Ok(())
+    }
+
+    /// `count` pages from `first` will not be read again until they are put: their backing may be given back. No put or get of
+    /// these pages is under way, and none begins before this has returned. Never called without [`PagerOps::FREE_SPACE`].
+    ///
+    /// # Errors
+    /// The pager's. It changes nothing for the engine: the pages count as given back.
+    fn free_space(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
         let _ = (first, count);
         Ok(())
     }

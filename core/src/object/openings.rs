@@ -27,7 +27,8 @@ use crate::types::PageIndex;
 const CHANGES: PagerOps = PagerOps::PUT
     .union(PagerOps::RESIZE)
     .union(PagerOps::SYNC)
-    .union(PagerOps::PREPARE_WRITE);
+    .union(PagerOps::PREPARE_WRITE)
+    .union(PagerOps::FREE_SPACE);
 
 /// One or two openings, as one pager.
 ///
@@ -162,6 +163,10 @@ impl Pager for Openings {
 
     fn prepare_write(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
         self.for_changes().prepare_write(first, count)
+    }
+
+    fn free_space(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        self.for_changes().free_space(first, count)
     }
 
     fn sync(&self) -> Result<(), PagerError> {
