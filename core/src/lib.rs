@@ -94,7 +94,13 @@ pub mod read_ahead;
 #[deny(unsafe_code)]
 pub mod requests;
 #[cfg(not(loom))]
+#[deny(unsafe_code)]
+mod slab;
+#[cfg(not(loom))]
 pub mod soft;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+mod sparse;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod stats;

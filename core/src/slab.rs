@@ -1,0 +1,128 @@
+//! Things by number, which stay where they are: in chunks, so that growing moves nothing. Numbers are given anew when their thing has gone.
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::num::NonZeroU32;
+
+use crate::alloc_fallible::{try_box, try_reserve};
+use crate::error::{Error, Result};
+
+const CHUNK: usize = 64;
+
+#[derive(Debug)]
+enum Place<T> {
+    Used(T),
+    /// The next free number.
+    Free(Option<NonZeroU32>),
+}
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Slab<T> {
+    chunks: Vec<Box<[Place<T>; CHUNK]>>,
+    free: Option<NonZeroU32>,
+    len: usize,
+}
+
+impl<T> Slab<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            chunks: Vec::new(),
+            free: None,
+            len: 0,
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Sees to it that the next [`Slab::insert`] cannot fail.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`].
+    pub(crate) fn reserve(&mut self) -> Result<()> {
+        if self.free.is_some() {
+            return Ok(());
+        }
+        try_reserve(&mut self.chunks, 1)?;
+        let base = u32::try_from(self.chunks.len() * CHUNK).map_err(|_| Error::NoMemory)?;
+        let last = base.checked_add(CHUNK as u32).ok_or(Error::NoMemory)?;
+        let chunk = try_box(core::array::from_fn(|at| {
+            let next = base + at as u32 + 2;
+            Place::Free(NonZeroU32::new(next).filter(|_| next <= last))
+        }))?;
+        self.chunks.push(chunk);
+        self.free = NonZeroU32::new(base + 1);
+        Ok(())
+    }
+
+    /// Takes a thing in, and gives it a number.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; it is dropped then.
+    pub(crate) fn insert(&mut self, thing: T) -> Result<NonZeroU32> {
+        self.reserve()?;
+        let Some(number) = self.free else {
+            return Err(Error::NoMemory);
+        };
+        let place = self.place_mut(number);
+        let Place::Free(next) = core::mem::replace(place, Place::Used(thing)) else {
+            unreachable!("a number on the free list is free")
+        };
+        self.free = next;
+        self.len += 1;
+        Ok(number)
+    }
+
+    /// Takes a thing out.
+    pub(crate) fn remove(&mut self, number: NonZeroU32) -> T {
+        let free = self.free;
+        let Place::Used(thing) = core::mem::replace(self.place_mut(number), Place::Free(free)) else {
+            unreachable!("nothing has the number {number}")
+        };
+        self.free = Some(number);
+        self.len -= 1;
+        thing
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, number: NonZeroU32) -> &T {
+        let at = number.get() as usize - 1;
+        match &self.chunks[at / CHUNK][at % CHUNK] {
+            Place::Used(thing) => thing,
+            Place::Free(_) => unreachable!("nothing has the number {number}"),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, number: NonZeroU32) -> &mut T {
+        match self.place_mut(number) {
+            Place::Used(thing) => thing,
+            Place::Free(_) => unreachable!("nothing has the number {number}"),
+        }
+    }
+
+    fn place_mut(&mut self, number: NonZeroU32) -> &mut Place<T> {
+        let at = number.get() as usize - 1;
+        &mut self.chunks[at / CHUNK][at % CHUNK]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_given_anew_and_things_stay_where_they_are() {
+        let mut slab = Slab::new();
+        let numbers: Vec<_> = (0..200).map(|n| slab.insert(n).unwrap()).collect();
+        for (n, number) in numbers.iter().enumerate() {
+            assert_eq!(*slab.get(*number), n);
+        }
+        assert_eq!(slab.remove(numbers[70]), 70);
+        assert_eq!((slab.insert(7).unwrap(), slab.len()), (numbers[70], 200));
+        *slab.get_mut(numbers[0]) += 5;
+        assert_eq!(*slab.get(numbers[0]), 5);
+    }
+}
