@@ -15,6 +15,7 @@ use crate::pager::Pager;
 use crate::read_ahead::Plans;
 use crate::requests::Requests;
 use crate::stats::Stats;
+use crate::swap::Swap;
 use crate::sync::{CallLock, RegistryGuard, RegistryLock};
 use crate::types::ObjectId;
 
@@ -30,6 +31,7 @@ pub struct Engine {
     pub(crate) memory: Memory,
     requests: Requests,
     plans: Plans,
+    swap: Arc<Swap>,
 }
 
 impl Engine {
@@ -65,6 +67,7 @@ impl Engine {
             syncing: CallLock::new(),
             requests: Requests::new(options),
             plans: Plans::new(),
+            swap: Swap::new(),
         })
     }
 
@@ -86,6 +89,10 @@ impl Engine {
 
     pub(crate) fn plans(&self) -> &Plans {
         &self.plans
+    }
+
+    pub(crate) fn swap(&self) -> &Arc<Swap> {
+        &self.swap
     }
 
     /// A new object of `size` bytes over `pager`, without a name, and its first use.

@@ -105,6 +105,8 @@ mod sparse;
 #[deny(unsafe_code)]
 pub mod stats;
 #[cfg(not(loom))]
+pub mod swap;
+#[cfg(not(loom))]
 pub mod types;
 #[cfg(not(loom))]
 mod unfilled;

@@ -80,7 +80,8 @@ impl Object {
         self.flush(PageIndex(0)..PageIndex(u64::MAX), flags)
     }
 
-    /// Writes the dirty pages of a range and waits for the writes. Pages that fail do not keep others from being written.
+    /// Writes the dirty pages of a range and waits for the writes. Pages that fail do not keep others from being written. Of an
+    /// object whose contents end with it nothing is written: only the page daemon does that, to make room.
     /// May block; no lock may be held.
     ///
     /// # Errors
@@ -89,6 +90,9 @@ impl Object {
     /// pager's answer to sync, also to that of another caller while this one was writing: a sync is owed from then on, without which the
     /// object does not end; and [`Error::InUse`] when called by the pager from inside its sync of this object.
     pub fn flush(self: &Arc<Self>, range: Range<PageIndex>, flags: FlushFlags) -> Result<()> {
+        if self.is_transient() {
+            return Ok(());
+        }
         let before = self.failed_syncs();
         self.put(range, PutFlags::CLEANIT)?;
         if flags.contains(FlushFlags::DURABLE) {
@@ -114,7 +118,7 @@ impl Object {
         };
         let mut done = Put::default();
         let mut failure = None;
-        if flags.contains(PutFlags::CLEANIT) {
+        if flags.contains(PutFlags::CLEANIT) && !self.is_transient() {
             (done.written, failure) = self.clean(range.clone(), flags.contains(PutFlags::SYNCIO));
         }
         if flags.contains(PutFlags::DEACTIVATE) {

@@ -17,6 +17,7 @@ use crate::error::{PagerError, Result};
 use crate::flush::FlushFlags;
 use crate::pager::{Change, Pager, PagerOps};
 use crate::stats::Counter;
+use crate::swap::Anonymous;
 use crate::sync::assert_no_locks_held;
 use crate::types::MAX_OBJECT_SIZE;
 
@@ -67,7 +68,7 @@ impl Engine {
                         self.close_unused(&*opening.pager);
                         return Err(error);
                     }
-                    let object = Arc::new(Object::new(self.clone(), opening.pager, name, size));
+                    let object = Arc::new(Object::new(self.clone(), opening.pager, None, name, size));
                     object.pager.set_change(opening.change);
                     registry.insert(object.clone());
                     return Ok(ObjectRef::adopt(object));
@@ -87,6 +88,24 @@ impl Engine {
                 }
             }
         }
+    }
+
+    /// Lists a new anonymous object, and takes its first use.
+    pub(crate) fn list_anonymous(
+        self: &Arc<Self>,
+        pager: Box<dyn Pager>,
+        anonymous: Arc<Anonymous>,
+        size: u64,
+    ) -> Result<ObjectRef> {
+        let name = Name {
+            source: 0,
+            identity: None,
+        };
+        let mut registry = self.registry();
+        registry.reserve()?;
+        let object = Arc::new(Object::new(self.clone(), pager, Some(anonymous), name, size));
+        registry.insert(object.clone());
+        Ok(ObjectRef::adopt(object))
     }
 
     /// Opens something, by `open`. While that fails for want of what kept objects hold ([`Cause::is_shortage`]), the oldest of

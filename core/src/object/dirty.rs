@@ -16,10 +16,13 @@ impl ObjectState {
         page.note_writable();
     }
 
-    /// A page of this object, busied in either mode, is about to be written.
+    /// A page of this object, busied in either mode, is about to be written, or is wired. What swap has of it is worthless (S189, N15).
     #[inline]
     pub(crate) fn note_modified(&mut self, page: PageRef) {
         self.tag_if_clean(page);
+        if let Some(anonymous) = &self.anonymous {
+            anonymous.release(page.index());
+        }
         page.note_modified();
     }
 

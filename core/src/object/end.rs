@@ -10,6 +10,7 @@ use crate::error::{Error, PagerError, Result};
 use crate::flush::FlushFlags;
 use crate::io::Direction;
 use crate::page::Dirtiness;
+use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
 use crate::types::PageIndex;
 
@@ -124,6 +125,8 @@ impl Object {
                 Err(Refused::Dying) => self.life.wait_while_dying(),
             }
         }
+        // What it holds ends with it: there is nothing to write for.
+        let dirty = if self.is_transient() { Dirty::Discard } else { dirty };
         self.lock().accepts = match dirty {
             Dirty::Write => Accepts::Writes,
             Dirty::Discard => Accepts::Nothing,
@@ -215,6 +218,11 @@ impl Object {
         may_go: impl Fn(crate::page::PageRef) -> bool,
     ) -> u64 {
         self.unmap_and_free(from..PageIndex(u64::MAX), true, |_| true, may_go).1
+    }
+
+    /// Whether what it holds ends with it, so that nothing is written but to make room.
+    pub(crate) fn is_transient(&self) -> bool {
+        self.ops().contains(PagerOps::TRANSIENT)
     }
 
     /// Whether it stays when its last user goes.

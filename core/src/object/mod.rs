@@ -51,6 +51,7 @@ use crate::page_index::PageIndexTree;
 use crate::pager::{Pager, PagerOps};
 use crate::read_ahead::Streams;
 use crate::stats::Counter;
+use crate::swap::Anonymous;
 use crate::sync::{CallLock, Deadline, Gauge, ObjectGuard, ObjectLock};
 use crate::types::{MAX_OBJECT_SIZE, ObjectId, PageIndex, pages_of};
 
@@ -74,6 +75,8 @@ pub struct Object {
     id: ObjectId,
     engine: Arc<Engine>,
     pager: Openings,
+    /// The places of an anonymous object.
+    anonymous: Option<Arc<Anonymous>>,
     name: Name,
     /// Bytes. Changed under the lock, read at any time.
     size: AtomicU64,
@@ -105,6 +108,8 @@ struct Name {
 #[derive(Debug)]
 pub(crate) struct ObjectState {
     pub(crate) pages: PageIndexTree,
+    /// As [`Object::anonymous`].
+    anonymous: Option<Arc<Anonymous>>,
     accepts: Accepts,
     /// The promise that its pager broke.
     broken: Option<String>,
@@ -151,13 +156,20 @@ enum Accepts {
 
 impl Object {
     /// A live object with one use, which the caller adopts.
-    fn new(engine: Arc<Engine>, pager: Box<dyn Pager>, name: Name, size: u64) -> Self {
+    fn new(
+        engine: Arc<Engine>,
+        pager: Box<dyn Pager>,
+        anonymous: Option<Arc<Anonymous>>,
+        name: Name,
+        size: u64,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let streams = Streams::new(pager.ops());
         Self {
             id: ObjectId(NEXT.fetch_add(1, Ordering::Relaxed)),
             engine,
             pager: Openings::new(pager),
+            anonymous: anonymous.clone(),
             name,
             size: AtomicU64::new(size.min(MAX_OBJECT_SIZE)),
             life: Life::new(),
@@ -169,6 +181,7 @@ impl Object {
             syncing: CallLock::new(),
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
+                anonymous,
                 streams,
                 accepts: Accepts::Everything,
                 broken: None,
@@ -204,6 +217,12 @@ impl Object {
     #[must_use]
     pub fn ops(&self) -> PagerOps {
         self.pager.ops()
+    }
+
+    /// The places of an anonymous object.
+    #[inline]
+    pub(crate) fn anonymous(&self) -> Option<&Anonymous> {
+        self.anonymous.as_deref()
     }
 
     /// Its name for people, as its pager says it.

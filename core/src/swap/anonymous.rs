@@ -1,0 +1,179 @@
+//! The places of an anonymous object, and what the object does with them.
+
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::num::NonZeroU32;
+use core::ops::Range;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use super::pager::SwapPager;
+use super::{Slot, Swap};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::object::{BATCH, Object, ObjectRef};
+use crate::sparse::Sparse;
+use crate::sync::{FrameLock, assert_no_locks_held};
+use crate::types::{MAX_OBJECT_SIZE, PageIndex};
+
+/// Which places of one object have slots: a few bytes for each that has one.
+#[derive(Debug)]
+pub(crate) struct Anonymous {
+    swap: Arc<Swap>,
+    places: FrameLock<Sparse>,
+    /// How many have one, so that nothing is locked while none has. Changed under the lock; whoever may ask about a place
+    /// sees what was done to it.
+    count: AtomicU64,
+}
+
+/// A slot as the tree has it: never 0.
+fn number_of(slot: Slot) -> NonZeroU32 {
+    // No area reaches the last slot of all.
+    NonZeroU32::MIN.saturating_add(slot.0)
+}
+
+fn slot_of(number: NonZeroU32) -> Slot {
+    Slot(number.get() - 1)
+}
+
+impl Anonymous {
+    fn new(swap: Arc<Swap>) -> Self {
+        Self {
+            swap,
+            places: FrameLock::default(),
+            count: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn swap(&self) -> &Arc<Swap> {
+        &self.swap
+    }
+
+    /// The slot of a place.
+    pub(super) fn slot(&self, place: PageIndex) -> Option<Slot> {
+        if self.is_empty() {
+            return None;
+        }
+        self.places.lock().get(place.0).map(slot_of)
+    }
+
+    #[inline]
+    fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Takes the slot of a place away, if it has one. Nobody needs what it holds.
+    #[inline]
+    pub(crate) fn release(&self, place: PageIndex) {
+        if !self.is_empty() {
+            self.release_slow(place);
+        }
+    }
+
+    fn release_slow(&self, place: PageIndex) {
+        let slot = {
+            let mut places = self.places.lock();
+            let slot = places.take(place.0).map(slot_of);
+            self.count.store(places.len(), Ordering::Release);
+            slot
+        };
+        if let Some(slot) = slot {
+            self.swap.release(slot);
+        }
+    }
+
+    /// The first place in a range that has a slot.
+    fn next(&self, range: &Range<PageIndex>) -> Option<PageIndex> {
+        if self.is_empty() {
+            return None;
+        }
+        let (place, _) = self.places.lock().next(range.start.0)?;
+        Some(PageIndex(place)).filter(|place| *place < range.end)
+    }
+
+    /// No place has a slot any more: the object has ended.
+    pub(super) fn release_all(&self) {
+        let all = PageIndex(0)..PageIndex(u64::MAX);
+        while let Some(place) = self.next(&all) {
+            self.release(place);
+        }
+    }
+}
+
+impl Engine {
+    /// A new object of `size` bytes that begins as zeros and is kept nowhere but in memory and in swap: what it holds ends with its
+    /// last user. The answer is its first use. Takes no memory for its contents, however large it is. No lock may be held.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a size that cannot be; [`Error::NoMemory`].
+    pub fn create_anonymous(self: &Arc<Self>, size: u64) -> Result<ObjectRef> {
+        assert_no_locks_held("making an object");
+        if size > MAX_OBJECT_SIZE {
+            return Err(Error::Invalid(
+                "no object can be that long; 2^64 - 4096 bytes are the most",
+            ));
+        }
+        let anonymous = Arc::new(Anonymous::new(self.swap().clone()));
+        let pager = Box::new(SwapPager::new(anonymous.clone()));
+        self.list_anonymous(pager, anonymous, size)
+    }
+}
+
+impl Object {
+    /// Whether it belongs to no file: its pages go to swap.
+    #[must_use]
+    pub fn is_anonymous(&self) -> bool {
+        self.anonymous().is_some()
+    }
+
+    /// Whether a place has a slot: its contents are in swap. Stable under the object's lock while no page is there, and while
+    /// the page is busied. Takes a lock of the highest rank only.
+    #[must_use]
+    pub fn has_slot(&self, place: PageIndex) -> bool {
+        self.anonymous()
+            .is_some_and(|anonymous| anonymous.slot(place).is_some())
+    }
+
+    /// Takes the slot of a place away, if it has one: what it holds is worthless. For whoever has the place's page exclusively
+    /// busied, or share-busied under the object's lock, or holds that lock while no page is there; it must then be dirty, or all zeros.
+    /// Waits for nothing; no pager is called. Takes a lock of the highest rank only, and none where no place has a slot.
+    pub(crate) fn release_slot(&self, place: PageIndex) {
+        if let Some(anonymous) = self.anonymous() {
+            anonymous.release(place);
+        }
+    }
+
+    /// Page `index`, which the caller has busied in either mode, is about to be written, or is wired: it is dirty from now on, and
+    /// its slot is released (S189, N15). No object's lock may be held. Whoever holds it calls
+    /// [`ObjectState::note_modified`](crate::object::ObjectState::note_modified), which is the same.
+    pub(crate) fn dirty_and_release(&self, page: crate::page::PageRef) {
+        self.lock().note_modified(page);
+    }
+
+    /// Gives up what the places of a range hold: their pages are unmapped and freed, wired ones as well, and their slots released. They are
+    /// zeros afterwards. Waits for busy pages, and for nothing else; no lock may be held. A page that is brought in meanwhile may stay.
+    pub(crate) fn forget_places(&self, range: Range<PageIndex>) {
+        self.unmap_and_free(
+            range.clone(),
+            true,
+            |_| true,
+            |page| {
+                self.release_slot(page.index());
+                true
+            },
+        );
+        let Some(anonymous) = self.anonymous() else { return };
+        let mut rest = range;
+        while let Some(first) = anonymous.next(&rest) {
+            // What is brought in or written out has a page; without one, nobody but us touches the slot.
+            let state = self.lock();
+            rest.start = first;
+            for _ in 0..BATCH {
+                let Some(place) = anonymous.next(&rest) else { return };
+                if state.pages.get(place).is_none() {
+                    anonymous.release(place);
+                }
+                rest.start = PageIndex(place.0 + 1);
+            }
+        }
+    }
+}
