@@ -30,6 +30,9 @@ pub mod access;
 pub mod alloc_fallible;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
+mod amap;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
 pub mod engine;
 #[cfg(not(loom))]
 pub mod error;

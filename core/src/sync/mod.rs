@@ -52,7 +52,7 @@ pub use rank::Rank;
 pub use rank::assert_no_locks_held;
 #[cfg(not(loom))]
 pub use ranked::{
-    FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
+    AmapLock, AmapReadGuard, AmapWriteGuard, FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
     RankedMutex, RegistryGuard, RegistryLock,
 };
 #[cfg_attr(loom, allow(unused_imports, reason = "modelled there"))]

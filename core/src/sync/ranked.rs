@@ -146,6 +146,12 @@ pub type MapLock<T> = lock_api::RwLock<RawRankedRw<{ Rank::Map as u8 }>, T>;
 pub type MapReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawRankedRw<{ Rank::Map as u8 }>, T>;
 /// Rank 2, held exclusively.
 pub type MapWriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRankedRw<{ Rank::Map as u8 }>, T>;
+/// Rank 3: the amaps and anons of one family.
+pub type AmapLock<T> = lock_api::RwLock<RawRankedRw<{ Rank::Amap as u8 }>, T>;
+/// Rank 3, held shared.
+pub type AmapReadGuard<'a, T> = lock_api::RwLockReadGuard<'a, RawRankedRw<{ Rank::Amap as u8 }>, T>;
+/// Rank 3, held exclusively.
+pub type AmapWriteGuard<'a, T> = lock_api::RwLockWriteGuard<'a, RawRankedRw<{ Rank::Amap as u8 }>, T>;
 /// Rank 4: the page index and the state of one object.
 pub type ObjectLock<T> = RankedMutex<T, { Rank::Object as u8 }>;
 /// Rank 4, held.
