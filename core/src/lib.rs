@@ -35,6 +35,9 @@ mod amap;
 #[deny(unsafe_code)]
 pub mod engine;
 #[cfg(not(loom))]
+#[deny(unsafe_code)]
+mod entering;
+#[cfg(not(loom))]
 pub mod error;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
@@ -44,6 +47,9 @@ mod few;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod flush;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod fork;
 #[cfg(not(loom))]
 pub mod io;
 #[cfg(all(feature = "std", not(loom)))]
@@ -96,6 +102,9 @@ pub mod read_ahead;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod requests;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+mod shown;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 mod slab;

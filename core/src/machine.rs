@@ -15,10 +15,11 @@
 //! | call | map lock | object lock | page |
 //! |---|---|---|---|
 //! | `enter` | shared | no | busied, shared or exclusive |
-//! | `remove`, `protect`, `find`, `claim`, `lay`, `give_back` | exclusive | no | – |
+//! | `remove`, `protect`, `write_protect`, `find`, `claim`, `lay`, `give_back` | exclusive | no | – |
 //! | `page_protect`, `rehome` | – | no | exclusively busied |
 //! | `lend`, `take_back`, `frames_free` | – | no | exclusively busied |
 //! | `copy_out`, `copy_in` | – | no | busied, shared or exclusive |
+//! | `copy_page`, `zero_page` | – | no | exclusively busied; what is copied, in either mode |
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,7 +29,7 @@ use core::ptr::NonNull;
 
 use crate::error::Result;
 use crate::page::PageRef;
-use crate::types::{Access, AddrRange, Frame, ObjectId, PageIndex, Prot, VirtAddr};
+use crate::types::{Access, AddrRange, Frame, ObjectId, PAGE_BYTES, PageIndex, Prot, VirtAddr};
 
 /// The most pages or frames in one call of a machine, so that it can keep its notes on the stack. 1 MiB of pages.
 pub const MOST_AT_ONCE: usize = 256;
@@ -262,6 +263,10 @@ pub trait Pmap: Send + Sync + Debug {
     /// [`Error::NoMemory`](crate::error::Error::NoMemory): the range allows what it did before, of which mappings may have been removed.
     fn protect(&self, range: AddrRange, prot: Prot) -> Result<()>;
 
+    /// No mapping in the range may be written until it is entered anew; what the range allows does not change. What was written through
+    /// them before is not forgotten.
+    fn write_protect(&self, range: AddrRange);
+
     /// The mappings in the range are no longer wired.
     fn unwire(&self, range: AddrRange);
 
@@ -307,6 +312,12 @@ pub trait Pmap: Send + Sync + Debug {
         let _ = range;
     }
 
+    /// Whether a laid range shows one object, each page of it at the address that follows from its index, and nothing else. What comes
+    /// from elsewhere has to be copied into that object then.
+    fn is_linear(&self) -> bool {
+        false
+    }
+
     /// The machine's own type, for those who know it.
     fn as_any(&self) -> &dyn Any;
 }
@@ -344,6 +355,26 @@ pub trait Machine: Send + Sync + Debug {
 
     /// Copies into a page's bytes at `offset`; does not cross the page.
     fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]);
+
+    /// Makes the bytes of a page, exclusively busied and not mapped, those of another one, which is busied in either mode.
+    ///
+    /// # Errors
+    /// [`Shortage`] when there is no memory for the bytes; what the page holds is undefined then.
+    fn copy_page(&self, from: PageRef, to: PageRef) -> Result<(), Shortage> {
+        let mut between = [0; PAGE_BYTES];
+        self.copy_out(from, 0, &mut between);
+        self.copy_in(to, 0, &between);
+        Ok(())
+    }
+
+    /// Makes the bytes of a page, exclusively busied and not mapped, zeros.
+    ///
+    /// # Errors
+    /// As [`Machine::copy_page`].
+    fn zero_page(&self, page: PageRef) -> Result<(), Shortage> {
+        self.copy_in(page, 0, &[0; PAGE_BYTES]);
+        Ok(())
+    }
 
     /// Lowers every mapping of each of these pages to at most `prot` (none at all removes), collects and clears their bits,
     /// and records on each page ([`Harvest::record`]) what was collected there up to the lowering: no modification is lost. A

@@ -7,20 +7,27 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use crate::amap::Amap;
 use crate::engine::Engine;
+use crate::entering::Entering;
 use crate::error::{Error, Result};
 use crate::fault::entry_is_gone;
-use crate::machine::{Layout, Pmap, Serve};
-use crate::map_entry::{Attributes, Backing, MapEntry};
-use crate::map_ops::{Entries, NewEntry, Place};
+use crate::machine::{Pmap, Serve};
+use crate::map_entry::{Attributes, MapEntry};
+use crate::map_ops::{Entries, Place};
 use crate::object::ObjectRef;
+use crate::shown::Shown;
 use crate::sync::{MapLock, MapReadGuard, MapWriteGuard, assert_no_locks_held};
 use crate::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr};
 
-impl Backing for ObjectRef {
-    fn same(&self, other: &Self) -> bool {
-        self.id() == other.id()
-    }
+/// Where writes to a mapping go.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum Sharing {
+    /// To the object, for all to see.
+    #[default]
+    Shared,
+    /// To memory of the mapping's own: a page is copied before it is written.
+    Private,
 }
 
 /// A mapping to be made.
@@ -32,6 +39,8 @@ pub struct MapRequest {
     pub len: u64,
     /// Which byte of the object comes first. Page aligned.
     pub offset: ByteOff,
+    /// Where writes go.
+    pub sharing: Sharing,
     /// The rights.
     pub prot: Prot,
     /// The most that the rights may be raised to.
@@ -55,6 +64,7 @@ impl MapRequest {
             },
             len,
             offset: ByteOff(0),
+            sharing: Sharing::default(),
             prot: Prot::READ,
             max_prot: Prot::READ,
             inherit: Inherit::default(),
@@ -73,6 +83,16 @@ impl MapRequest {
             ..Self::read_only(len)
         }
     }
+
+    fn attributes(&self) -> Attributes {
+        Attributes {
+            wired: 0,
+            prot: self.prot,
+            max_prot: self.max_prot,
+            inherit: self.inherit,
+            advice: self.advice,
+        }
+    }
 }
 
 /// An address space.
@@ -80,7 +100,7 @@ impl MapRequest {
 pub struct Map {
     engine: Arc<Engine>,
     pmap: Arc<dyn Pmap>,
-    entries: MapLock<Entries<ObjectRef>>,
+    entries: MapLock<Entries<Shown>>,
     version: AtomicU64,
 }
 
@@ -90,8 +110,18 @@ impl Map {
     /// # Errors
     /// [`Error::Invalid`] for a range that is empty or not page aligned, or which the machine cannot translate; [`Error::NoMemory`].
     pub fn new(engine: Arc<Engine>, range: AddrRange) -> Result<Self> {
-        let entries = Entries::new(range)?;
-        let pmap = engine.machine().clone().pmap_create(range)?;
+        Self::with_entries(engine, Entries::new(range)?).map_err(|(error, _)| error)
+    }
+
+    /// A map with these entries, of which nothing is mapped yet.
+    ///
+    /// # Errors
+    /// As [`Map::new`], with the entries.
+    pub(crate) fn with_entries(engine: Arc<Engine>, entries: Entries<Shown>) -> Result<Self, (Error, Entries<Shown>)> {
+        let pmap = match engine.machine().clone().pmap_create(entries.bounds()) {
+            Ok(pmap) => pmap,
+            Err(error) => return Err((error, entries)),
+        };
         Ok(Self {
             engine,
             pmap,
@@ -130,105 +160,65 @@ impl Map {
         self.entries.read().lookup(va).map(|entry| entry.attr)
     }
 
-    pub(crate) fn write(&self) -> MapWriteGuard<'_, Entries<ObjectRef>> {
+    pub(crate) fn write(&self) -> MapWriteGuard<'_, Entries<Shown>> {
         self.entries.write()
     }
 
-    pub(crate) fn read(&self) -> MapReadGuard<'_, Entries<ObjectRef>> {
+    pub(crate) fn read(&self) -> MapReadGuard<'_, Entries<Shown>> {
         self.entries.read()
     }
 
     /// Maps a part of an object and answers with its range. The entry takes a use of its own of the object.
     ///
     /// # Errors
-    /// Those of [`Entries::enter`]; [`Error::Unsupported`] for write access to an object that cannot be written; on a machine
+    /// Those of [`Entries::enter`]; [`Error::Unsupported`] for write access to an object that cannot be written, unless the mapping is
+    /// private; on a machine
     /// with real addresses [`Error::Occupied`] also for what the process uses otherwise. Nothing was changed then, but when such a
     /// machine has no memory to show the object where it replaces something: that has been unmapped. With [`Place::Fixed`],
     /// [`Error::WriteBack`] tells that the mapping was made and what it replaced could not be written.
     pub fn map(&self, object: &ObjectRef, request: &MapRequest) -> Result<AddrRange> {
-        assert_no_locks_held("mapping");
-        if request.max_prot.contains(Prot::WRITE) && !object.is_writable() {
+        let is_shared = request.sharing == Sharing::Shared;
+        if is_shared && request.max_prot.contains(Prot::WRITE) && !object.is_writable() {
             return Err(Error::Unsupported(
-                "the object is read-only; leave write access out of the protection and its maximum",
+                "the object is read-only; leave write access out of the protection and its maximum, or map it privately",
             ));
         }
         if !Arc::ptr_eq(object.engine(), &self.engine) {
             return Err(Error::Invalid("the object and the map belong to different engines"));
         }
-        let attr = Attributes {
-            wired: 0,
-            prot: request.prot,
-            max_prot: request.max_prot,
-            inherit: request.inherit,
-            advice: request.advice,
+        let shown = if is_shared {
+            Shown::shared(object.clone())
+        } else {
+            Shown::private(Some(object.clone()), None)
         };
-        let new = NewEntry {
+        self.request(shown, request)
+    }
+
+    /// Maps memory that begins as zeros and belongs to this mapping alone. The request's offset and sharing have no meaning. Next to memory
+    /// of the same kind and with the same attributes it becomes one entry with it.
+    ///
+    /// # Errors
+    /// As [`Map::map`].
+    pub fn map_anonymous(&self, request: &MapRequest) -> Result<AddrRange> {
+        let offset = ByteOff(0);
+        self.request(Shown::private(None, None), &MapRequest { offset, ..*request })
+    }
+
+    fn request(&self, mut shown: Shown, request: &MapRequest) -> Result<AddrRange> {
+        let may_be_written = request.max_prot.contains(Prot::WRITE);
+        if shown.as_private().is_some() && self.pmap.is_linear() && (may_be_written || shown.below.is_none()) {
+            shown = Shown::private(shown.below, Some(Amap::alone(&self.engine)?));
+        }
+        self.enter(Entering {
             place: request.place,
             len: request.len,
-            backing: object,
             offset: request.offset,
-            attr,
-        };
-        let len = new.check()?;
-        let mut removed = Vec::new();
-        let mut entries = self.entries.write();
-        let range = self.claim(&entries, &new, len)?;
-        if let Err(error) = entries.make_way(range, &mut removed) {
-            self.give_holes_back(&entries, range);
-            return Err(error);
-        }
-        self.remove_translations(&removed);
-        // Before the entry, so that there is nothing to undo in the entries; who faults there already waits for the lock.
-        let laid = self.pmap.lay(&Layout {
-            range,
-            owner: object.id(),
-            first: request.offset.page(),
-            prot: request.prot,
-            told_of_writes: object.asks_for_leave(),
+            attr: request.attributes(),
             serve: request.serve,
-        });
-        match &laid {
-            Ok(()) => entries.insert(range, &new),
-            Err(_) => self.pmap.give_back(range),
-        }
-        self.changed(entries);
-        let released = release(removed);
-        laid.and(released).map(|()| range)
-    }
-
-    /// Chooses the range of a mapping of `len` bytes, and claims what is not mapped of it.
-    fn claim(&self, entries: &Entries<ObjectRef>, new: &NewEntry<'_, ObjectRef>, len: u64) -> Result<AddrRange> {
-        if let Place::Anywhere { hint, align } = new.place
-            && let Some(start) = self.pmap.find(len, align, hint)?
-        {
-            let place = Place::FixedNoReplace(start);
-            return entries.choose(&NewEntry { place, ..*new }).inspect_err(|_| {
-                if let Some(found) = AddrRange::sized(start, len) {
-                    self.pmap.give_back(found);
-                }
-            });
-        }
-        let range = entries.choose(new)?;
-        let mut claimed = range.start;
-        let outcome = entries.each_hole(range, |hole| {
-            self.pmap.claim(hole)?;
-            claimed = hole.end;
-            Ok(())
-        });
-        if let Err(error) = outcome {
-            let (start, end) = (range.start, claimed);
-            self.give_holes_back(entries, AddrRange { start, end });
-            return Err(error);
-        }
-        Ok(range)
-    }
-
-    /// Gives back what was claimed in a range, which is everything that is not mapped.
-    fn give_holes_back(&self, entries: &Entries<ObjectRef>, range: AddrRange) {
-        let _cannot_fail = entries.each_hole(range, |hole| {
-            self.pmap.give_back(hole);
-            Ok(())
-        });
+            shown,
+            is_counted: false,
+            unused: None,
+        })
     }
 
     /// Unmaps `len` bytes from `start`, rounded up to whole pages; parts that are not mapped are no error. The last use of an
@@ -297,14 +287,14 @@ impl Map {
             self.pmap.give_back(entry.range);
             entry_is_gone(&entry);
             self.changed(entries);
-            if let Err(error) = entry.backing.release() {
+            if let Err(error) = release_entry(entry) {
                 failure.get_or_insert(error);
             }
         }
         failure.map_or(Ok(()), Err)
     }
 
-    fn remove_translations(&self, removed: &[MapEntry<ObjectRef>]) {
+    pub(crate) fn remove_translations(&self, removed: &[MapEntry<Shown>]) {
         for entry in removed {
             self.pmap.remove(entry.range);
             entry_is_gone(entry);
@@ -312,7 +302,7 @@ impl Map {
     }
 
     /// Ends a change: the version rises before anyone else sees the entries.
-    pub(crate) fn changed(&self, entries: MapWriteGuard<'_, Entries<ObjectRef>>) {
+    pub(crate) fn changed(&self, entries: MapWriteGuard<'_, Entries<Shown>>) {
         self.version.fetch_add(1, Ordering::AcqRel);
         drop(entries);
     }
@@ -326,12 +316,17 @@ impl Drop for Map {
 }
 
 /// Gives the uses of removed entries back, all of them; the first failure is the answer.
-fn release(removed: Vec<MapEntry<ObjectRef>>) -> Result<()> {
+pub(crate) fn release(removed: Vec<MapEntry<Shown>>) -> Result<()> {
     let mut failure = None;
     for entry in removed {
-        if let Err(error) = entry.backing.release() {
+        if let Err(error) = release_entry(entry) {
             failure.get_or_insert(error);
         }
     }
     failure.map_or(Ok(()), Err)
+}
+
+fn release_entry(entry: MapEntry<Shown>) -> Result<()> {
+    let places = entry.places();
+    entry.backing.release(&places)
 }

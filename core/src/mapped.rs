@@ -12,11 +12,12 @@ use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
 use crate::flush::{FlushFlags, PutFlags};
 use crate::map::Map;
-use crate::map_entry::EntryRef;
+use crate::amap::Anon;
 use crate::map_ops::Entries;
-use crate::object::{Object, ObjectRef};
-use crate::page::Dirtiness;
+use crate::object::Object;
+use crate::page::{Dirtiness, PageRef};
 use crate::read_ahead::{MOST_AHEAD, Plan};
+use crate::shown::{Shown, ShownRef};
 use crate::sync::assert_no_locks_held;
 use crate::types::{Access, AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
 
@@ -54,27 +55,34 @@ const BATCH: u64 = 64;
 /// The most pages that one [`Map::will_need`] asks for: who wants more will come again.
 const MOST_WANTED: u32 = 4096;
 
-/// What one entry shows of a range.
+/// Pages of one object in one piece that an entry shows.
 struct Part {
     object: Arc<Object>,
     pages: Range<PageIndex>,
     start: VirtAddr,
     wired: bool,
     writable: bool,
+    /// It is an entry's own, or lies below what is: what is written does not go to the object.
+    private: bool,
 }
 
 impl Part {
-    fn new(entry: &EntryRef<'_, ObjectRef>, range: AddrRange) -> Option<Self> {
-        let start = entry.range.start.max(range.start);
-        let end = entry.range.end.min(range.end);
-        let first = entry.offset_of(start)?.page();
-        Some(Self {
-            object: entry.backing.object().clone(),
-            pages: first..PageIndex(first.0 + pages_of(end.0 - start.0)),
-            start,
+    fn new(entry: &ShownRef<'_>, at: VirtAddr, object: &Arc<Object>, pages: Range<PageIndex>) -> Self {
+        Self {
+            object: object.clone(),
+            pages,
+            start: at,
             wired: entry.attr.wired > 0,
             writable: entry.attr.prot.contains(Prot::WRITE),
-        })
+            private: entry.backing.as_private().is_some(),
+        }
+    }
+
+    /// Whether another one goes on where this one ends.
+    fn grow(&mut self, object: &Object, page: PageIndex) -> bool {
+        let goes_on = self.object.id() == object.id() && self.pages.end == page;
+        self.pages.end.0 += u64::from(goes_on);
+        goes_on
     }
 
     fn range(&self) -> AddrRange {
@@ -96,7 +104,7 @@ impl Part {
 
 impl Map {
     /// Writes what is dirty in the objects that `len` bytes from `start` show, as far as they are shown there, and waits for it.
-    /// May block; no lock may be held.
+    /// Memory of an entry's own belongs to no file: nothing is written for it. May block; no lock may be held.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::NotMapped`] with the first hole, [`Error::NoMemory`]: nothing was written. Those of
@@ -110,6 +118,9 @@ impl Map {
         };
         let mut outcome = Ok(());
         for part in self.parts(start, len)? {
+            if part.private {
+                continue;
+            }
             let mut done = part.object.flush(part.pages.clone(), how);
             if done.is_ok() && flags.contains(SyncFlags::INVALIDATE) {
                 done = part
@@ -242,7 +253,7 @@ impl Map {
     /// Asks pagers that want it for leave to write the pages in memory of a range that may be written, in runs.
     pub(crate) fn ask_to_write(&self, start: VirtAddr, len: u64) -> Result<()> {
         for part in self.parts(start, len)? {
-            if !part.writable || !part.object.asks_for_leave() {
+            if !part.writable || part.private || !part.object.asks_for_leave() {
                 continue;
             }
             let mut pages = part.in_object();
@@ -291,37 +302,101 @@ impl Map {
         let entries = self.read();
         let range = entries.check_range(start, seen.len() as u64 * PAGE_SIZE)?;
         entries.check_mapped(range, |entry| {
-            let Some(part) = Part::new(&entry, range) else {
-                return Ok(());
-            };
-            let state = part.object.lock();
-            for index in part.pages.start.0..part.pages.end.0 {
-                let va = part.address_of(index);
-                let place = usize::try_from(pages_of(va.0 - start.0)).unwrap_or(usize::MAX);
-                let mut is = Residency::empty();
-                if let Some(page) = state.pages.get(PageIndex(index)).filter(|page| page.is_valid()) {
-                    is |= Residency::RESIDENT;
-                    is.set(Residency::DIRTY, page.dirtiness() != Dirtiness::Clean);
-                    is.set(Residency::WIRED, page.wire_count() > 0);
-                }
+            let places = entry.places_in(range);
+            let va = entry.range.start.max(range.start);
+            let place = usize::try_from(pages_of(va.0 - start.0)).unwrap_or(usize::MAX);
+            let seen = &mut seen[place..][..places_len(&places)];
+            look_at_entry(&entry, &places, seen);
+            for (i, is) in seen.iter_mut().enumerate() {
+                let va = VirtAddr(va.0 + i as u64 * PAGE_SIZE);
                 is.set(Residency::MAPPED, self.pmap().extract(va).is_some());
-                seen[place] = is;
             }
             Ok(())
         })
     }
 }
 
+fn places_len(places: &Range<PageIndex>) -> usize {
+    usize::try_from(places.end.0 - places.start.0).unwrap_or(usize::MAX)
+}
+
+/// What is known of the pages that an entry shows at some places, but for how they are mapped.
+fn look_at_entry(entry: &ShownRef<'_>, places: &Range<PageIndex>, seen: &mut [Residency]) {
+    if let Some(object) = &entry.backing.below {
+        let state = object.lock();
+        for (index, is) in (places.start.0..).zip(seen.iter_mut()) {
+            *is = residency_of(state.pages.get(PageIndex(index)));
+        }
+    }
+    let Some(amap) = entry.backing.amap() else { return };
+    let look = amap.look();
+    let mut from = places.start;
+    while let Some(slot) = look.next(from).filter(|slot| *slot < places.end) {
+        let at = places_len(&(places.start..slot));
+        if let Some(anon) = look.anon(slot) {
+            let state = anon.store.lock();
+            let page = state.pages.get(anon.place);
+            if page.is_some() || anon.store.has_slot(anon.place) {
+                seen[at] = residency_of(page);
+            }
+        }
+        from = PageIndex(slot.0 + 1);
+    }
+}
+
+fn residency_of(page: Option<PageRef>) -> Residency {
+    let mut is = Residency::empty();
+    if let Some(page) = page.filter(|page| page.is_valid()) {
+        is |= Residency::RESIDENT;
+        is.set(Residency::DIRTY, page.dirtiness() != Dirtiness::Clean);
+        is.set(Residency::WIRED, page.wire_count() > 0);
+    }
+    is
+}
+
 /// What the entries show of a range, which has to be mapped throughout.
-fn parts_of(entries: &Entries<ObjectRef>, start: VirtAddr, len: u64) -> Result<Vec<Part>> {
+fn parts_of(entries: &Entries<Shown>, start: VirtAddr, len: u64) -> Result<Vec<Part>> {
     let range = entries.check_range(start, len)?;
     let mut parts = Vec::new();
-    try_reserve(&mut parts, entries.iter(range).count())?;
     entries.check_mapped(range, |entry| {
-        parts.extend(Part::new(&entry, range));
-        Ok(())
+        let places = entry.places_in(range);
+        add_parts(&mut parts, &entry, places)
     })?;
     Ok(parts)
+}
+
+/// The pages that an entry shows at some places: those of its anons, and the object's in between.
+fn add_parts(parts: &mut Vec<Part>, entry: &ShownRef<'_>, places: Range<PageIndex>) -> Result<()> {
+    let address = |place: PageIndex| VirtAddr(entry.range.start.0 + (place.0 - entry.places().start.0) * PAGE_SIZE);
+    let below = |parts: &mut Vec<Part>, places: Range<PageIndex>| {
+        let Some(object) = entry.backing.below.as_ref().filter(|_| places.start < places.end) else {
+            return Ok(());
+        };
+        try_reserve(parts, 1)?;
+        parts.push(Part::new(entry, address(places.start), object.object(), places));
+        Ok(())
+    };
+    let mut from = places.start;
+    if let Some(amap) = entry.backing.amap() {
+        let look = amap.look();
+        let mut at = from;
+        while let Some(slot) = look.next(at).filter(|slot| *slot < places.end) {
+            at = PageIndex(slot.0 + 1);
+            let Some(anon) = look.anon(slot).filter(Anon::was_written) else {
+                continue;
+            };
+            below(parts, from..slot)?;
+            let follows = from == slot;
+            from = at;
+            if follows && parts.last_mut().is_some_and(|part| part.grow(anon.store, anon.place)) {
+                continue;
+            }
+            try_reserve(parts, 1)?;
+            let page = anon.place..PageIndex(anon.place.0 + 1);
+            parts.push(Part::new(entry, address(slot), anon.store, page));
+        }
+    }
+    below(parts, from..places.end)
 }
 
 fn deactivate(parts: Vec<Part>) -> Result<()> {

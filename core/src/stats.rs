@@ -33,10 +33,22 @@ macro_rules! counters {
 counters! {
     /// Faults that were asked for.
     Faults => faults,
-    /// Faults resolved as case 2A, a page of a shared object, for a read.
+    /// Faults of case 0: nothing is mapped at the address, or the access is not allowed.
+    Fault0 => faults_0,
+    /// Faults resolved as case 1A, the page of an anon as it is.
+    Fault1A => faults_1a,
+    /// Faults resolved as case 1B, the page of an anon that others share, copied.
+    Fault1B => faults_1b,
+    /// Faults resolved as case 2A, a page of an object as it is, for a read.
     Fault2ARead => faults_2a_read,
-    /// Faults resolved as case 2A, a page of a shared object, for a write.
+    /// Faults resolved as case 2A, a page of an object as it is, for a write.
     Fault2AWrite => faults_2a_write,
+    /// Faults resolved as case 2B, memory of the entry's own, filled from the object or with zeros.
+    Fault2B => faults_2b,
+    /// Those of case 2B that were filled with zeros, and what else was by copying in.
+    ZeroFills => zero_fills,
+    /// Amaps copied because an entry was about to write to one that others show.
+    AmapCopies => amap_copies,
     /// Faults that found their page resident at the first try.
     FaultsResident => faults_resident,
     /// Faults that failed.

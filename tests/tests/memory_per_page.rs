@@ -115,6 +115,8 @@ impl Pmap for NoTranslations {
         Ok(())
     }
 
+    fn write_protect(&self, _range: AddrRange) {}
+
     fn unwire(&self, _range: AddrRange) {}
 
     fn extract(&self, _va: VirtAddr) -> Option<Translation> {

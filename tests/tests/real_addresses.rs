@@ -89,6 +89,9 @@ impl Pmap for RealPmap {
         }
         self.soft.protect(range, prot)
     }
+    fn write_protect(&self, range: AddrRange) {
+        self.soft.write_protect(range);
+    }
     fn unwire(&self, range: AddrRange) {
         self.soft.unwire(range);
     }

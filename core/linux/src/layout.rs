@@ -249,6 +249,23 @@ impl Laid {
         }
     }
 
+    /// Has the next write to any page that is entered in `range`, a part of this one, told anew.
+    pub(crate) fn protect(&self, slots: &Slots, range: AddrRange) {
+        let mut rest = range;
+        // Only what was entered: protecting anything else leaves marks that cost memory.
+        while let Some((start, _)) = slots.next_in(rest) {
+            let mut end = start;
+            while end < range.end && slots.at(end).is_some() {
+                end.0 += PAGE_SIZE;
+            }
+            self.channel.calls.count(Kind::WriteProtect);
+            let run = span(AddrRange { start, end });
+            let done = retry(|| self.channel.uffd.write_protect(run, true));
+            debug_assert!(done.is_ok(), "pages could not be protected: {done:?}");
+            rest.start = end;
+        }
+    }
+
     /// Collects what was written, the mappings being gone, and empties the slots.
     fn harvest(&self, slots: &Slots, pagemap: &Pagemap, hull: &Hull) {
         let mut clean = PageSet::default();

@@ -217,6 +217,16 @@ impl Machine for LinuxMachine {
         debug_assert!(done.is_ok(), "a frame could not be written: {done:?}");
     }
 
+    fn copy_page(&self, from: PageRef, to: PageRef) -> Result<(), Shortage> {
+        let mut between = [0; PAGE_BYTES];
+        self.copy_out(from, 0, &mut between);
+        self.store.write(to.frame(), 0, &between).map_err(|_| Shortage)
+    }
+
+    fn zero_page(&self, page: PageRef) -> Result<(), Shortage> {
+        self.store.write(page.frame(), 0, &[0; PAGE_BYTES]).map_err(|_| Shortage)
+    }
+
     fn page_protect(&self, pages: &[PageRef], prot: Prot) {
         let Some(owner) = pages.iter().find(|page| is_mapped(page)).and_then(|page| page.object()) else {
             return;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use quire_core::error::{Error, Result};
 use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, NotEntered, Pmap, Serve, Translation};
+use quire_core::page::PageRef;
 use quire_core::types::{Access, AddrRange, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
@@ -44,6 +45,13 @@ struct LaidHere {
     laid: Laid,
     space: Arc<Space>,
     prot: Prot,
+}
+
+impl LaidHere {
+    /// Whether it is that page which is seen at the address.
+    fn shows(&self, page: PageRef, va: VirtAddr) -> bool {
+        self.laid.va_of(page.index()) == Some(va) && page.object() == Some(self.space.owner())
+    }
 }
 
 impl LinuxPmap {
@@ -145,6 +153,9 @@ impl LinuxPmap {
                 debug_assert!(false, "a page was entered where nothing is laid out");
                 return (entered, Some(NotEntered::Shortage));
             };
+            if !here.shows(run.pages[entered], at(run, entered)) {
+                return (entered, Some(NotEntered::NotHere));
+            }
             let (most, how) = piece(here, run, entered);
             let len = (1..most).find(|i| self.is_there(run, entered + i)).unwrap_or(most);
             let (done, stopped) = self.enter_piece(here, run, entered, len, how);
@@ -311,6 +322,15 @@ impl Pmap for LinuxPmap {
         Ok(())
     }
 
+    fn write_protect(&self, range: AddrRange) {
+        for here in self.parts(range) {
+            // Elsewhere every write leaves a trace, and none is to be kept back.
+            if here.laid.writable && here.laid.channel.tells_writes {
+                here.laid.protect(self.machine.slots, here.laid.range);
+            }
+        }
+    }
+
     fn unwire(&self, range: AddrRange) {
         let slots = self.machine.slots;
         let mut rest = range;
@@ -384,6 +404,10 @@ impl Pmap for LinuxPmap {
         if !unmap(range) {
             lock(&self.owed).push(range);
         }
+    }
+
+    fn is_linear(&self) -> bool {
+        true
     }
 
     fn as_any(&self) -> &dyn core::any::Any {

@@ -59,6 +59,10 @@ pub(crate) struct Piece {
 }
 
 impl Space {
+    pub(crate) fn owner(&self) -> ObjectId {
+        self.owner
+    }
+
     pub(crate) fn inner(&self) -> &RwLock<Inner> {
         &self.inner
     }

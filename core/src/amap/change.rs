@@ -6,6 +6,7 @@ use core::num::NonZeroU32;
 use super::family::{Amap, Anon, Held, State};
 use super::release::Left;
 use crate::error::Result;
+use crate::object::Object;
 use crate::sync::AmapWriteGuard;
 use crate::types::PageIndex;
 
@@ -50,6 +51,18 @@ impl Change<'_> {
     /// The anon of a slot.
     pub(crate) fn anon(&self, slot: PageIndex) -> Option<Anon<'_>> {
         self.state.anon_at(self.amap.number(), slot)
+    }
+
+    /// The amap's store.
+    pub(crate) fn store(&self) -> &Arc<Object> {
+        let store = self.state.amaps.get(self.amap.number()).store;
+        self.state.stores.get(store).object.object()
+    }
+
+    /// The attic of the family, if it has one.
+    pub(crate) fn attic(&self) -> Option<&Arc<Object>> {
+        let attic = self.state.attic()?;
+        Some(self.state.stores.get(attic).object.object())
     }
 
     /// Whether what one entry writes to it another one sees.

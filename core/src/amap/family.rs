@@ -80,6 +80,13 @@ pub(crate) struct Anon<'a> {
     pub(crate) at_home: bool,
 }
 
+impl Anon<'_> {
+    /// Whether it has contents: without any, what lies below shows.
+    pub(crate) fn was_written(&self) -> bool {
+        self.store.lookup(self.place).is_some() || self.store.has_slot(self.place)
+    }
+}
+
 /// An amap that stays as it is.
 #[derive(Debug)]
 pub(crate) struct Look<'a> {

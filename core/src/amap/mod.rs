@@ -30,5 +30,6 @@ mod coverage;
 mod family;
 mod release;
 
-pub(crate) use change::Change;
+pub(crate) use change::{Change, Old};
 pub(crate) use family::{Amap, Anon, Look};
+pub(crate) use release::Left;

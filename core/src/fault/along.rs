@@ -6,15 +6,14 @@
 
 use super::Fault;
 use super::lower::{self, BEHIND_AT_ONCE, Behind};
-use super::verify::Found;
+use super::verify::Below;
 use crate::object::ObjectState;
 use crate::read_ahead::Reader;
 use crate::types::{PageIndex, pages_of};
 
 /// Maps pages behind the faulting one, as long as they are in memory, and sees whether that is the time to read ahead.
-pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>, behind: Behind) {
-    let in_entry = pages_of(found.entry.range.end.0 - found.page_va.0);
-    let end = found.index.0 + in_entry.min(1 + behind.along);
+pub(super) fn map(fault: &mut Fault<'_>, found: &Below<'_>, behind: Behind) {
+    let end = found.at.index.0 + 1 + behind.along;
     let mut next = behind.next;
     while next < end {
         let len = usize::try_from(end - next).map_or(BEHIND_AT_ONCE, |left| left.min(BEHIND_AT_ONCE));
@@ -24,22 +23,22 @@ pub(super) fn map(fault: &mut Fault<'_>, found: &Found<'_>, behind: Behind) {
             break;
         }
     }
-    let mut state = found.entry.backing.lock();
+    let mut state = found.object.lock();
     fault.plan_ahead(found, &mut state, next);
 }
 
 impl Fault<'_> {
     /// The sequence is mapped up to `next`: remembers the window that is to be read ahead once everything is let go of.
-    pub(super) fn plan_ahead(&mut self, found: &Found<'_>, state: &mut ObjectState, next: u64) {
-        let object = found.entry.backing.object();
-        let plan = state.streams.mapped(self.reader(found), found.index, next);
+    pub(super) fn plan_ahead(&mut self, found: &Below<'_>, state: &mut ObjectState, next: u64) {
+        let object = found.object.object();
+        let plan = state.streams.mapped(self.reader(found), found.at.index, next);
         if let Some(plan) = plan.and_then(|plan| plan.missing(&state.pages, pages_of(object.size()))) {
             self.ahead = Some((object.clone(), plan));
         }
     }
 
     /// Whose sequences this access may belong to.
-    pub(super) fn reader(&self, found: &Found<'_>) -> Reader {
-        Reader::new(self.map.pmap(), found.page_va, found.index)
+    pub(super) fn reader(&self, found: &Below<'_>) -> Reader {
+        Reader::new(self.map.pmap(), found.at.page_va, found.at.index)
     }
 }

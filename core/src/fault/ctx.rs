@@ -4,6 +4,8 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::Resolved;
+use super::spare::Spare;
+use crate::amap::{Amap, Left};
 use crate::error::FaultError;
 use crate::map::Map;
 use crate::object::{Object, SharedBusy};
@@ -31,6 +33,8 @@ pub(crate) struct Fault<'m> {
     pub(super) va: VirtAddr,
     pub(super) access: Access,
     pub(super) goal: Goal,
+    /// The page is to be the entry's own, whatever the access.
+    pub(super) own: bool,
     // decided
     /// It has waited at least once.
     pub(super) restarted: bool,
@@ -46,6 +50,10 @@ pub(crate) struct Fault<'m> {
     pub(super) refaults: u32,
     /// For how much longer it waits for pagers; nothing is for ever.
     pub(super) patience: Option<Duration>,
+    /// A page for what has to be copied, kept over restarts.
+    pub(super) spare: Option<Spare>,
+    /// What the fault left without anybody who refers to it; given up when no lock is held.
+    pub(super) left: Option<Left>,
     /// A window to be read ahead once the fault is over.
     pub(super) ahead: Option<(Arc<Object>, Plan)>,
 }
@@ -57,6 +65,7 @@ impl<'m> Fault<'m> {
             va,
             access,
             goal,
+            own: false,
             restarted: false,
             populate_declined: false,
             fruitless: 0,
@@ -64,6 +73,8 @@ impl<'m> Fault<'m> {
             shortages: 0,
             refaults: 0,
             patience: map.engine().requests().fault_timeout(),
+            spare: None,
+            left: None,
             ahead: None,
         }
     }
@@ -98,7 +109,15 @@ pub(crate) enum Need {
     Populate(Arc<Object>, PopulatePlan),
     /// The pager's leave to write a page that is clean.
     Leave(Arc<Object>, PageIndex),
-    /// Memory for the machine's own tables.
+    /// The same, with nobody else who has it busied.
+    Alone(PageRef, ObjectId, PageIndex),
+    /// An amap that the entry at the address may change.
+    Amap(VirtAddr),
+    /// A page at this place, to copy into.
+    Spare(Arc<Object>, PageIndex),
+    /// A page in the attic of an amap, to copy into.
+    Attic(Arc<Amap>),
+    /// Memory for tables: the machine's, or the engine's own.
     Tables,
     /// Another frame: the machine cannot show this one at that address.
     Rehome(Arc<Object>, PageIndex),

@@ -4,14 +4,17 @@
 //! must not be wanted, above all by code that is not ours. So no pager is called that has not declared itself fit
 //! ([`PagerOps::SIGNAL_SAFE`]), room is made of clean pages and of those that such pagers write, and no request is started that completes later.
 
+use alloc::sync::Arc;
+
 use super::{Fault, Goal, Need, Outcome, Resolved, Stop};
 use crate::busy::BusyMode;
 use crate::error::{Error, FaultError};
 use crate::map::Map;
+use crate::object::Object;
+use crate::page::PageRef;
 use crate::pager::PagerOps;
-use crate::stats::Counter;
 use crate::sync::assert_no_locks_held;
-use crate::types::{Access, VirtAddr};
+use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
 
 /// What a need came to.
 enum Met {
@@ -47,29 +50,22 @@ impl Fault<'_> {
                     return Some(Ok(outcome));
                 }
                 Err(Stop::Fail(error)) => return Some(Err(error)),
-                Err(Stop::Wait(need)) => match self.meet_in_signal(need) {
-                    Ok(Met::Again) => {
-                        self.restarted = true;
-                        self.map.engine().stats().count(Counter::FaultRestarts);
+                Err(Stop::Wait(need)) => {
+                    self.note_restart(&need);
+                    match self.meet_in_signal(need) {
+                        Ok(Met::Again) => {}
+                        Ok(Met::Elsewhere) => return None,
+                        Err(error) => return Some(Err(error)),
                     }
-                    Ok(Met::Elsewhere) => return None,
-                    Err(error) => return Some(Err(error)),
-                },
+                }
             }
         }
     }
 
     fn meet_in_signal(&mut self, need: Need) -> Result<Met, FaultError> {
         match need {
-            Need::Page(page, object, index) => {
-                let deadline = self.deadline(index)?;
-                let slept = page
-                    .busy
-                    .sleep_if(BusyMode::Shared, || page.is(object, index), &deadline);
-                self.patience = deadline.left();
-                // Nobody sleeps on the pages of a request that is to be settled by whoever comes.
-                Ok(if slept { Met::Again } else { Met::Elsewhere })
-            }
+            Need::Page(page, object, index) => self.sleep_in_signal(page, BusyMode::Shared, object, index),
+            Need::Alone(page, object, index) => self.sleep_in_signal(page, BusyMode::Exclusive, object, index),
             Need::Get(object, index, along) if object.ops().contains(PagerOps::SIGNAL_SAFE) => {
                 let deadline = self.deadline(index)?;
                 let answer = object.page_in_in_signal(index, along, &deadline);
@@ -81,7 +77,33 @@ impl Fault<'_> {
                 }
             }
             Need::Tables => Ok(self.make_room_in_signal()),
-            Need::Get(..) | Need::Populate(..) | Need::Leave(..) | Need::Rehome(..) => Ok(Met::Elsewhere),
+            Need::Spare(object, place) => Ok(self.get_spare_in_signal(&object, place)),
+            Need::Get(..) | Need::Populate(..) | Need::Leave(..) | Need::Rehome(..) | Need::Amap(_) | Need::Attic(_) => {
+                Ok(Met::Elsewhere)
+            }
+        }
+    }
+
+    fn sleep_in_signal(
+        &mut self,
+        page: PageRef,
+        mode: BusyMode,
+        object: ObjectId,
+        index: PageIndex,
+    ) -> Result<Met, FaultError> {
+        let deadline = self.deadline(index)?;
+        let slept = page.busy.sleep_if(mode, || page.is(object, index), &deadline);
+        self.patience = deadline.left();
+        // Nobody sleeps on the pages of a request that is to be settled by whoever comes.
+        Ok(if slept { Met::Again } else { Met::Elsewhere })
+    }
+
+    /// A page to copy into, if there is a frame for it. Where there is a page already, a worker sees to it.
+    fn get_spare_in_signal(&mut self, object: &Arc<Object>, place: PageIndex) -> Met {
+        match self.try_spare(object, place) {
+            Ok(()) => Met::Again,
+            Err(Error::NoMemory) => self.make_room_in_signal(),
+            Err(_) => Met::Elsewhere,
         }
     }
 

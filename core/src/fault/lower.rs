@@ -4,29 +4,20 @@
 //! being busied keeps them from going away. Nothing is allocated here, and no pager is called: a page that is not there
 //! is a need.
 
-use super::check::Window;
-use super::verify::Found;
-use super::{Fault, FaultCase, Goal, Need, Outcome, Resolved, Stop};
+use alloc::sync::Arc;
+
+use super::gathered::{self, Gathered};
+use super::verify::Below;
+use super::{Fault, FaultCase, Goal, Need, Outcome, Stop, along, check};
 use crate::error::FaultError;
 use crate::few::Few;
-use crate::machine::{EnterRun, NotEntered};
-use crate::object::{ObjectState, SharedBusy};
+use crate::machine::EnterRun;
+use crate::object::{Object, ObjectState, SharedBusy};
 use crate::page::{Dirtiness, PageRef};
 use crate::pager::PagerOps;
 use crate::populate::PopulatePlan;
 use crate::stats::Counter;
-use crate::types::{Access, MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
-
-/// The resident pages of a window, each shared busied; dropping it unbusies them.
-#[derive(Debug)]
-pub(super) struct Gathered {
-    pages: [Option<PageRef>; MAX_WINDOW],
-    window: Window,
-    /// The rights of their mappings.
-    prot: Prot,
-    /// In a sequence.
-    pub(super) behind: Option<Behind>,
-}
+use crate::types::{Access, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
 
 /// What a fault in a sequence maps behind its window.
 #[derive(Clone, Copy, Debug)]
@@ -37,24 +28,24 @@ pub(super) struct Behind {
     pub(super) along: u64,
 }
 
-impl Drop for Gathered {
-    fn drop(&mut self) {
-        for page in self.pages[..self.window.len].iter().flatten() {
-            page.busy.release_shared();
-        }
+/// Enters the object's page, or keeps it.
+pub(super) fn resolve(fault: &mut Fault<'_>, found: &Below<'_>) -> Result<Outcome, Stop> {
+    if fault.goal == Goal::Hold {
+        return hold(fault, found);
     }
-}
-
-impl Gathered {
-    /// The page at the address that was asked for.
-    pub(super) fn faulting(&self) -> Option<PageRef> {
-        self.pages[self.window.centre]
+    let (pages, behind) = gather(fault, found)?;
+    if let Some(behind) = behind
+        && fault.goal == Goal::Enter
+        && found.at.entry.attr.wired == 0
+    {
+        along::map(fault, found, behind);
     }
+    gathered::enter(fault, &found.at, &pages, found.object.object(), FaultCase::TwoA)
 }
 
 /// The rights of a mapping of that page made now: a clean page whose pager wants to be asked first is not writable.
 #[inline]
-fn prot_of(found: &Found<'_>, page: PageRef) -> Prot {
+fn prot_of(found: &Below<'_>, page: PageRef) -> Prot {
     if found.leave && page.dirtiness() == Dirtiness::Clean {
         found.prot - Prot::WRITE
     } else {
@@ -62,65 +53,47 @@ fn prot_of(found: &Found<'_>, page: PageRef) -> Prot {
     }
 }
 
-/// Share-busies a page if it can be mapped with these rights. Asked when it is busied: nobody cleans it then.
-#[inline]
-fn busy_alike(found: &Found<'_>, page: PageRef, prot: Prot) -> bool {
-    let busied = page.busy.try_shared();
-    if busied && prot_of(found, page) != prot {
-        page.busy.release_shared();
-        return false;
-    }
-    busied
-}
-
 /// That the page may be written, as far as its pager has to say so. What was busied of it is let go of otherwise.
 #[inline]
-fn check_leave(fault: &Fault<'_>, found: &Found<'_>, page: PageRef) -> Result<(), Stop> {
+fn check_leave(fault: &Fault<'_>, found: &Below<'_>, page: PageRef) -> Result<(), Stop> {
     if fault.access != Access::Write || !found.leave || page.dirtiness() != Dirtiness::Clean {
         return Ok(());
     }
     page.busy.release_shared();
-    let object = found.entry.backing.object().clone();
-    Err(Stop::Wait(Need::Leave(object, found.index)))
+    let object = found.object.object().clone();
+    Err(Stop::Wait(Need::Leave(object, found.at.index)))
 }
 
 /// Finds the faulting page and its resident neighbours, and share-busies them.
-pub(super) fn gather(fault: &Fault<'_>, found: &Found<'_>, mut window: Window) -> Result<Gathered, Stop> {
-    let mut state = found.entry.backing.lock();
+fn gather(fault: &Fault<'_>, found: &Below<'_>) -> Result<(Gathered, Option<Behind>), Stop> {
+    let index = found.at.index;
+    let mut window = check::window(fault, &found.at, &found.shows);
+    let mut state = found.object.lock();
     let page = busy_faulting_page(fault, found, &mut state)?;
     check_leave(fault, found, page)?;
     let step = state
         .streams
-        .used(fault.reader(found), found.index, found.entry.attr.advice);
+        .used(fault.reader(found), index, found.at.entry.attr.advice);
     if step.is_some_and(|step| step.shorter) && window.centre + 1 < window.len {
         window.len -= 1;
     }
-    let mut gathered = Gathered {
-        pages: [None; MAX_WINDOW],
-        window,
-        prot: prot_of(found, page),
-        behind: None,
-    };
-    gathered.pages[window.centre] = Some(page);
-    for (i, place) in gathered.pages.iter_mut().enumerate().take(window.len) {
-        if i != window.centre {
-            // A neighbour that is not there, or busy, is not waited for (N14).
-            *place = state
-                .pages
-                .get(PageIndex(window.first.0 + i as u64))
-                .filter(|page| busy_alike(found, page, gathered.prot));
+    let mut gathered = Gathered::new(window, page, prot_of(found, page));
+    for i in (0..window.len).filter(|i| *i != window.centre) {
+        // A neighbour that is not there, or busy, is not waited for (N14). Its rights are asked for when it is busied: nobody cleans it then.
+        let neighbour = state.pages.get(PageIndex(window.first.0 + i as u64));
+        if let Some(neighbour) = neighbour.filter(|page| page.busy.try_shared()) {
+            gathered.add(i, neighbour, prot_of(found, neighbour));
         }
     }
+    let mut behind = None;
     if let Some(step) = step {
-        let next = window.first.0 + run_around(&gathered, window.centre).end as u64;
+        let next = window.first.0 + gathered.run_around().end as u64;
         state.streams.reached(step, next);
-        gathered.behind = (step.along > 0).then_some(Behind {
-            next,
-            along: step.along,
-        });
+        let along = step.along.min(found.shows.end.0 - index.0 - 1);
+        behind = (step.along > 0).then_some(Behind { next, along });
     }
     note_what_may_happen(fault, &mut state, &gathered);
-    Ok(gathered)
+    Ok((gathered, behind))
 }
 
 /// Pages that are entered by one call behind the faulting one.
@@ -128,13 +101,13 @@ pub(super) const BEHIND_AT_ONCE: usize = 64;
 
 /// Enters up to `len` pages, at most [`BEHIND_AT_ONCE`], from `first` on, which is behind the faulting one, as far as they are
 /// resident in one piece. Answers how many.
-pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageIndex, len: usize) -> usize {
+pub(super) fn enter_behind(fault: &Fault<'_>, found: &Below<'_>, first: PageIndex, len: usize) -> usize {
     let (pages, prot) = busy_behind(found, first, len);
     if pages.is_empty() {
         return 0;
     }
     let run = EnterRun {
-        start: VirtAddr(found.page_va.0 + (first.0 - found.index.0) * PAGE_SIZE),
+        start: VirtAddr(found.at.page_va.0 + (first.0 - found.at.index.0) * PAGE_SIZE),
         pages: &pages,
         prot,
         accessed: None,
@@ -157,9 +130,9 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Found<'_>, first: PageInde
 }
 
 /// Share-busies resident pages in one piece that are mapped with the same rights.
-fn busy_behind(found: &Found<'_>, first: PageIndex, len: usize) -> (Few<PageRef, BEHIND_AT_ONCE>, Prot) {
+fn busy_behind(found: &Below<'_>, first: PageIndex, len: usize) -> (Few<PageRef, BEHIND_AT_ONCE>, Prot) {
     let (mut pages, mut prot) = (Few::new(), found.prot);
-    let mut state = found.entry.backing.lock();
+    let mut state = found.object.lock();
     while pages.len() < len
         && let Some(page) = state.pages.get(PageIndex(first.0 + pages.len() as u64))
         && page.busy.try_shared()
@@ -179,8 +152,9 @@ fn busy_behind(found: &Found<'_>, first: PageIndex, len: usize) -> (Few<PageRef,
 }
 
 /// Keeps the faulting page in place of mapping it.
-pub(super) fn hold(fault: &mut Fault<'_>, found: &Found<'_>) -> Result<Outcome, Stop> {
-    let mut state = found.entry.backing.lock();
+fn hold(fault: &mut Fault<'_>, found: &Below<'_>) -> Result<Outcome, Stop> {
+    let index = found.at.index;
+    let mut state = found.object.lock();
     let page = busy_faulting_page(fault, found, &mut state)?;
     check_leave(fault, found, page)?;
     if fault.access == Access::Write {
@@ -188,172 +162,70 @@ pub(super) fn hold(fault: &mut Fault<'_>, found: &Found<'_>) -> Result<Outcome, 
     }
     let step = state
         .streams
-        .used(fault.reader(found), found.index, found.entry.attr.advice);
+        .used(fault.reader(found), index, found.at.entry.attr.advice);
     if step.is_some_and(|step| step.along > 0) {
-        fault.plan_ahead(found, &mut state, found.index.0 + 1);
+        fault.plan_ahead(found, &mut state, index.0 + 1);
     }
     drop(state);
-    Ok(Outcome::Held(SharedBusy::adopt(
-        page,
-        found.entry.backing.object().clone(),
-    )))
+    Ok(Outcome::Held(SharedBusy::adopt(page, found.object.object().clone())))
+}
+
+/// The object's page, shared busied, to be copied.
+pub(super) fn to_copy(fault: &Fault<'_>, found: &Below<'_>) -> Result<SharedBusy<Arc<Object>>, Stop> {
+    let page = busy_faulting_page(fault, found, &mut found.object.lock())?;
+    Ok(SharedBusy::adopt(page, found.object.object().clone()))
 }
 
 /// The faulting page, shared busied, or what is needed first.
-fn busy_faulting_page(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState) -> Result<PageRef, Stop> {
-    let object = &found.entry.backing;
+fn busy_faulting_page(fault: &Fault<'_>, found: &Below<'_>, state: &mut ObjectState) -> Result<PageRef, Stop> {
+    let (object, index) = (found.object, found.at.index);
     if let Some(error) = state.refuses_faults() {
         return Err(error.into());
     }
-    if !object.has_index(found.index) {
+    if !object.has_index(index) {
         return Err(FaultError::BeyondObject(fault.va).into());
     }
-    match state.pages.get(found.index) {
+    match state.pages.get(index) {
         Some(page) if page.busy.try_shared() => {
             debug_assert!(page.is_valid(), "a page that is not filled can be shared");
+            if fault.goal == Goal::Wire && object.is_anonymous() {
+                state.note_modified(page);
+            }
             Ok(page)
         }
-        Some(page) => Err(Stop::Wait(Need::Page(page, object.id(), found.index))),
+        Some(page) => Err(Stop::Wait(Need::Page(page, object.id(), index))),
         None => Err(Stop::Wait(how_to_bring_in(fault, found, state))),
     }
 }
 
-fn how_to_bring_in(fault: &Fault<'_>, found: &Found<'_>, state: &mut ObjectState) -> Need {
-    let object = found.entry.backing.object();
+fn how_to_bring_in(fault: &Fault<'_>, found: &Below<'_>, state: &mut ObjectState) -> Need {
+    let (object, index, entry) = (found.object.object(), found.at.index, &found.at.entry);
     if !object.ops().contains(PagerOps::POPULATE) || fault.populate_declined {
-        let in_entry = pages_of(found.entry.range.end.0 - found.page_va.0) - 1;
-        let along = state
-            .streams
-            .missed(fault.reader(found), found.index, found.entry.attr.advice);
+        let shown = found.shows.end.0 - index.0 - 1;
+        let along = state.streams.missed(fault.reader(found), index, entry.attr.advice);
         return Need::Get(
             object.clone(),
-            found.index,
-            u32::try_from(in_entry).map_or(along, |most| along.min(most)),
+            index,
+            u32::try_from(shown).map_or(along, |most| along.min(most)),
         );
     }
-    let first = found.entry.offset.page();
-    let end = (first.0 + pages_of(found.entry.range.len())).min(pages_of(object.size()));
+    let shown = entry.places();
+    let end = shown.end.0.min(pages_of(object.size()));
     let plan = PopulatePlan {
-        index: found.index,
-        first,
-        last: PageIndex(end.saturating_sub(1).max(found.index.0)),
+        index,
+        first: shown.start,
+        last: PageIndex(end.saturating_sub(1).max(index.0)),
         access: fault.access,
-        max_prot: found.entry.attr.max_prot,
+        max_prot: entry.attr.max_prot,
     };
     Need::Populate(object.clone(), plan)
-}
-
-/// Enters the faulting page, which must succeed, and its neighbours, which may.
-pub(super) fn enter(fault: &Fault<'_>, found: &Found<'_>, pages: &Gathered) -> Result<Outcome, Stop> {
-    let centre = pages.window.centre;
-    let around = run_around(pages, centre);
-    enter_run(fault, found, pages, around.clone(), Some(centre))?;
-    let mut neighbours = around.len() - 1;
-    for run in other_runs(pages, &around) {
-        let len = run.len();
-        // A neighbour that cannot be entered will fault by itself, if it is ever used (N14).
-        if enter_run(fault, found, pages, run, None).is_ok() {
-            neighbours += len;
-        }
-    }
-    let stats = fault.map.engine().stats();
-    if neighbours > 0 {
-        stats.add(Counter::NeighboursMapped, neighbours as u64);
-    }
-    if !fault.restarted {
-        stats.count(Counter::FaultsResident);
-    }
-    #[allow(clippy::cast_possible_truncation, reason = "less than MAX_WINDOW")]
-    let neighbours = neighbours as u32;
-    Ok(Outcome::Entered(Resolved {
-        case: FaultCase::TwoA,
-        resident: !fault.restarted,
-        neighbours,
-    }))
 }
 
 /// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen. Under
 /// the object's lock, so that a flush finds it by its tag.
 fn note_what_may_happen(fault: &Fault<'_>, state: &mut ObjectState, pages: &Gathered) {
-    if pages.prot.contains(Prot::WRITE) {
-        for page in pages.pages[..pages.window.len].iter().flatten() {
-            state.note_writable(page);
-        }
-    }
-    if fault.access == Access::Write
-        && let Some(page) = pages.pages[pages.window.centre]
-    {
-        state.note_modified(page);
-    }
-}
-
-type Run = core::ops::Range<usize>;
-
-/// The unbroken run of resident pages that holds the faulting one.
-fn run_around(pages: &Gathered, centre: usize) -> Run {
-    let start = (0..centre)
-        .rev()
-        .take_while(|&i| pages.pages[i].is_some())
-        .last()
-        .unwrap_or(centre);
-    let end = (centre..pages.window.len)
-        .take_while(|&i| pages.pages[i].is_some())
-        .last()
-        .unwrap_or(centre)
-        + 1;
-    start..end
-}
-
-/// The other unbroken runs.
-fn other_runs<'p>(pages: &'p Gathered, around: &Run) -> impl Iterator<Item = Run> + use<'p> {
-    let around = around.clone();
-    let len = pages.window.len;
-    let mut from = 0;
-    core::iter::from_fn(move || {
-        loop {
-            let start = (from..len).find(|&i| pages.pages[i].is_some())?;
-            let end = (start..len).find(|&i| pages.pages[i].is_none()).unwrap_or(len);
-            from = end;
-            if start != around.start {
-                return Some(start..end);
-            }
-        }
-    })
-}
-
-/// Hands one run to the machine. With the faulting page in it, only that page's failure counts.
-fn enter_run(
-    fault: &Fault<'_>,
-    found: &Found<'_>,
-    pages: &Gathered,
-    run: Run,
-    centre: Option<usize>,
-) -> Result<(), Stop> {
-    let mut list = [pages.pages[run.start].unwrap_or_else(|| unreachable!("a run has pages")); MAX_WINDOW];
-    for (to, from) in list.iter_mut().zip(pages.pages[run.clone()].iter().flatten()) {
-        *to = from;
-    }
-    // Modulo 2^64: the run may begin before or behind the faulting page.
-    let ahead = pages.window.first.0.wrapping_sub(found.index.0);
-    let first_va = found.page_va.0.wrapping_add(ahead.wrapping_mul(PAGE_SIZE));
-    let enter = EnterRun {
-        start: VirtAddr(first_va + run.start as u64 * PAGE_SIZE),
-        pages: &list[..run.len()],
-        prot: pages.prot,
-        accessed: centre.map(|centre| (centre - run.start, fault.access)),
-        wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
-        can_fail: true,
-    };
-    let (entered, stopped) = fault.map.pmap().enter(&enter);
-    let needed = centre.map_or(run.len(), |centre| centre - run.start + 1);
-    match stopped {
-        Some(reason) if entered < needed => Err(Stop::Wait(match reason {
-            NotEntered::Shortage => Need::Tables,
-            NotEntered::NotHere => {
-                let index = PageIndex(pages.window.first.0 + (run.start + entered) as u64);
-                Need::Rehome(found.entry.backing.object().clone(), index)
-            }
-        })),
-        _ => Ok(()),
+    pages.writable().for_each(|page| state.note_writable(page));
+    if fault.access == Access::Write {
+        state.note_modified(pages.faulting());
     }
 }

@@ -2,11 +2,13 @@
 //!
 //! ```text
 //!             +------------+
-//!   address ->| map entry  |   case 0   nothing mapped, or not allowed          verify
+//!   address ->| map entry  |   case 0   nothing mapped, or not allowed                  verify
 //!             +------------+
-//!             |  (upper)   |   case 1   anonymous memory over the object        a later layer
+//!             |    amap    |   case 1A  the page is an anon's, and is mapped as it is   upper
+//!             |            |   case 1B  an anon's that others share: copied             promote
 //!             +------------+
-//!             |   object   |   case 2A  the page is the object's                lower
+//!             |   object   |   case 2A  the page is the object's                        lower
+//!             |  or zeros  |   case 2B  it is copied, or zeros are, into the amap       promote
 //!             +------------+
 //! ```
 //!
@@ -14,19 +16,26 @@
 //!
 //! 1. [`verify`]: find the entry, check the access, find the page's place in the object.
 //! 2. [`check`]: choose the window of neighbours that are mapped along, by the entry's advice.
-//! 3. [`lower`]: find the page and its resident neighbours, share-busy them, enter them.
-//!    In a sequence [`along`] enters those behind them as well.
+//! 3. [`lower`] for what is the object's, [`upper`] for what is the entry's own: find the page and its resident neighbours,
+//!    share-busy them ([`gathered`]), enter them. In a sequence [`along`] enters those behind them as well.
+//! 4. [`promote`]: make a page the entry's own. It takes two more attempts: one finds out what is missing, an amap that may be
+//!    changed ([`own_amap`]), a page to copy into ([`spare`]), and the next puts it to use.
 //!
 //! What is needed is waited for in one place, [`Fault::wait_for`], holding nothing; then the fault starts over, because
 //! anything may have changed meanwhile: the map, the object's size, the page's identity (rule 3 of the design). Nothing
-//! found in one attempt is carried into the next.
+//! found in one attempt is carried into the next, but for the spare page.
 
 mod along;
 mod bring_in;
 mod check;
 mod ctx;
+mod gathered;
 mod in_signal;
 mod lower;
+mod own_amap;
+mod promote;
+mod spare;
+mod upper;
 mod verify;
 mod wire;
 
@@ -39,9 +48,11 @@ pub(crate) use wire::entry_is_gone;
 use crate::busy::BusyMode;
 use crate::error::{Cause, Error, FaultError, PagerError};
 use crate::map::Map;
+use crate::map_ops::Entries;
 use crate::object::{Object, PageIn, SharedBusy};
 use crate::page::PageRef;
 use crate::populate::Ended;
+use crate::shown::{Shown, Upper};
 use crate::stats::Counter;
 use crate::sync::{Deadline, assert_no_locks_held};
 use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
@@ -60,8 +71,14 @@ pub struct Resolved {
 /// The cases of a fault, by where the page is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum FaultCase {
+    /// The page is an anon's, and is mapped as it is.
+    OneA,
+    /// The page is an anon's that others share, and was copied.
+    OneB,
     /// The page is the object's, and is mapped as it is.
     TwoA,
+    /// The page is the entry's own from now on: a copy of the object's, or zeros.
+    TwoB,
 }
 
 impl Map {
@@ -79,14 +96,20 @@ impl Map {
         stats.count(Counter::Faults);
         match outcome {
             Ok(Outcome::Entered(resolved)) => {
-                stats.count(match access {
-                    Access::Write => Counter::Fault2AWrite,
-                    Access::Read | Access::Exec => Counter::Fault2ARead,
+                stats.count(match (resolved.case, access) {
+                    (FaultCase::OneA, _) => Counter::Fault1A,
+                    (FaultCase::OneB, _) => Counter::Fault1B,
+                    (FaultCase::TwoA, Access::Write) => Counter::Fault2AWrite,
+                    (FaultCase::TwoA, Access::Read | Access::Exec) => Counter::Fault2ARead,
+                    (FaultCase::TwoB, _) => Counter::Fault2B,
                 });
                 Ok(resolved)
             }
             Ok(Outcome::Held(_)) => unreachable!("a fault that enters holds nothing"),
             Err(error) => {
+                if matches!(error, FaultError::NotMapped(_) | FaultError::Denied(_)) {
+                    stats.count(Counter::Fault0);
+                }
                 stats.count(Counter::FaultsFailed);
                 Err(error)
             }
@@ -126,31 +149,33 @@ impl Fault<'_> {
                 }
                 Err(Stop::Fail(error)) => return Err(error),
                 Err(Stop::Wait(need)) => {
+                    self.note_restart(&need);
                     self.wait_for(need)?;
-                    self.restarted = true;
-                    self.map.engine().stats().count(Counter::FaultRestarts);
                 }
             }
         }
     }
 
-    /// Steps 1 to 3, without blocking but for the locks.
+    /// It starts over once it has what it needs. For what is at hand at once it has not waited.
+    fn note_restart(&mut self, need: &Need) {
+        if !matches!(need, Need::Amap(_) | Need::Spare(..) | Need::Attic(_)) {
+            self.restarted = true;
+            self.map.engine().stats().count(Counter::FaultRestarts);
+        }
+    }
+
+    /// All the steps, without blocking but for the locks.
     fn attempt(&mut self) -> Result<Outcome, Stop> {
         let entries = self.map.read();
-        let found = verify::find_entry(self, &entries)?;
-        match self.goal {
-            Goal::Hold => lower::hold(self, &found),
-            Goal::Enter | Goal::Wire => {
-                let window = check::window(&found);
-                let pages = lower::gather(self, &found, window)?;
-                if let Some(behind) = pages.behind
-                    && self.goal == Goal::Enter
-                    && found.entry.attr.wired == 0
-                {
-                    along::map(self, &found, behind);
-                }
-                lower::enter(self, &found, &pages)
-            }
+        self.attempt_in(&entries)
+    }
+
+    fn attempt_in(&mut self, entries: &Entries<Shown>) -> Result<Outcome, Stop> {
+        let found = verify::find_entry(self, entries)?;
+        match (&found.entry.backing.upper, &found.entry.backing.below) {
+            (Upper::Private(private), _) => upper::resolve(self, &found, private),
+            (Upper::Shared, Some(object)) => lower::resolve(self, &found.below(object, found.entry.places())),
+            (Upper::Shared, None) => unreachable!("what is shared is an object"),
         }
     }
 
@@ -158,6 +183,10 @@ impl Fault<'_> {
     fn wait_for(&mut self, need: Need) -> Result<(), FaultError> {
         match need {
             Need::Page(page, object, index) => self.wait_for_page(page, BusyMode::Shared, object, index),
+            Need::Alone(page, object, index) => self.wait_for_page(page, BusyMode::Exclusive, object, index),
+            Need::Amap(va) => self.get_amap(va),
+            Need::Spare(object, place) => self.get_spare(&object, place),
+            Need::Attic(amap) => self.get_spare_in_attic(&amap),
             Need::Get(object, index, along) => match self.page_in(&object, index, along)? {
                 Ok(_) => Ok(()),
                 Err(Error::NoMemory) => self.wait_for_memory(),
@@ -179,15 +208,8 @@ impl Fault<'_> {
                 Err(Error::Pager(error)) => Err(self.leave_refused(index, error)),
                 Err(_) => self.wait_for_memory(),
             },
-            Need::Tables => {
-                self.shortages += 1;
-                if self.shortages > MOST_SHORTAGES {
-                    Err(FaultError::NoMemory)
-                } else {
-                    self.wait_for_memory()
-                }
-            }
-            Need::Rehome(object, index) => match object.rehome(index) {
+            Need::Tables => self.wait_for_tables(),
+            Need::Rehome(object, index) => match self.rehome(&object, index) {
                 Ok(()) => Ok(()),
                 Err(_) => self.wait_for_memory(),
             },
@@ -241,6 +263,16 @@ impl Fault<'_> {
                 self.refaults += 1;
                 self.populate_declined = self.refaults >= MOST_REFAULTS;
             }
+        }
+    }
+
+    /// Makes room for tables, and gives up when that does not help.
+    fn wait_for_tables(&mut self) -> Result<(), FaultError> {
+        self.shortages += 1;
+        if self.shortages > MOST_SHORTAGES {
+            Err(FaultError::NoMemory)
+        } else {
+            self.wait_for_memory()
         }
     }
 

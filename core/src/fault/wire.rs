@@ -6,18 +6,18 @@
 //! it, whatever else happens to the map while another part waits for its pages.
 
 use alloc::vec::Vec;
+use core::ops::Range;
 
-use super::check::Window;
-use super::{Fault, Goal, Stop, lower, verify};
+use super::{Fault, Goal, Stop};
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, FaultError, Result};
 use crate::map::Map;
-use crate::map_entry::{EntryRef, MapEntry};
+use crate::map_entry::MapEntry;
 use crate::map_ops::Entries;
-use crate::object::{Object, ObjectRef};
-use crate::stats::Counter;
+use crate::object::Object;
+use crate::shown::{Shown, ShownRef};
 use crate::sync::assert_no_locks_held;
-use crate::types::{Access, AddrRange, ByteOff, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
+use crate::types::{Access, AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 /// Pages wired under one hold of the map's lock.
 const AT_ONCE: u64 = 64;
@@ -114,10 +114,11 @@ impl Map {
             drop(entries);
             match stop {
                 Stop::Fail(error) => return Err(error.into()),
-                Stop::Wait(need) => fault.wait_for(need)?,
+                Stop::Wait(need) => {
+                    fault.note_restart(&need);
+                    fault.wait_for(need)?;
+                }
             }
-            fault.restarted = true;
-            self.engine().stats().count(Counter::FaultRestarts);
         }
     }
 
@@ -133,28 +134,24 @@ impl Map {
 
     /// The mappings of `range`, whose entries are not wired any more, and their pages. That the map's lock is held, at least
     /// shared, is what the reference to its entries says (S210).
-    fn release_wired(&self, entries: &Entries<ObjectRef>, range: AddrRange) {
+    fn release_wired(&self, entries: &Entries<Shown>, range: AddrRange) {
         self.pmap().unwire(range);
         for entry in entries.iter(range) {
-            let start = entry.range.start.max(range.start);
-            let end = entry.range.end.min(range.end);
-            if let Some(offset) = entry.offset_of(start) {
-                entry.backing.unwire_pages(offset, end.0 - start.0);
-            }
+            entry.backing.unwire_pages(&entry.places_in(range));
         }
     }
 }
 
 /// A wired entry has been taken out of its map: its pages are not wired for it any more.
-pub(crate) fn entry_is_gone(entry: &MapEntry<ObjectRef>) {
+pub(crate) fn entry_is_gone(entry: &MapEntry<Shown>) {
     if entry.attr.wired > 0 {
-        entry.backing.unwire_pages(entry.offset, entry.range.len());
+        entry.backing.unwire_pages(&entry.places());
     }
 }
 
 impl Fault<'_> {
     /// Wires the resident pages from the start of `range` on, in one entry, and counts it there.
-    fn wire_resident(&mut self, entries: &mut Entries<ObjectRef>, range: AddrRange) -> Result<VirtAddr, Halt> {
+    fn wire_resident(&mut self, entries: &mut Entries<Shown>, range: AddrRange) -> Result<VirtAddr, Halt> {
         let start = range.start;
         let entry = entries.lookup(start).ok_or(Error::NotMapped(start))?;
         let end = entry.range.end.min(range.end);
@@ -168,8 +165,8 @@ impl Fault<'_> {
         let mut upto = start;
         while upto < end {
             self.va = upto;
-            match self.wire_page(entries) {
-                Ok(()) => upto.0 += PAGE_SIZE,
+            match self.attempt_in(entries) {
+                Ok(_) => upto.0 += PAGE_SIZE,
                 Err(stop) if upto == start => return Err(stop.into()),
                 Err(_) => break,
             }
@@ -180,26 +177,10 @@ impl Fault<'_> {
         }
         Ok(upto)
     }
-
-    /// Enters the page at `va`, which must be resident, for good, and counts on it.
-    fn wire_page(&self, entries: &Entries<ObjectRef>) -> Result<(), Stop> {
-        let found = verify::find_entry(self, entries)?;
-        let alone = Window {
-            first: found.index,
-            len: 1,
-            centre: 0,
-        };
-        let pages = lower::gather(self, &found, alone)?;
-        lower::enter(self, &found, &pages)?;
-        if let Some(page) = pages.faulting() {
-            self.map.engine().memory.wire(page);
-        }
-        Ok(())
-    }
 }
 
 /// An access that the entry allows, the mildest there is.
-fn some_access(entry: &EntryRef<'_, ObjectRef>) -> Option<Access> {
+fn some_access(entry: &ShownRef<'_>) -> Option<Access> {
     [
         (Prot::READ, Access::Read),
         (Prot::EXEC, Access::Exec),
@@ -209,11 +190,34 @@ fn some_access(entry: &EntryRef<'_, ObjectRef>) -> Option<Access> {
     .find_map(|(prot, access)| entry.attr.prot.contains(prot).then_some(access))
 }
 
+impl Shown {
+    /// Takes one wiring of each page that is shown at these places back, as far as the pages that were wired are still there.
+    fn unwire_pages(&self, places: &Range<PageIndex>) {
+        let mut from = places.start;
+        if let Some(amap) = self.amap() {
+            let look = amap.look();
+            while let Some(slot) = look.next(from).filter(|slot| *slot < places.end) {
+                // An anon without a page was never written: what lies below was wired.
+                let is_own = look.anon(slot).is_some_and(|anon| anon.store.unwire_page(anon.place));
+                let next = PageIndex(slot.0 + 1);
+                self.unwire_below(from..if is_own { slot } else { next });
+                from = next;
+            }
+        }
+        self.unwire_below(from..places.end);
+    }
+
+    fn unwire_below(&self, places: Range<PageIndex>) {
+        if let Some(object) = &self.below {
+            object.unwire_pages(places);
+        }
+    }
+}
+
 impl Object {
-    /// Takes one wiring of each page in a range of bytes back, as far as the pages that were wired are still there.
-    fn unwire_pages(&self, offset: ByteOff, len: u64) {
-        let mut from = offset.page();
-        let range = from..PageIndex(from.0 + pages_of(len));
+    /// Takes one wiring of each page of a range back, as far as the pages that were wired are still there.
+    fn unwire_pages(&self, range: Range<PageIndex>) {
+        let mut from = range.start;
         let mut state = self.lock();
         while let Some((index, page)) = state.pages.next(from).filter(|(index, _)| range.contains(index)) {
             if !state.lost_wirings.has(index) {
@@ -222,5 +226,12 @@ impl Object {
             from = PageIndex(index.0 + 1);
         }
         state.lost_wirings.take(&range);
+    }
+
+    /// The same for one page; false if it is not there.
+    fn unwire_page(&self, index: PageIndex) -> bool {
+        let state = self.lock();
+        let page = state.pages.get(index);
+        page.inspect(|page| self.engine().memory.unwire(page)).is_some()
     }
 }

@@ -182,6 +182,18 @@ impl<B: Backing> Entries<B> {
         Ok(())
     }
 
+    /// Has the entry at `range`, a whole one, show something else at the same offset, and answers with what it showed.
+    pub(crate) fn show(&mut self, range: AddrRange, backing: B) -> Option<B> {
+        let shown = core::mem::replace(self.tree.backing_mut(range.start)?, backing);
+        self.join(range);
+        Some(shown)
+    }
+
+    /// What the entry that starts at `start` shows, to change. Neighbours that are alike have to be so afterwards, and others may not become so.
+    pub(crate) fn backing_mut(&mut self, start: VirtAddr) -> Option<&mut B> {
+        self.tree.backing_mut(start)
+    }
+
     /// Splits the entry that has `at` inside, so that one starts there. One insertion was reserved for it.
     fn clip(&mut self, at: VirtAddr) {
         let Some(left) = self.tree.lookup(at).filter(|entry| entry.range.start < at) else {

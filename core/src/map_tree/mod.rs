@@ -180,7 +180,12 @@ impl<B> MapTree<B> {
 
     /// The attributes of the entry that starts at `start`, to change.
     pub(crate) fn attributes_mut(&mut self, start: VirtAddr) -> Option<&mut Attributes> {
-        self.root.as_mut()?.attributes_mut(start)
+        Some(self.root.as_mut()?.entry_mut(start)?.1)
+    }
+
+    /// What the entry that starts at `start` shows, to change.
+    pub(crate) fn backing_mut(&mut self, start: VirtAddr) -> Option<&mut B> {
+        Some(self.root.as_mut()?.entry_mut(start)?.0)
     }
 
     /// Moves the end of the entry that starts at `start`. What it grows over is free.

@@ -404,13 +404,17 @@ impl<B> Node<B> {
         }
     }
 
-    /// The attributes of the entry that starts at `start`.
-    pub(super) fn attributes_mut(&mut self, start: VirtAddr) -> Option<&mut Attributes> {
+    /// What the entry that starts at `start` shows, and its attributes.
+    pub(super) fn entry_mut(&mut self, start: VirtAddr) -> Option<(&mut B, &mut Attributes)> {
         match self {
-            Self::Leaf(leaf) => leaf.position(start).map(|at| &mut leaf.slot_mut(at).attr),
+            Self::Leaf(leaf) => {
+                let at = leaf.position(start)?;
+                let slot = leaf.slot_mut(at);
+                Some((&mut slot.backing, &mut slot.attr))
+            }
             Self::Inner(inner) => {
                 let at = inner.route(start);
-                inner.kid_mut(at).attributes_mut(start)
+                inner.kid_mut(at).entry_mut(start)
             }
         }
     }

@@ -169,6 +169,28 @@ impl<O: Borrow<Object>> SharedBusy<O> {
     }
 }
 
+impl<O: Borrow<Object>> SharedBusy<O> {
+    /// Has the page exclusively busied, if nobody else shares it (S245).
+    pub(crate) fn try_upgrade(self) -> core::result::Result<ExclusiveBusy<O>, Self> {
+        if !self.page.busy.try_upgrade() {
+            return Err(self);
+        }
+        let (page, object) = self.take_apart();
+        Ok(ExclusiveBusy { page, object })
+    }
+
+    /// Leaves the page shared busied, for somebody who lets go of it by himself.
+    pub(crate) fn leave_busied(self) -> PageRef {
+        self.take_apart().0
+    }
+
+    fn take_apart(self) -> (PageRef, O) {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: `this` is never dropped, so the object is moved out exactly once; the page reference is Copy.
+        (this.page, unsafe { core::ptr::read(&raw const this.object) })
+    }
+}
+
 impl<O: Borrow<Object>> Drop for SharedBusy<O> {
     fn drop(&mut self) {
         self.page.busy.release_shared();

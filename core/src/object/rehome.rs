@@ -1,8 +1,9 @@
 //! Giving a page the frame that the machine wants it to have.
 
 use alloc::sync::Arc;
+use core::borrow::Borrow;
 
-use super::Object;
+use super::{ExclusiveBusy, Object};
 use crate::error::{Error, Result};
 use crate::machine::Placement;
 use crate::types::{PageIndex, Prot};
@@ -17,12 +18,24 @@ impl Object {
         let Some(busy) = Self::busy_resident(&&**self, index) else {
             return Ok(());
         };
-        let page = busy.page();
-        let machine = self.engine.machine();
+        busy.rehome()
+    }
+}
+
+impl<O: Borrow<Object>> ExclusiveBusy<O> {
+    /// As [`Object::rehome`], for the page in hand.
+    ///
+    /// # Errors
+    /// As [`Object::rehome`].
+    pub(crate) fn rehome(&self) -> Result<()> {
+        let (page, object) = (self.page(), self.object());
+        let machine = object.engine.machine();
         machine.page_protect(&[page], Prot::empty());
-        let frame = machine
-            .rehome(page, Placement { owner: self.id, index })
-            .map_err(|_| Error::NoMemory)?;
+        let place = Placement {
+            owner: object.id,
+            index: page.index(),
+        };
+        let frame = machine.rehome(page, place).map_err(|_| Error::NoMemory)?;
         page.set_frame(frame);
         Ok(())
     }

@@ -52,6 +52,13 @@ pub(super) fn write(words: &Words, offset: usize, from: &[u8]) {
     }
 }
 
+/// Copies a whole frame.
+pub(super) fn copy(from: &Words, to: &Words) {
+    for (from, to) in from.iter().zip(to) {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
 /// How many of `len` bytes come before the first word that starts at or behind `offset`.
 fn to_boundary(offset: usize, len: usize) -> usize {
     (offset.wrapping_neg() % WORD).min(len)

@@ -183,6 +183,12 @@ impl Machine for SoftMachine {
         bytes::write(self.frames.words(page.frame()), offset, from);
     }
 
+    fn copy_page(&self, from: PageRef, to: PageRef) -> Result<(), Shortage> {
+        to.busy.assert_exclusive();
+        bytes::copy(self.frames.words(from.frame()), self.frames.words(to.frame()));
+        Ok(())
+    }
+
     fn page_protect(&self, pages: &[PageRef], prot: Prot) {
         count(&self.counters.page_protects);
         add(&self.counters.pages_protected, pages.len() as u64);

@@ -148,6 +148,11 @@ impl Pmap for SoftPmap {
         Ok(())
     }
 
+    fn write_protect(&self, range: AddrRange) {
+        count(&self.machine.counters.protects);
+        self.change(range, |pte| pte.lowered_to(Prot::READ | Prot::EXEC));
+    }
+
     fn unwire(&self, range: AddrRange) {
         self.change(range, Pte::unwired);
     }

@@ -1,0 +1,237 @@
+//! Cases 1B and 2B: a page that has to be the entry's own becomes so, with the amap to itself.
+//!
+//! Everything that can fail comes before anybody can see the new page; what was done up to then is undone.
+
+use alloc::sync::Arc;
+
+use super::upper::{self, Step};
+use super::verify::Found;
+use super::{Fault, FaultCase, Goal, Need, Outcome, Stop, lower};
+use crate::amap::{Amap, Change, Old};
+use crate::machine::{EnterRun, NotEntered, Shortage};
+use crate::object::{ExclusiveBusy, Object, ObjectRef, SharedBusy};
+use crate::page::PageRef;
+use crate::shown::Private;
+use crate::stats::Counter;
+use crate::types::{Access, PageIndex, Prot};
+
+/// A page that is copied, busied so that it stays as it is.
+#[derive(Debug)]
+enum Source {
+    /// Whoever has it mapped may keep it.
+    Seen(SharedBusy<Arc<Object>>),
+    /// Nobody may have it mapped any more when the copy shows.
+    Alone(ExclusiveBusy<Arc<Object>>),
+}
+
+impl Source {
+    fn new(busy: SharedBusy<Arc<Object>>, alone: bool) -> Result<Self, Stop> {
+        if !alone {
+            return Ok(Self::Seen(busy));
+        }
+        busy.try_upgrade().map(Self::Alone).map_err(|busy| {
+            let (page, object) = (busy.page(), busy.object().id());
+            Stop::Wait(Need::Alone(page, object, page.index()))
+        })
+    }
+
+    fn page(&self) -> PageRef {
+        match self {
+            Self::Seen(busy) => busy.page(),
+            Self::Alone(busy) => busy.page(),
+        }
+    }
+
+    /// From here on those who had it mapped fault.
+    fn unmap(&self, fault: &Fault<'_>) {
+        if let Self::Alone(busy) = self {
+            let page = busy.page();
+            fault.map.engine().machine().page_protect(&[page], Prot::empty());
+            page.settle();
+        }
+    }
+
+    fn keep(self) -> SharedBusy<Arc<Object>> {
+        match self {
+            Self::Seen(busy) => busy,
+            Self::Alone(busy) => busy.downgrade(),
+        }
+    }
+}
+
+/// Puts the spare page to use, if it is the one that is needed. Nothing if it is not, or if there is another step to take by now.
+pub(super) fn promote(
+    fault: &mut Fault<'_>,
+    found: &Found<'_>,
+    private: &Private,
+    amap: &Arc<Amap>,
+) -> Result<Option<Outcome>, Stop> {
+    let mut change = amap.change();
+    let source = match upper::next_step(fault, found, private, change.anon(found.index))? {
+        Step::Fill => None,
+        Step::Copy(there) => {
+            let at_home = there.anon.at_home;
+            let source = Source::new(there.busy()?, at_home || change.is_shared())?;
+            Some((source, at_home))
+        }
+        Step::Enter(_) | Step::Below => return Ok(None),
+    };
+    match source {
+        None => fill(fault, found, &mut change),
+        Some((source, true)) => leave_home(fault, found, &mut change, source),
+        Some((source, false)) => copy(fault, found, &mut change, source),
+    }
+}
+
+/// Case 2B: what lies below, or zeros, come into the slot's home.
+fn fill(fault: &mut Fault<'_>, found: &Found<'_>, change: &mut Change<'_>) -> Result<Option<Outcome>, Stop> {
+    let Some(page) = fault.spare_at(change.store(), found.index) else {
+        return Ok(None);
+    };
+    let source = match &found.entry.backing.below {
+        Some(object) => Some(below(fault, found, object, change.is_shared())?),
+        None => None,
+    };
+    bring_to(fault, source.as_ref(), page)?;
+    let at_home = change.anon(found.index).filter(|anon| anon.at_home);
+    let is_others_too = at_home.is_some_and(|anon| anon.is_shared);
+    let has_anon = at_home.is_some();
+    if is_others_too && fault.wants_own(found) {
+        // First it is everybody's, and then it is copied as any other.
+        let _ = fault.put_spare_to_use();
+        return Ok(None);
+    }
+    let replaced = if has_anon {
+        None
+    } else {
+        Some(change.replace(found.index, Old::Stays).map_err(|_| Stop::Wait(Need::Tables))?)
+    };
+    if let Some(source) = &source {
+        source.unmap(fault);
+    }
+    let prot = if is_others_too {
+        found.entry.attr.prot - Prot::WRITE
+    } else {
+        found.entry.attr.prot
+    };
+    if let Err(stop) = show(fault, found, page, change.store(), prot) {
+        if let Some(replaced) = replaced {
+            change.undo(replaced);
+        }
+        return Err(stop);
+    }
+    fault.left = replaced.and_then(|replaced| change.end(replaced));
+    if source.is_none() {
+        fault.map.engine().stats().count(Counter::ZeroFills);
+    }
+    let kept = fault.put_spare_to_use();
+    Ok(kept.map(|kept| finish(fault, kept, FaultCase::TwoB)))
+}
+
+/// Case 1B: the slot gets a copy of a page that others refer to, or that does not show where it is.
+fn copy(
+    fault: &mut Fault<'_>,
+    found: &Found<'_>,
+    change: &mut Change<'_>,
+    source: Source,
+) -> Result<Option<Outcome>, Stop> {
+    let Some(page) = fault.spare_at(change.store(), found.index) else {
+        return Ok(None);
+    };
+    bring_to(fault, Some(&source), page)?;
+    change.store().dirty_and_release(page);
+    let replaced = change.replace(found.index, Old::Stays).map_err(|_| Stop::Wait(Need::Tables))?;
+    source.unmap(fault);
+    if let Err(stop) = show(fault, found, page, change.store(), found.entry.attr.prot) {
+        change.undo(replaced);
+        return Err(stop);
+    }
+    if found.entry.attr.wired > 0 {
+        fault.map.engine().memory.wire(page);
+        fault.map.engine().memory.unwire(source.page());
+    }
+    fault.left = change.end(replaced);
+    let kept = fault.put_spare_to_use();
+    Ok(kept.map(|kept| finish(fault, kept, FaultCase::OneB)))
+}
+
+/// Case 1B: the slot keeps the page at its home, and the others who refer to it get a copy in the attic.
+fn leave_home(
+    fault: &mut Fault<'_>,
+    found: &Found<'_>,
+    change: &mut Change<'_>,
+    source: Source,
+) -> Result<Option<Outcome>, Stop> {
+    let Some((attic, page)) = fault.spare_in(change.attic()) else {
+        return Ok(None);
+    };
+    bring_to(fault, Some(&source), page)?;
+    attic.dirty_and_release(page);
+    let moves = Old::Moves(page.index());
+    let replaced = change.replace(found.index, moves).map_err(|_| Stop::Wait(Need::Tables))?;
+    source.unmap(fault);
+    change.store().dirty_and_release(source.page());
+    if let Err(stop) = show(fault, found, source.page(), change.store(), found.entry.attr.prot) {
+        change.undo(replaced);
+        return Err(stop);
+    }
+    fault.left = change.end(replaced);
+    let _ = fault.put_spare_to_use();
+    Ok(Some(finish(fault, source.keep(), FaultCase::OneB)))
+}
+
+/// The object's page, busied.
+fn below(fault: &Fault<'_>, found: &Found<'_>, object: &ObjectRef, alone: bool) -> Result<Source, Stop> {
+    let shows = found.index..PageIndex(found.index.0 + 1);
+    Source::new(lower::to_copy(fault, &found.below(object, shows))?, alone)
+}
+
+/// Fills a spare page.
+fn bring_to(fault: &Fault<'_>, source: Option<&Source>, page: PageRef) -> Result<(), Stop> {
+    let machine = fault.map.engine().machine();
+    let brought = match source {
+        Some(source) => machine.copy_page(source.page(), page),
+        None => machine.zero_page(page),
+    };
+    brought.map_err(|Shortage| Stop::Wait(Need::Tables))?;
+    page.mark_valid();
+    Ok(())
+}
+
+/// Enters the slot's own page, whatever the fault is for: what was mapped there is replaced.
+fn show(fault: &Fault<'_>, found: &Found<'_>, page: PageRef, object: &Arc<Object>, prot: Prot) -> Result<(), Stop> {
+    {
+        let mut state = object.lock();
+        if prot.contains(Prot::WRITE) {
+            state.note_writable(page);
+        }
+        if fault.access == Access::Write || fault.goal == Goal::Wire {
+            state.note_modified(page);
+        }
+    }
+    let (_, stopped) = fault.map.pmap().enter(&EnterRun {
+        start: found.page_va,
+        pages: &[page],
+        prot,
+        accessed: Some((0, fault.access)),
+        wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
+        can_fail: true,
+    });
+    match stopped {
+        None => Ok(()),
+        Some(NotEntered::Shortage) => Err(Stop::Wait(Need::Tables)),
+        Some(NotEntered::NotHere) => Err(Stop::Wait(Need::Rehome(object.clone(), page.index()))),
+    }
+}
+
+/// The page has been entered.
+fn finish(fault: &Fault<'_>, page: SharedBusy<Arc<Object>>, case: FaultCase) -> Outcome {
+    match fault.goal {
+        Goal::Hold => Outcome::Held(page),
+        Goal::Enter => fault.entered(case, 0),
+        Goal::Wire => {
+            fault.map.engine().memory.wire(page.page());
+            fault.entered(case, 0)
+        }
+    }
+}
