@@ -150,7 +150,11 @@ impl Entering {
     /// Lets go of what the entry does not keep. No lock may be held.
     fn end(self, was_entered: bool) -> Result<()> {
         let none = PageIndex(0)..PageIndex(0);
-        let slots = if self.is_counted && !was_entered { self.places() } else { none.clone() };
+        let slots = if self.is_counted && !was_entered {
+            self.places()
+        } else {
+            none.clone()
+        };
         let unused = self.unused.map_or(Ok(()), |unused| unused.release(&none));
         self.shown.release(&slots).and(unused)
     }

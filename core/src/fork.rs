@@ -71,7 +71,11 @@ impl Copying {
             },
             (Inherit::Copy, Upper::Private(Private { amap: Some(amap), .. })) => {
                 let now = is_linear || !is_whole || entry.attr.wired > 0 || amap.is_shared();
-                if now { Self::Now(amap.clone()) } else { Self::Later(amap.clone()) }
+                if now {
+                    Self::Now(amap.clone())
+                } else {
+                    Self::Later(amap.clone())
+                }
             }
             (Inherit::Copy, _) if is_linear && entry.may_be_written() => Self::BelowLaid,
             (Inherit::Copy, _) => Self::Below,
@@ -200,7 +204,10 @@ impl Map {
             self.changed(entries);
             match copied {
                 Ok(true) => {
-                    copies.written.drain(..).for_each(|(amap, slots)| write_protect(&amap, slots));
+                    copies
+                        .written
+                        .drain(..)
+                        .for_each(|(amap, slots)| write_protect(&amap, slots));
                     return Ok(copies);
                 }
                 Ok(false) => release(copies.entries)?,
@@ -251,7 +258,12 @@ impl Map {
 
     fn copying(&self, entry: &ShownRef<'_>, range: AddrRange, how: Option<Inherit>) -> Copying {
         let is_whole = range.start <= entry.range.start && entry.range.end <= range.end;
-        Copying::of(entry, how.unwrap_or(entry.attr.inherit), is_whole, self.pmap().is_linear())
+        Copying::of(
+            entry,
+            how.unwrap_or(entry.attr.inherit),
+            is_whole,
+            self.pmap().is_linear(),
+        )
     }
 
     /// Copies what is mapped in `range`. False when something else is needed than was made for it.
@@ -265,7 +277,10 @@ impl Map {
     ) -> Result<bool> {
         let mut fresh = fresh.iter();
         let mut at = range.start;
-        while let Some(entry) = entries.lookup_at_or_after(at).filter(|entry| entry.range.start < range.end) {
+        while let Some(entry) = entries
+            .lookup_at_or_after(at)
+            .filter(|entry| entry.range.start < range.end)
+        {
             at = entry.range.end;
             let copying = self.copying(&entry, range, how);
             let piece = AddrRange {
@@ -316,7 +331,9 @@ impl Map {
                     Shown::private(below, Some(copy.clone()))
                 }
                 Copying::BelowLaid => {
-                    let Some((None, copy)) = fresh.next() else { return Ok(false) };
+                    let Some((None, copy)) = fresh.next() else {
+                        return Ok(false);
+                    };
                     copy.cover(&slots)?;
                     Shown::private(below, Some(copy.clone()))
                 }

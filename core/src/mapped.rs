@@ -9,10 +9,10 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::alloc_fallible::try_reserve;
+use crate::amap::Anon;
 use crate::error::{Error, Result};
 use crate::flush::{FlushFlags, PutFlags};
 use crate::map::Map;
-use crate::amap::Anon;
 use crate::map_ops::Entries;
 use crate::object::Object;
 use crate::page::{Dirtiness, PageRef};

@@ -27,7 +27,10 @@ pub unsafe extern "C" fn quire_fault(map: *mut MapHandle, addr: u64, access: u32
         let answer = FaultInfo {
             struct_size: 0,
             fault_case: match resolved.case {
+                FaultCase::OneA => QUIRE_CASE_1A,
+                FaultCase::OneB => QUIRE_CASE_1B,
                 FaultCase::TwoA => QUIRE_CASE_2A,
+                FaultCase::TwoB => QUIRE_CASE_2B,
             },
             resident: u32::from(resolved.resident),
             neighbours: resolved.neighbours,

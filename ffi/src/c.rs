@@ -136,9 +136,9 @@ pub struct EngineStats {
     pub reserved: u32,
     /// Faults that were asked for.
     pub faults: u64,
-    /// Faults resolved as case 2A, a page of a shared object, for a read.
+    /// Faults resolved as case 2A, a page of an object as it is, for a read.
     pub faults_2a_read: u64,
-    /// Faults resolved as case 2A, a page of a shared object, for a write.
+    /// Faults resolved as case 2A, a page of an object as it is, for a write.
     pub faults_2a_write: u64,
     /// Faults that found their page resident at the first try.
     pub faults_resident: u64,
@@ -220,6 +220,18 @@ pub struct EngineStats {
     pub faults_timed_out: u64,
     /// What the engine runs on: "soft" or "linux". Static.
     pub machine: *const c_char,
+    /// Faults of case 0: nothing is mapped at the address, or the access is not allowed.
+    pub faults_0: u64,
+    /// Faults resolved as case 1A, the page of anonymous memory as it is.
+    pub faults_1a: u64,
+    /// Faults resolved as case 1B, the page of anonymous memory that others share, copied.
+    pub faults_1b: u64,
+    /// Faults resolved as case 2B, memory of the mapping's own, filled from the object or with zeros.
+    pub faults_2b: u64,
+    /// Pages filled with zeros, by faults of case 2B and by copying into memory that was never touched.
+    pub zero_fills: u64,
+    /// Times the bookkeeping of anonymous memory was copied because one of two that shared it was about to write.
+    pub amap_copies: u64,
 }
 
 /// What a pager is.
@@ -270,6 +282,9 @@ pub const QUIRE_MAP_FIXED_NOREPLACE: u32 = 2;
 /// SA_NODEFER. A pager with `QUIRE_CAP_SIGNAL_SAFE` may be called in the handler, on the stack of the thread. A thread that has
 /// SIGBUS blocked must not touch such memory: the kernel ends the process. Only machines with real addresses differ in it.
 pub const QUIRE_MAP_IN_THREAD: u32 = 4;
+/// `quire_map_request.flags`: what is written goes to memory of the mapping's own, and never to the object: a page is copied before it is
+/// written. The object need not be writable.
+pub const QUIRE_MAP_PRIVATE: u32 = 8;
 
 /// A fork of the map shares the memory.
 pub const QUIRE_INHERIT_SHARE: u32 = 0;
@@ -335,8 +350,14 @@ pub struct MapRequestC {
     pub advice: u32,
 }
 
+/// `quire_fault_info.fault_case`: the page is anonymous memory, and is mapped as it is.
+pub const QUIRE_CASE_1A: u32 = 1;
+/// `quire_fault_info.fault_case`: the page is anonymous memory that others share, and was copied.
+pub const QUIRE_CASE_1B: u32 = 2;
 /// `quire_fault_info.fault_case`: the page is the object's, and is mapped as it is.
 pub const QUIRE_CASE_2A: u32 = 3;
+/// `quire_fault_info.fault_case`: the page is the mapping's own from now on, a copy of the object's or zeros.
+pub const QUIRE_CASE_2B: u32 = 4;
 
 /// How a fault was resolved.
 #[repr(C)]

@@ -292,8 +292,14 @@ fn stats(engine: &Engine) -> EngineStats {
     // Taken apart whole, so that a new counter cannot be forgotten here.
     let Counts {
         faults,
+        faults_0,
+        faults_1a,
+        faults_1b,
         faults_2a_read,
         faults_2a_write,
+        faults_2b,
+        zero_fills,
+        amap_copies,
         faults_resident,
         faults_failed,
         fault_restarts,
@@ -367,6 +373,12 @@ fn stats(engine: &Engine) -> EngineStats {
         requests_overdue,
         faults_timed_out,
         machine: machine::name(engine).as_ptr(),
+        faults_0,
+        faults_1a,
+        faults_1b,
+        faults_2b,
+        zero_fills,
+        amap_copies,
     }
 }
 

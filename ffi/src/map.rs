@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use quire_core::machine::Serve;
-use quire_core::map::{Map, MapRequest};
+use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
 use quire_core::mapped::{Residency, SyncFlags};
 use quire_core::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr, pages_of};
@@ -131,8 +131,8 @@ pub unsafe extern "C" fn quire_map(
         let object = handle::get::<ObjectState>(object)?;
         // SAFETY: the caller's struct, with its size in it.
         let request = map_request(&unsafe { read_sized(request) }?)?;
-        if request.max_prot.contains(Prot::WRITE) && !object.writable {
-            let text = "the object was opened for reading only; open it with QUIRE_OPEN_WRITE, or map it without QUIRE_PROT_WRITE";
+        if request.sharing == Sharing::Shared && request.max_prot.contains(Prot::WRITE) && !object.writable {
+            let text = "the object was opened for reading only; open it with QUIRE_OPEN_WRITE, map it with QUIRE_MAP_PRIVATE, or map it without QUIRE_PROT_WRITE";
             return Err(Fail::new(QUIRE_ERR_UNSUPPORTED, text));
         }
         let range = map.map.map(&object.object, &request)?;
@@ -148,7 +148,11 @@ fn map_request(request: &MapRequestC) -> Result<MapRequest> {
         0 => Serve::Threads,
         _ => Serve::InThread,
     };
-    let place = match request.flags & !QUIRE_MAP_IN_THREAD {
+    let sharing = match request.flags & QUIRE_MAP_PRIVATE {
+        0 => Sharing::Shared,
+        _ => Sharing::Private,
+    };
+    let place = match request.flags & !(QUIRE_MAP_IN_THREAD | QUIRE_MAP_PRIVATE) {
         0 => Place::Anywhere {
             hint: at,
             align: if request.align == 0 { PAGE_SIZE } else { request.align },
@@ -170,6 +174,7 @@ fn map_request(request: &MapRequestC) -> Result<MapRequest> {
         place,
         len: request.length,
         offset: ByteOff(request.offset),
+        sharing,
         prot,
         max_prot: if request.max_prot == 0 {
             prot

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use quire_core::engine::Engine;
 use quire_core::error::Result;
+use quire_core::fork::CopyRequest;
 use quire_core::map::{Map, MapRequest};
+use quire_core::map_ops::Place;
 use quire_core::object::ObjectRef;
-use quire_core::types::{AddrRange, VirtAddr};
+use quire_core::types::{AddrRange, PAGE_SIZE, VirtAddr};
 use quire_linux::Server;
 
 use crate::{BASE, Mode, TOP};
@@ -86,6 +88,36 @@ impl ServedMap {
     pub fn map(&self, object: &ObjectRef, request: &MapRequest) -> Result<AddrRange> {
         let serve = self.mode.serve();
         self.map.map(object, &MapRequest { serve, ..*request })
+    }
+}
+
+impl ServedMap {
+    /// As [`Map::map_anonymous`], served as the mode says.
+    ///
+    /// # Errors
+    /// Those of [`Map::map_anonymous`].
+    pub fn map_anonymous(&self, request: &MapRequest) -> Result<AddrRange> {
+        let serve = self.mode.serve();
+        self.map.map_anonymous(&MapRequest { serve, ..*request })
+    }
+
+    /// A copy of `len` bytes from `start`, somewhere else in this map, served as the mode says.
+    ///
+    /// # Errors
+    /// Those of [`Map::copy_to`].
+    pub fn copied(&self, start: VirtAddr, len: u64) -> Result<VirtAddr> {
+        let place = Place::Anywhere {
+            hint: VirtAddr(0),
+            align: PAGE_SIZE,
+        };
+        let serve = self.mode.serve();
+        let request = CopyRequest {
+            start,
+            len,
+            place,
+            serve,
+        };
+        self.map.copy_to(&self.map, &request).map(|range| range.start)
     }
 }
 

@@ -224,7 +224,9 @@ impl Machine for LinuxMachine {
     }
 
     fn zero_page(&self, page: PageRef) -> Result<(), Shortage> {
-        self.store.write(page.frame(), 0, &[0; PAGE_BYTES]).map_err(|_| Shortage)
+        self.store
+            .write(page.frame(), 0, &[0; PAGE_BYTES])
+            .map_err(|_| Shortage)
     }
 
     fn page_protect(&self, pages: &[PageRef], prot: Prot) {

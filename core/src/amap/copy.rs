@@ -28,7 +28,13 @@ impl Amap {
 impl State {
     fn refer_to(&mut self, to: NonZeroU32, from: NonZeroU32, slots: Range<u64>) -> Result<()> {
         let mut at = slots.start;
-        while let Some((slot, anon)) = self.amaps.get(from).slots.next(at).filter(|(slot, _)| *slot < slots.end) {
+        while let Some((slot, anon)) = self
+            .amaps
+            .get(from)
+            .slots
+            .next(at)
+            .filter(|(slot, _)| *slot < slots.end)
+        {
             let refs = self.anons.get(anon).refs.checked_add(1);
             let set = refs.ok_or(Error::NoMemory).and_then(|refs| {
                 self.data(to).slots.set(slot, anon)?;

@@ -64,7 +64,10 @@ impl Coverage {
                 return None;
             }
             let count = behind.checked_sub(1).map_or(0, |at| self.runs[at].1);
-            let end = self.runs.get(behind).map_or(range.end, |(start, _)| range.end.min(*start));
+            let end = self
+                .runs
+                .get(behind)
+                .map_or(range.end, |(start, _)| range.end.min(*start));
             let piece = from..end;
             (from, behind) = (end, behind + 1);
             Some((piece, count))
@@ -136,7 +139,10 @@ mod tests {
             [(0, 2), (4, 3), (5, 1), (7, 0), (10, 4), (12, 0), (13, 1), (16, 0)],
             "one run for each stretch of equal counts"
         );
-        assert_eq!((coverage.bare(0..16), coverage.bare(11..13)), (Some(7..10), Some(12..13)));
+        assert_eq!(
+            (coverage.bare(0..16), coverage.bare(11..13)),
+            (Some(7..10), Some(12..13))
+        );
     }
 
     #[test]

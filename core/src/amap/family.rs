@@ -246,7 +246,11 @@ impl Amap {
     /// Whether every slot of `slots` is shown by one entry only.
     pub(crate) fn is_sole(&self, slots: &Range<PageIndex>) -> bool {
         let state = self.family.read();
-        state.amaps.get(self.number).coverage.is_sole(slots.start.0..slots.end.0)
+        state
+            .amaps
+            .get(self.number)
+            .coverage
+            .is_sole(slots.start.0..slots.end.0)
     }
 
     /// One entry more shows `slots`.

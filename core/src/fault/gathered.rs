@@ -55,7 +55,11 @@ impl Gathered {
     /// The unbroken run that holds the faulting page.
     pub(super) fn run_around(&self) -> Range<usize> {
         let centre = self.window.centre;
-        let start = (0..centre).rev().take_while(|&i| self.goes_on(i)).last().unwrap_or(centre);
+        let start = (0..centre)
+            .rev()
+            .take_while(|&i| self.goes_on(i))
+            .last()
+            .unwrap_or(centre);
         start..self.end_of_run(centre)
     }
 
@@ -76,7 +80,10 @@ impl Gathered {
     }
 
     fn end_of_run(&self, start: usize) -> usize {
-        (start..self.window.len).find(|&i| !self.goes_on(i)).unwrap_or(self.window.len - 1) + 1
+        (start..self.window.len)
+            .find(|&i| !self.goes_on(i))
+            .unwrap_or(self.window.len - 1)
+            + 1
     }
 
     /// Whether the machine can be handed page `i` and the one behind it in one piece: both are there, follow each other in one object, and

@@ -78,9 +78,12 @@ impl Fault<'_> {
             }
             Need::Tables => Ok(self.make_room_in_signal()),
             Need::Spare(object, place) => Ok(self.get_spare_in_signal(&object, place)),
-            Need::Get(..) | Need::Populate(..) | Need::Leave(..) | Need::Rehome(..) | Need::Amap(_) | Need::Attic(_) => {
-                Ok(Met::Elsewhere)
-            }
+            Need::Get(..)
+            | Need::Populate(..)
+            | Need::Leave(..)
+            | Need::Rehome(..)
+            | Need::Amap(_)
+            | Need::Attic(_) => Ok(Met::Elsewhere),
         }
     }
 

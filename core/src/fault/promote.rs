@@ -104,7 +104,11 @@ fn fill(fault: &mut Fault<'_>, found: &Found<'_>, change: &mut Change<'_>) -> Re
     let replaced = if has_anon {
         None
     } else {
-        Some(change.replace(found.index, Old::Stays).map_err(|_| Stop::Wait(Need::Tables))?)
+        Some(
+            change
+                .replace(found.index, Old::Stays)
+                .map_err(|_| Stop::Wait(Need::Tables))?,
+        )
     };
     if let Some(source) = &source {
         source.unmap(fault);
@@ -140,7 +144,9 @@ fn copy(
     };
     bring_to(fault, Some(&source), page)?;
     change.store().dirty_and_release(page);
-    let replaced = change.replace(found.index, Old::Stays).map_err(|_| Stop::Wait(Need::Tables))?;
+    let replaced = change
+        .replace(found.index, Old::Stays)
+        .map_err(|_| Stop::Wait(Need::Tables))?;
     source.unmap(fault);
     if let Err(stop) = show(fault, found, page, change.store(), found.entry.attr.prot) {
         change.undo(replaced);
@@ -168,7 +174,9 @@ fn leave_home(
     bring_to(fault, Some(&source), page)?;
     attic.dirty_and_release(page);
     let moves = Old::Moves(page.index());
-    let replaced = change.replace(found.index, moves).map_err(|_| Stop::Wait(Need::Tables))?;
+    let replaced = change
+        .replace(found.index, moves)
+        .map_err(|_| Stop::Wait(Need::Tables))?;
     source.unmap(fault);
     change.store().dirty_and_release(source.page());
     if let Err(stop) = show(fault, found, source.page(), change.store(), found.entry.attr.prot) {

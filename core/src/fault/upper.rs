@@ -37,15 +37,13 @@ pub(super) struct InMemory<'a> {
 }
 
 /// Enters or keeps what the entry shows at the page.
-pub(super) fn resolve<'e>(
-    fault: &mut Fault<'_>,
-    found: &Found<'e>,
-    private: &'e Private,
-) -> Result<Outcome, Stop> {
+pub(super) fn resolve<'e>(fault: &mut Fault<'_>, found: &Found<'e>, private: &'e Private) -> Result<Outcome, Stop> {
     let below = found.entry.backing.below.as_ref();
     let Some(amap) = &private.amap else {
         return match below {
-            Some(object) if !fault.wants_own(found) => lower::resolve(fault, &found.below(object, found.entry.places())),
+            Some(object) if !fault.wants_own(found) => {
+                lower::resolve(fault, &found.below(object, found.entry.places()))
+            }
             _ => Err(Stop::Wait(Need::Amap(found.page_va))),
         };
     };
@@ -198,7 +196,9 @@ fn prot_of(found: &Found<'_>, private: &Private, anon: &Anon<'_>, page: PageRef)
 /// The slots around the page, in the entry and as far as any window goes, that have no anon.
 fn without_anons(found: &Found<'_>, look: &Look<'_>) -> Range<PageIndex> {
     let places = found.entry.places();
-    let start = slots_before(found, &places).take_while(|slot| look.anon(*slot).is_none()).last();
+    let start = slots_before(found, &places)
+        .take_while(|slot| look.anon(*slot).is_none())
+        .last();
     let end = look.next(PageIndex(found.index.0 + 1)).filter(|end| *end < places.end);
     start.unwrap_or(found.index)..end.unwrap_or(places.end)
 }
@@ -206,7 +206,9 @@ fn without_anons(found: &Found<'_>, look: &Look<'_>) -> Range<PageIndex> {
 /// The slots around the page that have one.
 fn with_anons(found: &Found<'_>, look: &Look<'_>) -> Range<PageIndex> {
     let places = found.entry.places();
-    let start = slots_before(found, &places).take_while(|slot| look.anon(*slot).is_some()).last();
+    let start = slots_before(found, &places)
+        .take_while(|slot| look.anon(*slot).is_some())
+        .last();
     let (_, behind) = found.entry.attr.advice.window();
     let end = (found.index.0 + 1..places.end.0.min(found.index.0 + 1 + behind))
         .take_while(|slot| look.anon(PageIndex(*slot)).is_some())

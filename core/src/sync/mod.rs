@@ -52,8 +52,8 @@ pub use rank::Rank;
 pub use rank::assert_no_locks_held;
 #[cfg(not(loom))]
 pub use ranked::{
-    AmapLock, AmapReadGuard, AmapWriteGuard, FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard, ObjectLock, PmapLock, QueueLock,
-    RankedMutex, RegistryGuard, RegistryLock,
+    AmapLock, AmapReadGuard, AmapWriteGuard, FrameLock, MapLock, MapReadGuard, MapWriteGuard, MappingLock, ObjectGuard,
+    ObjectLock, PmapLock, QueueLock, RankedMutex, RegistryGuard, RegistryLock,
 };
 #[cfg_attr(loom, allow(unused_imports, reason = "modelled there"))]
 pub(crate) use turn::{Tally, Turns};

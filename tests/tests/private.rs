@@ -1,0 +1,337 @@
+//! Memory of a mapping's own: private mappings, anonymous memory, copies, and the cases of a fault that make them.
+
+use quire_core::error::{Error, FaultError};
+use quire_core::fault::FaultCase;
+use quire_core::map::{Map, MapRequest, Sharing};
+use quire_core::map_ops::Place;
+use quire_core::types::{Access, Advice, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
+use quire_tests::{Rig, in_all_modes, in_soft_modes, page_at, pattern};
+
+const NO_FORK: &str = "a fork wants two maps with the same addresses";
+
+fn private(pages: u64) -> MapRequest {
+    MapRequest {
+        sharing: Sharing::Private,
+        ..MapRequest::read_write(pages * PAGE_SIZE)
+    }
+}
+
+fn anonymous(rig: &Rig, pages: u64) -> VirtAddr {
+    rig.map
+        .map_anonymous(&MapRequest::read_write(pages * PAGE_SIZE))
+        .expect("a mapping")
+        .start
+}
+
+fn byte(map: &Map, va: VirtAddr) -> u8 {
+    let mut byte = [0];
+    map.load(va, &mut byte).expect("a load");
+    byte[0]
+}
+
+fn case(map: &Map, va: VirtAddr, access: Access) -> FaultCase {
+    map.fault(va, access).expect("a fault that is resolved").case
+}
+
+#[test]
+fn case_1a_a_page_of_the_mappings_own_is_mapped_as_it_is() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 4);
+        rig.map.store(va, &[7]).unwrap();
+        let faults = rig.engine.stats().counts();
+        rig.map.dont_need(va, PAGE_SIZE).unwrap();
+        assert_eq!(case(&rig.map, va, Access::Read), FaultCase::OneA);
+        assert_eq!(byte(&rig.map, va), 7);
+        assert_eq!(case(&rig.map, va, Access::Write), FaultCase::OneA);
+        let counts = rig.engine.stats().counts();
+        assert_eq!(counts.faults_1a - faults.faults_1a, 2);
+        assert_eq!(
+            (counts.faults_2b, counts.zero_fills),
+            (faults.faults_2b, faults.zero_fills)
+        );
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn case_1b_a_page_that_others_share_is_copied_before_it_is_written() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 2);
+        rig.map.store(va, &[1; 64]).unwrap();
+        let copy = rig.map.copied(va, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(case(&rig.map, va, Access::Write), FaultCase::OneB);
+        rig.map.store(va, &[2; 64]).unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&rig.map, copy)), (2, 1));
+        rig.map.store(copy, &[3; 64]).unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&rig.map, copy)), (2, 3));
+        assert!(rig.engine.stats().counts().faults_1b >= 1);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn case_1b_the_last_one_who_refers_to_a_page_writes_it_in_place() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 1);
+        rig.map.store(va, &[1]).unwrap();
+        let copy = rig.map.copied(va, PAGE_SIZE).unwrap();
+        assert_eq!(byte(&rig.map, copy), 1);
+        rig.map.unmap(copy, PAGE_SIZE).unwrap();
+        let frames = rig.engine.machine().frame_counts().free;
+        assert_eq!(case(&rig.map, va, Access::Write), FaultCase::OneA);
+        assert_eq!(rig.engine.machine().frame_counts().free, frames, "nothing was copied");
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn case_2a_a_private_mapping_shows_the_objects_pages_until_they_are_written() {
+    in_soft_modes("a machine with real addresses copies what it reads", |rig| {
+        let (script, object) = rig.object(4);
+        let va = rig.map.map(&object, &private(4)).unwrap().start;
+        assert_eq!(case(&rig.map, page_at(va, 1), Access::Read), FaultCase::TwoA);
+        assert_eq!(rig.load_page(page_at(va, 1)), pattern(1));
+        assert_eq!(rig.map.entry_count(), 1);
+        let seen = rig.map.pmap().extract(page_at(va, 1)).unwrap();
+        assert_eq!(seen.prot, Prot::READ, "a write has to fault");
+        assert_eq!(script.gets(), 1);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn case_2b_what_is_written_to_a_private_mapping_never_reaches_the_object() {
+    in_all_modes(|rig| {
+        let (script, object) = rig.object(4);
+        let va = rig.map.map(&object, &private(4)).unwrap().start;
+        let other = rig
+            .map
+            .map(&object, &MapRequest::read_write(4 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        assert_eq!(case(&rig.map, page_at(va, 2), Access::Write), FaultCase::TwoB);
+        rig.map.store(page_at(va, 2), &[9; 8]).unwrap();
+        let own = rig.load_page(page_at(va, 2));
+        assert_eq!(own[..8], [9; 8]);
+        assert_eq!(own[8..], pattern(2)[8..]);
+        assert_eq!(rig.load_page(page_at(other, 2)), pattern(2));
+        rig.map.sync(va, 4 * PAGE_SIZE, Default::default()).unwrap();
+        assert_eq!(script.puts(), 0);
+        drop(object);
+        rig.assert_nothing_left();
+        assert_eq!(script.puts(), 0);
+    });
+}
+
+#[test]
+fn case_2b_memory_that_was_never_written_is_zeros_and_costs_a_page_when_it_is_touched() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 1 << 20);
+        let free = || rig.engine.machine().frame_counts().free;
+        let before = free();
+        assert_eq!(case(&rig.map, page_at(va, 77), Access::Read), FaultCase::TwoB);
+        assert_eq!(rig.load_page(page_at(va, 77)), [0; PAGE_BYTES]);
+        assert_eq!(case(&rig.map, page_at(va, 1 << 19), Access::Write), FaultCase::TwoB);
+        assert_eq!((before - free(), rig.engine.stats().counts().zero_fills), (2, 2));
+        rig.map.unmap(va, PAGE_SIZE << 20).unwrap();
+        assert_eq!(free(), before, "what is unmapped is given up at once");
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_private_mapping_of_an_object_that_cannot_be_written_can_be() {
+    in_all_modes(|rig| {
+        let (_script, object) = rig.object(2);
+        let all = private(2);
+        let va = rig.map.map(&object, &all).unwrap().start;
+        rig.map.copy_in(va, b"own").unwrap();
+        let mut back = [0; 3];
+        rig.map.copy_out(va, &mut back).unwrap();
+        assert_eq!(&back, b"own");
+        assert_eq!(
+            rig.map.fault(page_at(va, 2), Access::Read),
+            Err(FaultError::NotMapped(page_at(va, 2)))
+        );
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_is_copied_in_through_the_engine_is_seen_through_a_mapping_that_was_there_before() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 1);
+        rig.map.store(va, &[1]).unwrap();
+        let copy = rig.map.copied(va, PAGE_SIZE).unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&rig.map, copy)), (1, 1));
+        rig.map.copy_in(copy, &[5]).unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&rig.map, copy)), (1, 5));
+        rig.map.copy_in(va, &[6]).unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&rig.map, copy)), (6, 5));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn anonymous_memory_beside_anonymous_memory_is_one_entry_forward_backward_and_both() {
+    in_all_modes(|rig| {
+        let at = |pages| Place::FixedNoReplace(page_at(rig.map.base(), pages));
+        let map = |first, pages| {
+            let request = MapRequest {
+                place: at(first),
+                ..MapRequest::read_write(pages * PAGE_SIZE)
+            };
+            rig.map.map_anonymous(&request).unwrap().start
+        };
+        let va = map(10, 10);
+        rig.map.store(va, &[1]).unwrap();
+        map(20, 10);
+        assert_eq!(rig.map.entry_count(), 1, "forward");
+        map(0, 10);
+        assert_eq!(rig.map.entry_count(), 1, "backward");
+        rig.map.unmap(page_at(va, 5), 5 * PAGE_SIZE).unwrap();
+        assert_eq!(rig.map.entry_count(), 2);
+        map(15, 5);
+        assert_eq!(rig.map.entry_count(), 1, "both");
+        for i in 0..30 {
+            rig.map.store(page_at(rig.map.base(), i), &[i as u8]).unwrap();
+        }
+        for i in 0..30 {
+            assert_eq!(byte(&rig.map, page_at(rig.map.base(), i)), i as u8);
+        }
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_was_unmapped_is_zeros_when_it_is_mapped_again() {
+    in_all_modes(|rig| {
+        let base = rig.map.base();
+        let request = |first, pages| MapRequest {
+            place: Place::Fixed(page_at(base, first)),
+            ..MapRequest::read_write(pages * PAGE_SIZE)
+        };
+        rig.map.map_anonymous(&request(0, 8)).unwrap();
+        for i in 0..8 {
+            rig.map.store(page_at(base, i), &[i as u8 + 1]).unwrap();
+        }
+        rig.map.unmap(page_at(base, 3), 2 * PAGE_SIZE).unwrap();
+        rig.map.map_anonymous(&request(3, 2)).unwrap();
+        rig.map.map_anonymous(&request(6, 1)).unwrap();
+        let seen: Vec<u8> = (0..8).map(|i| byte(&rig.map, page_at(base, i))).collect();
+        assert_eq!(seen, [1, 2, 3, 0, 0, 6, 0, 8]);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_fork_on_real_addresses_says_what_to_do_instead() {
+    in_all_modes(|rig| {
+        let forked = rig.map.fork();
+        match forked {
+            Err(Error::Unsupported(text)) => assert!(rig.mode.is_linux() && text.contains("other addresses"), "{text}"),
+            forked => assert!(!rig.mode.is_linux() && forked.is_ok()),
+        }
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_child_sees_what_its_parent_had_and_neither_sees_what_the_other_writes() {
+    in_soft_modes(NO_FORK, |rig| {
+        let (_script, object) = rig.object(8);
+        let va = anonymous(&rig, 8);
+        let file = rig.map.map(&object, &private(8)).unwrap().start;
+        for i in 0..4 {
+            rig.map.store(page_at(va, i), &[10]).unwrap();
+            rig.map.store(page_at(file, i), &[20]).unwrap();
+        }
+        let child = rig.map.fork().unwrap();
+        assert_eq!(child.entry_count(), rig.map.entry_count());
+        child.store(page_at(va, 1), &[11]).unwrap();
+        rig.map.store(page_at(va, 2), &[12]).unwrap();
+        child.store(page_at(file, 5), &[21]).unwrap();
+        let bytes = |map: &Map, va: VirtAddr| [0, 1, 2, 3, 5].map(|i| byte(map, page_at(va, i)));
+        assert_eq!(bytes(&rig.map, va), [10, 10, 12, 10, 0]);
+        assert_eq!(bytes(&child, va), [10, 11, 10, 10, 0]);
+        assert_eq!(bytes(&rig.map, file), [20, 20, 20, 20, pattern(5)[0]]);
+        assert_eq!(bytes(&child, file), [20, 20, 20, 20, 21]);
+        drop(object);
+        drop(child);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_fork_copies_no_page_and_what_only_the_child_has_ends_with_it() {
+    in_soft_modes(NO_FORK, |rig| {
+        let va = anonymous(&rig, 64);
+        for i in 0..64 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        let free = || rig.engine.machine().frame_counts().free;
+        let before = free();
+        let child = rig.map.fork().unwrap();
+        assert_eq!(free(), before);
+        for i in 0..8 {
+            child.store(page_at(va, i), &[2]).unwrap();
+        }
+        assert_eq!(before - free(), 8);
+        drop(child);
+        assert_eq!(free(), before);
+        assert_eq!(
+            case(&rig.map, va, Access::Write),
+            FaultCase::OneA,
+            "nobody shares it any more"
+        );
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn n12_resident_neighbours_of_anonymous_memory_are_mapped_along() {
+    in_soft_modes(NO_FORK, |rig| {
+        let va = anonymous(&rig, 16);
+        for i in 0..16 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        let child = rig.map.fork().unwrap();
+        let resolved = child.fault(page_at(va, 8), Access::Read).unwrap();
+        assert_eq!((resolved.case, resolved.neighbours), (FaultCase::OneA, 7));
+        child.advise(va, 16 * PAGE_SIZE, Advice::Random).unwrap();
+        assert_eq!(child.fault(page_at(va, 1), Access::Read).unwrap().neighbours, 0);
+        drop(child);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn inheritance_says_what_a_child_gets() {
+    in_soft_modes(NO_FORK, |rig| {
+        let va = anonymous(&rig, 4);
+        for i in 0..4 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        for (i, inherit) in [Inherit::Share, Inherit::Copy, Inherit::None, Inherit::Zero]
+            .into_iter()
+            .enumerate()
+        {
+            rig.map.inherit(page_at(va, i as u64), PAGE_SIZE, inherit).unwrap();
+        }
+        let child = rig.map.fork().unwrap();
+        for (i, map) in [(0, &child), (1, &child), (3, &child)] {
+            map.store(page_at(va, i), &[2]).unwrap();
+        }
+        assert_eq!(
+            child.fault(page_at(va, 2), Access::Read),
+            Err(FaultError::NotMapped(page_at(va, 2)))
+        );
+        assert_eq!([0, 1, 2, 3].map(|i| byte(&rig.map, page_at(va, i))), [2, 1, 1, 1]);
+        rig.map.store(va, &[3]).unwrap();
+        assert_eq!([0, 1, 3].map(|i| byte(&child, page_at(va, i))), [3, 2, 2]);
+        drop(child);
+        rig.assert_nothing_left();
+    });
+}
