@@ -8,6 +8,7 @@ use alloc::sync::Arc;
 
 use crate::error::{Error, Result};
 use crate::flush::FlushFlags;
+use crate::interrupt_safe::InterruptSafe;
 use crate::machine::Machine;
 use crate::object::{Object, ObjectRef, Opening, Registry};
 use crate::pagedaemon::{EngineOptions, Memory};
@@ -31,6 +32,7 @@ pub struct Engine {
     pub(crate) memory: Memory,
     requests: Requests,
     plans: Plans,
+    interrupt_safe: InterruptSafe,
     swap: Arc<Swap>,
 }
 
@@ -67,6 +69,7 @@ impl Engine {
             syncing: CallLock::new(),
             requests: Requests::new(options),
             plans: Plans::new(),
+            interrupt_safe: InterruptSafe::new(),
             swap: Swap::new(),
         })
     }
@@ -85,6 +88,10 @@ impl Engine {
 
     pub(crate) fn requests(&self) -> &Requests {
         &self.requests
+    }
+
+    pub(crate) fn interrupt_safe(&self) -> &InterruptSafe {
+        &self.interrupt_safe
     }
 
     pub(crate) fn plans(&self) -> &Plans {

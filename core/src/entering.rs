@@ -35,12 +35,14 @@ impl Map {
     /// As [`Map::map`]. What the mapping was to show has been let go of then.
     pub(crate) fn enter(&self, mut new: Entering) -> Result<AddrRange> {
         assert_no_locks_held("mapping");
+        let is_accessible = !new.attr.prot.is_empty();
         let mut removed = Vec::new();
         let entered = self.enter_now(&mut new, &mut removed);
         // Where no lock is held: what it replaced, and what is not shown after all.
         let released = release(removed);
         let ended = new.end(entered.is_ok());
-        entered.and_then(|range| released.and(ended).map(|()| range))
+        let range = entered.and_then(|range| released.and(ended).map(|()| range))?;
+        self.wire_if_all(range, is_accessible)
     }
 
     fn enter_now(&self, new: &mut Entering, removed: &mut Vec<MapEntry<Shown>>) -> Result<AddrRange> {

@@ -123,6 +123,9 @@ pub enum FaultError {
     /// SEGV_ACCERR: the mapping does not allow the access.
     #[error("the mapping at {0} does not allow this access")]
     Denied(VirtAddr),
+    /// The address lies in an interrupt-safe map, where no fault is resolved.
+    #[error("the map that has {0} is interrupt-safe: what is mapped there has to be wired before it is used")]
+    InterruptSafe(VirtAddr),
     /// BUS_OBJERR: the mapping is there, but the object ends before the address.
     #[error("the object mapped at {0} ends before that address")]
     BeyondObject(VirtAddr),

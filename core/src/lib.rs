@@ -51,6 +51,9 @@ pub mod flush;
 #[deny(unsafe_code)]
 pub mod fork;
 #[cfg(not(loom))]
+#[deny(unsafe_code)]
+mod interrupt_safe;
+#[cfg(not(loom))]
 pub mod io;
 #[cfg(all(feature = "std", not(loom)))]
 #[deny(unsafe_code)]
@@ -125,3 +128,6 @@ mod unfilled;
 #[cfg(all(feature = "std", not(loom)))]
 #[deny(unsafe_code)]
 pub mod watchdog;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
+pub mod wire_all;

@@ -5,13 +5,14 @@
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::amap::Amap;
 use crate::engine::Engine;
 use crate::entering::Entering;
 use crate::error::{Error, Result};
 use crate::fault::entry_is_gone;
+use crate::interrupt_safe::Listed;
 use crate::machine::{Pmap, Serve};
 use crate::map_entry::{Attributes, MapEntry};
 use crate::map_ops::{Entries, Place};
@@ -102,6 +103,10 @@ pub struct Map {
     pmap: Arc<dyn Pmap>,
     entries: MapLock<Entries<Shown>>,
     version: AtomicU64,
+    /// Its place on the engine's list, if it is interrupt-safe.
+    interrupt_safe: Option<Listed>,
+    /// What is mapped from now on is wired at once.
+    wires_all: AtomicBool,
 }
 
 impl Map {
@@ -127,7 +132,31 @@ impl Map {
             pmap,
             entries: MapLock::new(entries),
             version: AtomicU64::new(0),
+            interrupt_safe: None,
+            wires_all: AtomicBool::new(false),
         })
+    }
+
+    /// An empty map for memory that interrupt handlers use: a fault in it fails at once and takes no lock ([`InterruptSafe`](crate::error::FaultError::InterruptSafe)), so that
+    /// whatever is mapped there has to be wired ([`Map::wire`]) before it is used. Its range is on the list that
+    /// [`Engine::is_interrupt_safe`] asks.
+    ///
+    /// # Errors
+    /// As [`Map::new`]; [`Error::NoMemory`] also when the engine has 64 such maps.
+    pub fn new_interrupt_safe(engine: Arc<Engine>, range: AddrRange) -> Result<Self> {
+        let mut map = Self::new(engine, range)?;
+        map.interrupt_safe = Some(map.engine.interrupt_safe().list(range)?);
+        Ok(map)
+    }
+
+    /// Whether faults in it fail at once.
+    #[must_use]
+    pub fn is_interrupt_safe(&self) -> bool {
+        self.interrupt_safe.is_some()
+    }
+
+    pub(crate) fn wires_all(&self) -> &AtomicBool {
+        &self.wires_all
     }
 
     /// The engine it belongs to.
@@ -312,6 +341,9 @@ impl Drop for Map {
     fn drop(&mut self) {
         // What could not be written stands on the engine's list; `clear` is the way to hear of it.
         let _ = self.clear();
+        if let Some(listed) = &self.interrupt_safe {
+            self.engine.interrupt_safe().forget(listed);
+        }
     }
 }
 

@@ -193,6 +193,30 @@ impl Map {
         deactivate(self.parts(start, len)?)
     }
 
+    /// Says that what `len` bytes from `start` hold is not needed any more. Memory of an entry's own that nobody shares is given up
+    /// there and then, with its room in swap: it is zeros again, or shows the object again. Of all other memory it says no more than
+    /// [`Map::dont_need`]. Wired parts stay as they are. May block for busy pages; no lock may be held.
+    ///
+    /// # Errors
+    /// As [`Map::sync`] for the arguments.
+    pub fn free(&self, start: VirtAddr, len: u64) -> Result<()> {
+        self.dont_need(start, len)?;
+        let mut own = Vec::new();
+        {
+            let entries = self.read();
+            let range = entries.check_range(start, len)?;
+            for entry in entries.iter(range).filter(|entry| entry.attr.wired == 0) {
+                let private = entry.backing.as_private().filter(|private| !private.needs_copy);
+                if let Some(amap) = private.and_then(|private| private.amap.as_ref()) {
+                    try_reserve(&mut own, 1)?;
+                    own.push((amap.clone(), entry.places_in(range)));
+                }
+            }
+        }
+        own.into_iter().for_each(|(amap, slots)| amap.free(&slots));
+        Ok(())
+    }
+
     /// Tells what is known of each page of `len` bytes from `start`, in `to`, one entry a page. It may have changed when the
     /// call returns. Does not block.
     ///

@@ -121,7 +121,7 @@ fn pager_status(error: &PagerError) -> i32 {
 
 fn fault_status(fault: &FaultError) -> (i32, i32) {
     match fault {
-        FaultError::NotMapped(_) => (QUIRE_FAULT_SEGV_MAPERR, 0),
+        FaultError::NotMapped(_) | FaultError::InterruptSafe(_) => (QUIRE_FAULT_SEGV_MAPERR, 0),
         FaultError::Denied(_) => (QUIRE_FAULT_SEGV_ACCERR, 0),
         FaultError::BeyondObject(_) => (QUIRE_FAULT_BUS_OBJERR, 0),
         FaultError::Pager { error, .. } | FaultError::WriteRefused { error, .. } => {

@@ -15,6 +15,9 @@ use crate::types::PageIndex;
 /// Anons that are taken out under one hold of the lock.
 const AT_ONCE: usize = 64;
 
+/// Where an anon's page is.
+type Place = (Arc<Object>, PageIndex);
+
 /// An anon that nothing refers to. Dropping it forgets its page; no lock may be held then.
 #[derive(Debug)]
 pub(crate) struct Left {
@@ -55,6 +58,28 @@ impl Amap {
             state.amaps.get(amap).coverage.bare(from..range.end)
         });
         self.family().write().data(self.number()).releasing -= 1;
+    }
+
+    /// What anons in `slots` hold is not needed any more, as far as nothing else refers to them: what lies below shows, until they
+    /// are written again. May block for busy pages; no lock may be held.
+    pub(crate) fn free(&self, slots: &Range<PageIndex>) {
+        self.family().write().data(self.number()).releasing += 1;
+        let mut from = slots.start;
+        while let Some((slot, anon)) = self.next_own(from..slots.end) {
+            from = PageIndex(slot.0 + 1);
+            if let Some((store, place)) = anon {
+                store.forget_places(place..PageIndex(place.0 + 1));
+            }
+        }
+        self.family().write().data(self.number()).releasing -= 1;
+    }
+
+    /// The next slot with an anon, and where its page is if nothing else refers to it.
+    fn next_own(&self, slots: Range<PageIndex>) -> Option<(PageIndex, Option<Place>)> {
+        let look = self.look();
+        let slot = look.next(slots.start).filter(|slot| *slot < slots.end)?;
+        let own = look.anon(slot).filter(|anon| !anon.is_shared && anon.was_written());
+        Some((slot, own.map(|anon| (anon.store.clone(), anon.place))))
     }
 
     /// Gives up what is in the slots that `next` names, each time from where the last ones ended.

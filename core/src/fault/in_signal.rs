@@ -33,6 +33,9 @@ impl Map {
     /// # Errors
     /// As [`Map::fault`].
     pub fn fault_in_signal(&self, va: VirtAddr, access: Access) -> Option<Result<Resolved, FaultError>> {
+        if let Err(error) = self.check_may_fault(va) {
+            return Some(Err(error));
+        }
         let outcome = Fault::new(self, va, access, Goal::Enter).run_in_signal()?;
         Some(self.counted(access, outcome))
     }

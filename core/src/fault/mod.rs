@@ -85,9 +85,18 @@ impl Map {
     /// Resolves a fault at `va`: afterwards the access can be tried again. May block; no lock may be held.
     ///
     /// # Errors
-    /// See [`FaultError`]: nothing was mapped then.
+    /// See [`FaultError`]: nothing was mapped then. In an interrupt-safe map always, at once, and without a lock (S206).
     pub fn fault(&self, va: VirtAddr, access: Access) -> Result<Resolved, FaultError> {
+        self.check_may_fault(va)?;
         self.counted(access, Fault::new(self, va, access, Goal::Enter).run())
+    }
+
+    /// Before any lock is taken (S206).
+    fn check_may_fault(&self, va: VirtAddr) -> Result<(), FaultError> {
+        if self.is_interrupt_safe() {
+            return Err(FaultError::InterruptSafe(va));
+        }
+        Ok(())
     }
 
     /// What became of a fault that was to enter a page.
