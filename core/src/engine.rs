@@ -130,7 +130,8 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Ends the engine's work: writes everything, closes every object, kept ones as well, and ends the page daemon's thread.
+    /// Ends the engine's work: writes everything, closes every object, kept ones as well, and every swap area, and ends the page
+    /// daemon's thread.
     /// May block.
     ///
     /// # Errors
@@ -145,13 +146,10 @@ impl Engine {
                 failure.get_or_insert(error);
             }
         });
-        if failure.is_none() {
-            self.memory.stop_daemon();
-        }
-        failure.map_or(Ok(()), Err)
+        self.end(failure)
     }
 
-    /// Closes every object, with what is dirty in them, and ends the page daemon's thread.
+    /// Closes every object, with what is dirty in them, and every swap area, and ends the page daemon's thread.
     ///
     /// # Errors
     /// [`Error::InUse`] as for [`Engine::shut_down`]. A pager's answer to close; the objects are gone all the same, and the
@@ -164,10 +162,16 @@ impl Engine {
                 failure.get_or_insert(error);
             }
         });
-        if failure.is_none() {
-            self.memory.stop_daemon();
+        self.end(failure)
+    }
+
+    /// What comes when every object is closed, unless one could not be.
+    fn end(&self, failure: Option<Error>) -> Result<()> {
+        if let Some(failure) = failure {
+            return Err(failure);
         }
-        failure.map_or(Ok(()), Err)
+        self.memory.stop_daemon();
+        self.swap.close_all()
     }
 
     /// How many objects without users are kept with their pages, for whoever attaches them next. 0 keeps none. What is too
@@ -187,14 +191,13 @@ impl Engine {
     #[must_use]
     pub fn object_counts(&self) -> (usize, usize) {
         let registry = self.registry();
-        let objects = registry.objects();
-        let waiting = objects.iter().filter(|object| object.waits_for_its_end()).count();
-        (objects.len(), waiting)
+        let waiting = registry.objects().filter(|object| object.waits_for_its_end()).count();
+        (registry.objects().count(), waiting)
     }
 
     fn check_unused(&self) -> Result<()> {
         let registry = self.registry();
-        if registry.objects().iter().any(|object| object.reference_count() != 0) {
+        if registry.objects().any(|object| object.reference_count() != 0) {
             return Err(Error::InUse(
                 "the engine still has mapped or open objects; unmap and release them first",
             ));

@@ -251,6 +251,11 @@ impl Engine {
         self.memory.ring();
     }
 
+    /// There is room for anonymous pages where there was none: the daemon may look again.
+    pub(crate) fn swap_has_room(&self) {
+        self.memory.ring();
+    }
+
     /// What the page daemon did.
     #[must_use]
     pub fn daemon_counts(&self) -> DaemonCounts {
@@ -275,6 +280,7 @@ impl Engine {
             return step;
         }
         self.memory.count(Count::Steps, 1);
+        self.swap().tell_freed();
         let missing = |engine: &Self| targets.free_enough.saturating_sub(engine.free_or_soon());
         step.freed = self.reclaim(missing(self));
         let mut pass = Pass::new(self.queue_lengths().laundry);
