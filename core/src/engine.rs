@@ -59,7 +59,7 @@ impl Engine {
     }
 
     fn make(machine: Arc<dyn Machine>, options: &EngineOptions) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|engine| Self {
             memory: Memory::new(machine.frame_counts(), options),
             machine,
             stats: Stats::new(),
@@ -67,7 +67,7 @@ impl Engine {
             syncing: CallLock::new(),
             requests: Requests::new(options),
             plans: Plans::new(),
-            swap: Swap::new(),
+            swap: Swap::new(engine.clone()),
         })
     }
 

@@ -375,6 +375,79 @@ fn a_freed_slot_is_told_to_its_pager_before_it_is_used_again() {
 }
 
 #[test]
+fn whoever_finds_no_room_while_a_pager_is_told_of_some_waits_for_it() {
+    in_all_modes_with_frames(32, |rig| {
+        let _watch = watch(&rig.engine);
+        let (script, opening) = opening(PagerOps::PUT | PagerOps::FREE_SPACE, 32);
+        rig.engine.add_swap(opening, 0).expect("an area");
+        let old = rig.another_map();
+        let object = rig.engine.create_anonymous(32 * PAGE_SIZE).expect("an object");
+        let range = old
+            .map(&object, &MapRequest::read_write(32 * PAGE_SIZE))
+            .expect("a mapping");
+        for i in 0..32 {
+            old.store(page_at(range.start, i), &[1]).expect("a store");
+        }
+        page_out(&rig);
+        assert_eq!(used(&rig), 32);
+        object.release().expect("mapped still");
+        let (go_on, told) = std::sync::mpsc::channel();
+        let being_told = Arc::new(AtomicBool::new(false));
+        let hears = being_told.clone();
+        script.on_call(move |call| {
+            if matches!(call, Call::FreeSpace(..)) && !hears.swap(true, Ordering::AcqRel) {
+                told.recv().expect("the test goes on");
+            }
+        });
+        thread::scope(|scope| {
+            scope.spawn(|| old.clear().expect("nothing to write"));
+            while !being_told.load(Ordering::Acquire) {
+                thread::yield_now();
+            }
+            let (object, va) = mapped(&rig, 48);
+            let before = rig.engine.stats().counts().memory_waits;
+            let engine = &rig.engine;
+            scope.spawn(move || {
+                while engine.stats().counts().memory_waits == before {
+                    thread::yield_now();
+                }
+                go_on.send(()).expect("it waits");
+            });
+            fill(&rig, va, 48, 0);
+            assert_filled(&rig, va, 48, 0);
+            object.release().expect("mapped still");
+        });
+        drop(old);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn an_area_whose_pager_panics_is_not_used_any_more() {
+    in_all_modes(|rig| {
+        let (script, id) = area(&rig, 16, 2);
+        let (object, va) = mapped(&rig, 4);
+        let (other, other_va) = mapped(&rig, 4);
+        fill(&rig, va, 4, 0);
+        script.before_puts(|| panic!("scripted"));
+        let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| page_out(&rig)));
+        assert!(unwound.is_err());
+        let areas = rig.engine.swap_areas().expect("memory");
+        assert!(
+            areas[0].broken.as_ref().is_some_and(|why| why.contains("panicked")),
+            "{areas:?}"
+        );
+        assert!(object.is_quarantined(), "its bytes may be in use still");
+        let (_script, _) = area(&rig, 16, 1);
+        fill(&rig, other_va, 4, 0);
+        page_out(&rig);
+        assert_eq!(other.resident(), 0);
+        assert_filled(&rig, other_va, 4, 0);
+        rig.engine.remove_swap(id).unwrap_err();
+    });
+}
+
+#[test]
 fn an_area_that_fails_is_left_out_and_used_again_when_it_has_recovered() {
     in_all_modes(|rig| {
         let _watch = watch(&rig.engine);

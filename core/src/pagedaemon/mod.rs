@@ -54,7 +54,7 @@ use crate::stats::Counter;
 use crate::sync::{FrameLock, QueueLock, Tally, Turns, assert_no_locks_held};
 use crate::types::ObjectId;
 use laundry::Pass;
-use rescue::Rescuers;
+use rescue::{Rescuers, Rescuing};
 use targets::usable;
 
 pub use targets::Targets;
@@ -213,6 +213,17 @@ impl Memory {
     /// Takes one wiring of a page back. Its object is locked.
     pub(crate) fn unwire(&self, page: PageRef) {
         self.queues.lock().unwire(page);
+    }
+
+    /// The calling thread makes room in swap, as long as the answer lives: who finds none meanwhile may wait for that. If the
+    /// pager that it calls needs memory of this engine, it waits for nobody.
+    pub(crate) fn making_room_in_swap(&self) -> MakingRoom<'_> {
+        let mut work = AtWork::begin(self);
+        work.progressed();
+        MakingRoom {
+            _work: work,
+            _writing: self.writing(),
+        }
     }
 
     fn count(&self, what: Count, n: u64) {
@@ -439,6 +450,13 @@ impl Engine {
 struct AtWork<'a> {
     memory: &'a Memory,
     progressed: bool,
+}
+
+/// See [`Memory::making_room_in_swap`].
+#[derive(Debug)]
+pub(crate) struct MakingRoom<'a> {
+    _work: AtWork<'a>,
+    _writing: Rescuing<'a>,
 }
 
 impl<'a> AtWork<'a> {

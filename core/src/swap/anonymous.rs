@@ -1,6 +1,5 @@
 //! The places of an anonymous object, and what the object does with them.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::num::NonZeroU32;
 use core::ops::Range;
@@ -8,6 +7,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::pager::SwapPager;
 use super::{Slot, Swap};
+use crate::alloc_fallible::try_box;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::object::{BATCH, ExclusiveBusy, Object, ObjectRef};
@@ -150,7 +150,7 @@ impl Engine {
             ));
         }
         let anonymous = Arc::new(Anonymous::new(self.swap().clone()));
-        let pager = Box::new(SwapPager::new(anonymous.clone()));
+        let pager = try_box(SwapPager::new(anonymous.clone()))?;
         self.list_anonymous(pager, anonymous, size)
     }
 }

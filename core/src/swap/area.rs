@@ -178,6 +178,7 @@ impl Call {
             return Asked::Answered(io, Err(area.worded(&why)));
         }
         let marker = Marker::new();
+        let unwinds = Unwinds(area);
         let answer = match io.direction() {
             Direction::Get => {
                 for i in 0..io.len() {
@@ -188,6 +189,7 @@ impl Call {
             }
             Direction::Put => area.pager.put(&io),
         };
+        core::mem::forget(unwinds);
         match answer {
             Answer::Done(answer) => drop(io.complete(answer)),
             Answer::Pending => {}
@@ -222,20 +224,32 @@ impl Call {
     }
 
     /// Tells the pager that nobody needs these slots. What it answers changes nothing. No lock may be held.
-    pub(super) fn tell_freed(&self, run: &Range<u32>) {
+    pub(super) fn tell_freed(&self, run: &Range<u32>) -> Result<(), PagerError> {
         assert_no_locks_held("calling a pager");
         let (first, count) = (PageIndex(u64::from(run.start)), u64::from(run.end - run.start));
-        if let Err(error) = self.0.pager.free_space(first, count)
-            && error.cause == Cause::BrokenPromise
-        {
-            self.0.breaks(&error);
-        }
+        self.0.pager.free_space(first, count).inspect_err(|error| {
+            if error.cause == Cause::BrokenPromise {
+                self.0.breaks(error);
+            }
+        })
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.calls.fall();
+    }
+}
+
+/// Dropped only if the pager unwinds: a thread of its may still work on what was lent, for as long as nobody knows.
+#[derive(Debug)]
+struct Unwinds<'a>(&'a Area);
+
+impl Drop for Unwinds<'_> {
+    fn drop(&mut self) {
+        self.0
+            .breaks(&PagerError::new(Cause::BrokenPromise, format_args!("it panicked")));
+        self.0.broken.lock().more = true;
     }
 }
 

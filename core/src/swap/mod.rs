@@ -24,8 +24,10 @@ mod pager;
 mod remove;
 mod slots;
 mod table;
+#[cfg(test)]
+mod tests;
 
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -36,8 +38,10 @@ use area::{Asked, Call, Part};
 pub use manage::{SwapAreaInfo, SwapCounts};
 use table::{Table, Tried};
 
+use crate::engine::Engine;
 use crate::error::{Cause, PagerError};
 use crate::io::{Io, PageOutcome};
+use crate::stats::Counter;
 use crate::sync::FrameLock;
 use crate::types::PageIndex;
 
@@ -46,8 +50,9 @@ use crate::types::PageIndex;
 pub(crate) struct Slot(u32);
 
 /// The swap of one engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Swap {
+    engine: Weak<Engine>,
     table: FrameLock<Table>,
     /// Why the last page that was not written was not.
     refusal: FrameLock<Option<SwapRefusal>>,
@@ -110,8 +115,13 @@ impl SwapRefusal {
 }
 
 impl Swap {
-    pub(crate) fn new() -> Arc<Self> {
-        Arc::default()
+    pub(crate) fn new(engine: Weak<Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            table: FrameLock::default(),
+            refusal: FrameLock::default(),
+            tallies: Default::default(),
+        })
     }
 
     /// Nobody needs what this slot holds. Under any lock but one of the highest rank; waits for nothing.
@@ -151,11 +161,15 @@ impl Swap {
 
     /// Tells the pagers that want to hear it which slots were freed. Calls pagers; no lock may be held.
     pub(crate) fn tell_freed(&self) {
+        let engine = self.engine.upgrade();
         loop {
             let Some((call, run)) = self.table.lock().take_freed() else {
                 return;
             };
-            call.tell_freed(&run);
+            let _at_work = engine.as_ref().map(|engine| engine.memory.making_room_in_swap());
+            if call.tell_freed(&run).is_err() {
+                self.note_error();
+            }
             if let Some(entry) = self.table.lock().find(call.area().id) {
                 entry.slots.told(run);
             }
@@ -171,13 +185,27 @@ impl Swap {
 
     /// Nothing more can be written. `failure`: what the last area that was tried answered.
     fn refuse(&self, failure: Option<PagerError>) -> PagerError {
+        self.count(Count::Refused, 1);
         let refusal = match &failure {
             Some(error) => SwapRefusal::Failed(error.cause),
-            None => self.table.lock().refusal(),
+            None => {
+                let table = self.table.lock();
+                if table.will_have_room() {
+                    // Whoever tells the pager makes room; it is not waited for with pages in hand.
+                    return PagerError::new(Cause::Again, format_args!("room in swap is being made; try again"));
+                }
+                table.refusal()
+            }
         };
-        self.count(Count::Refused, 1);
         *self.refusal.lock() = Some(refusal);
         failure.unwrap_or_else(|| refusal.error())
+    }
+
+    /// An area answered with an error.
+    fn note_error(&self) {
+        if let Some(engine) = self.engine.upgrade() {
+            engine.stats().count(Counter::PagerErrors);
+        }
     }
 
     fn count(&self, what: Count, n: u64) {
@@ -257,7 +285,10 @@ impl Cluster<'_> {
         match answer {
             _ if no_memory => Err(NotWritten::NoMemory),
             Ok(()) => Ok(()),
-            Err(error) => Err(NotWritten::Failed(error)),
+            Err(error) => {
+                self.swap.note_error();
+                Err(NotWritten::Failed(error))
+            }
         }
     }
 }

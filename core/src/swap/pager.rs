@@ -73,6 +73,9 @@ impl SwapPager {
             Asked::Stray(error) => return Err(error),
             Asked::NoMemory => return Ok((pages.end, Err(PagerError::bare(Cause::NoMemory)))),
         };
+        if answer.is_err() {
+            swap.note_error();
+        }
         let mut failure = Ok(());
         for (i, page) in pages.clone().enumerate() {
             if io.outcome(i) == PageOutcome::Done {
@@ -87,7 +90,7 @@ impl SwapPager {
                 && pages.len() == 1
                 && tells_of_damage(error.cause)
             {
-                swap.found_bad(Slot(slot.0));
+                swap.found_bad(slot);
             }
             if page == of.required() {
                 failure = answer;

@@ -35,6 +35,8 @@ pub(super) struct Slots {
     free: u32,
     held: u32,
     freed_count: u32,
+    /// Taken to be told.
+    untold: u32,
     bad_count: u32,
     /// Where the next search begins.
     next: u32,
@@ -99,6 +101,7 @@ impl Slots {
             free: total,
             held: 0,
             freed_count: 0,
+            untold: 0,
             bad_count: 0,
             next: 0,
             first_freed: 0,
@@ -119,9 +122,9 @@ impl Slots {
         self.held
     }
 
-    /// Slots that will be free when the pager has been told.
-    pub(super) fn freed(&self) -> u32 {
-        self.freed_count
+    /// Slots of which the pager has to be told, and those of which it is being told: they are free afterwards.
+    pub(super) fn freed(&self) -> (u32, u32) {
+        (self.freed_count, self.untold)
     }
 
     /// Slots that were found bad.
@@ -217,12 +220,14 @@ impl Slots {
             self.freed.set(slot, false);
         }
         self.freed_count -= end - start;
+        self.untold += end - start;
         self.first_freed = if self.freed_count == 0 { self.total } else { end };
         Some(start..end)
     }
 
     /// The pager has been told that these are free.
     pub(super) fn told(&mut self, run: Range<u32>) {
+        self.untold -= run.end - run.start;
         for slot in run {
             self.free_slot(slot);
         }
@@ -337,7 +342,8 @@ mod tests {
                 }
                 prop_assert_eq!(slots.free() as usize, free.len());
                 prop_assert_eq!(slots.held() as usize, held.len());
-                prop_assert_eq!(slots.freed() as usize, freed.len());
+                let untold: u32 = being_told.iter().map(|run| run.end - run.start).sum();
+                prop_assert_eq!(slots.freed(), (u32::try_from(freed.len()).unwrap(), untold));
                 prop_assert_eq!(slots.bad() as usize, bad.len());
                 for word in 0..total.div_ceil(BITS) {
                     let any_free = (word * BITS..total.min((word + 1) * BITS)).any(|slot| free.contains(&slot));

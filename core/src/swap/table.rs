@@ -70,11 +70,18 @@ impl Table {
         (u32::MAX - base >= slots).then_some((self.entries.len(), base))
     }
 
-    /// Whether anything can be written now: a slot is free, or will be when its pager has been told.
+    /// Whether anything can be written now, or soon: a slot is free, or will be when its pager has been told.
     pub(super) fn has_room(&self) -> bool {
         self.entries
             .iter()
-            .any(|entry| entry.takes() && (entry.slots.free() > 0 || entry.slots.freed() > 0))
+            .any(|entry| entry.takes() && (entry.slots.free() > 0 || entry.slots.freed() != (0, 0)))
+    }
+
+    /// Whether the pager of an area is being told what was freed: then there is room.
+    pub(super) fn will_have_room(&self) -> bool {
+        self.entries
+            .iter()
+            .any(|entry| entry.takes() && entry.slots.freed().1 > 0)
     }
 
     /// Holds up to `want` slots in one piece: of the areas with the highest priority that have any, each in turn.
