@@ -196,7 +196,7 @@ fn s189_pages_that_were_only_read_are_zeros_without_a_slot() {
     in_all_modes(|rig| {
         let (script, _) = area(&rig, 64, 0);
         let (object, va) = mapped(&rig, 4);
-        rig.load_page(va);
+        assert_eq!(rig.load_page(va), [0; PAGE_BYTES]);
         page_out(&rig);
         assert_eq!((object.resident(), used(&rig), script.puts()), (0, 0, 0));
         assert_eq!(rig.load_page(va), [0; PAGE_BYTES]);
