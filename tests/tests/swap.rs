@@ -6,14 +6,15 @@ use std::thread;
 
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::FlushFlags;
+use quire_core::io::Direction;
 use quire_core::map::MapRequest;
 use quire_core::object::{ObjectRef, Opening};
-use quire_core::pagedaemon::Targets;
+use quire_core::pagedaemon::{EngineOptions, Targets};
 use quire_core::pager::PagerOps;
 use quire_core::soft::SoftConfig;
 use quire_core::swap::{SwapAreaId, SwapCounts, SwapRefusal};
 use quire_core::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
-use quire_tests::{Call, Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, page_at, watch};
+use quire_tests::{Call, Dice, Mode, Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, page_at, watch};
 
 /// An anonymous object, mapped from its start to its end to be read and written.
 fn mapped(rig: &Rig, pages: u64) -> (ObjectRef, VirtAddr) {
@@ -768,4 +769,69 @@ fn many_anonymous_objects_come_and_go() {
     assert_eq!(rig.engine.object_counts().0, MANY / 4);
     drop(objects);
     rig.assert_nothing_left();
+}
+
+/// Threads that store and load, each its own pages; areas that come, go and fail meanwhile; a page daemon.
+#[test]
+fn whatever_areas_do_what_was_stored_is_loaded() {
+    const PAGES: u64 = 192;
+    for mode in Mode::all() {
+        eprintln!("mode: {mode:?}");
+        let options = EngineOptions {
+            daemon_thread: true,
+            ..EngineOptions::default()
+        };
+        let rig = Rig::with_options(mode.with_frames(64, 4), &options);
+        let _watch = watch(&rig.engine);
+        let (_reliable, _) = area(&rig, PAGES, 0);
+        let (object, va) = mapped(&rig, PAGES);
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let (rig, stop) = (&rig, &stop);
+            let working: Vec<_> = (0..3_u64)
+                .map(|me| {
+                    scope.spawn(move || {
+                        let mut dice = Dice(me + 1);
+                        let mut times = vec![0; usize::try_from(PAGES).expect("few")];
+                        for _ in 0..1500 {
+                            let page = dice.roll(PAGES / 3) * 3 + me;
+                            let n = &mut times[usize::try_from(page).expect("few")];
+                            if *n > 0 {
+                                let bytes = rig.load_page(page_at(va, page));
+                                assert!(bytes == filling(page, *n), "page {page}, time {n}, in {mode:?}");
+                            }
+                            if dice.roll(2) == 0 {
+                                *n += 1;
+                                rig.map.store(page_at(va, page), &filling(page, *n)).expect("a store");
+                            }
+                        }
+                    })
+                })
+                .collect();
+            scope.spawn(move || {
+                let mut dice = Dice(99);
+                while !stop.load(Ordering::Relaxed) {
+                    let (script, opening) = opening(PagerOps::PUT | PagerOps::FREE_SPACE, 1 + dice.roll(64));
+                    let id = rig.engine.add_swap(opening, 1).expect("an area");
+                    let mut choice = Dice(dice.roll(1000));
+                    script.choose(move |direction| match (direction, choice.roll(4)) {
+                        (Direction::Put, 0) => Twist::Fail(Cause::Errno(28)),
+                        (Direction::Put, 1) => Twist::Fail(Cause::Io),
+                        _ => Twist::Obey,
+                    });
+                    let had = rig.engine.swap_counts().pages_out;
+                    while rig.engine.swap_counts().pages_out < had + 16 && !stop.load(Ordering::Relaxed) {
+                        thread::yield_now();
+                    }
+                    rig.engine.remove_swap(id).expect("there is another");
+                }
+            });
+            for thread in working {
+                thread.join().expect("nothing is lost");
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        object.release().expect("mapped still");
+        rig.assert_nothing_left();
+    }
 }

@@ -11,9 +11,10 @@ use crate::alloc_fallible::try_box;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::object::{BATCH, ExclusiveBusy, Object, ObjectRef};
+use crate::page::PageRef;
 use crate::sparse::Sparse;
 use crate::sync::{Deadline, FrameLock, assert_no_locks_held};
-use crate::types::{MAX_OBJECT_SIZE, PageIndex};
+use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex};
 
 /// Which places of one object have slots: a few bytes for each that has one.
 #[derive(Debug)]
@@ -182,7 +183,7 @@ impl Object {
     /// Page `index`, which the caller has busied in either mode, is about to be written, or is wired: it is dirty from now on, and
     /// its slot is released (S189, N15). No object's lock may be held. Whoever holds it calls
     /// [`ObjectState::note_modified`](crate::object::ObjectState::note_modified), which is the same.
-    pub(crate) fn dirty_and_release(&self, page: crate::page::PageRef) {
+    pub(crate) fn dirty_and_release(&self, page: PageRef) {
         self.lock().note_modified(page);
     }
 
@@ -209,6 +210,17 @@ impl Object {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// Whether a clean page can be had again when it has been freed: from its pager, from its slot, or because it is all zeros.
+    /// Exclusively busied. Looks at every byte; for assertions.
+    pub(crate) fn can_be_had_again(&self, page: PageRef) -> bool {
+        if !self.is_anonymous() || self.has_slot(page.index()) {
+            return true;
+        }
+        let mut bytes = [0; PAGE_BYTES];
+        self.engine().machine().copy_out(page, 0, &mut bytes);
+        bytes == [0; PAGE_BYTES]
     }
 
     /// Gives up what the places of a range hold: their pages are unmapped and freed, wired ones as well, and their slots released. They are

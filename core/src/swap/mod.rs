@@ -161,11 +161,11 @@ impl Swap {
 
     /// Tells the pagers that want to hear it which slots were freed. Calls pagers; no lock may be held.
     pub(crate) fn tell_freed(&self) {
-        let engine = self.engine.upgrade();
         loop {
             let Some((call, run)) = self.table.lock().take_freed() else {
                 return;
             };
+            let engine = self.engine.upgrade();
             let _at_work = engine.as_ref().map(|engine| engine.memory.making_room_in_swap());
             if call.tell_freed(&run).is_err() {
                 self.note_error();
@@ -190,8 +190,8 @@ impl Swap {
             Some(error) => SwapRefusal::Failed(error.cause),
             None => {
                 let table = self.table.lock();
-                if table.will_have_room() {
-                    // Whoever tells the pager makes room; it is not waited for with pages in hand.
+                if table.has_room() {
+                    // It has come since, or will when a pager has been told: that is not waited for with pages in hand.
                     return PagerError::new(Cause::Again, format_args!("room in swap is being made; try again"));
                 }
                 table.refusal()

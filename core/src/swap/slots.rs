@@ -123,8 +123,8 @@ impl Slots {
     }
 
     /// Slots of which the pager has to be told, and those of which it is being told: they are free afterwards.
-    pub(super) fn freed(&self) -> (u32, u32) {
-        (self.freed_count, self.untold)
+    pub(super) fn freed(&self) -> u32 {
+        self.freed_count + self.untold
     }
 
     /// Slots that were found bad.
@@ -343,7 +343,7 @@ mod tests {
                 prop_assert_eq!(slots.free() as usize, free.len());
                 prop_assert_eq!(slots.held() as usize, held.len());
                 let untold: u32 = being_told.iter().map(|run| run.end - run.start).sum();
-                prop_assert_eq!(slots.freed(), (u32::try_from(freed.len()).unwrap(), untold));
+                prop_assert_eq!(slots.freed(), u32::try_from(freed.len()).unwrap() + untold);
                 prop_assert_eq!(slots.bad() as usize, bad.len());
                 for word in 0..total.div_ceil(BITS) {
                     let any_free = (word * BITS..total.min((word + 1) * BITS)).any(|slot| free.contains(&slot));

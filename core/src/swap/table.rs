@@ -74,14 +74,7 @@ impl Table {
     pub(super) fn has_room(&self) -> bool {
         self.entries
             .iter()
-            .any(|entry| entry.takes() && (entry.slots.free() > 0 || entry.slots.freed() != (0, 0)))
-    }
-
-    /// Whether the pager of an area is being told what was freed: then there is room.
-    pub(super) fn will_have_room(&self) -> bool {
-        self.entries
-            .iter()
-            .any(|entry| entry.takes() && entry.slots.freed().1 > 0)
+            .any(|entry| entry.takes() && (entry.slots.free() > 0 || entry.slots.freed() > 0))
     }
 
     /// Holds up to `want` slots in one piece: of the areas with the highest priority that have any, each in turn.
@@ -107,7 +100,10 @@ impl Table {
         self.entries
             .iter_mut()
             .filter(|entry| !entry.area.is_broken())
-            .find_map(|entry| Some((entry.area.begin_call(), entry.slots.take_freed()?)))
+            .find_map(|entry| {
+                let run = entry.slots.take_freed()?;
+                Some((entry.area.begin_call(), run))
+            })
     }
 
     /// Why there is no slot to be had.

@@ -148,6 +148,9 @@ fn s189_n15_a_clean_page_whose_slot_is_released_is_dirty() {
     let page = object.lookup(PageIndex(0)).unwrap();
     assert!(object.has_slot(PageIndex(0)) && page.dirtiness() != Dirtiness::Dirty);
     let busy = crate::object::Object::busy_resident(&&*object, PageIndex(0)).unwrap();
+    assert!(object.can_be_had_again(page));
+    object.release_slot(PageIndex(0));
+    assert!(!object.can_be_had_again(page), "a clean page without a slot is zeros");
     object.dirty_and_release(busy.page());
     assert!(!object.has_slot(PageIndex(0)) && page.dirtiness() == Dirtiness::Dirty);
     drop(busy);
