@@ -61,7 +61,7 @@ impl Engine {
     }
 
     fn make(machine: Arc<dyn Machine>, options: &EngineOptions) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|engine| Self {
             memory: Memory::new(machine.frame_counts(), options),
             machine,
             stats: Stats::new(),
@@ -69,8 +69,8 @@ impl Engine {
             syncing: CallLock::new(),
             requests: Requests::new(options),
             plans: Plans::new(),
+            swap: Swap::new(engine.clone()),
             interrupt_safe: InterruptSafe::new(),
-            swap: Swap::new(),
         })
     }
 
@@ -137,7 +137,8 @@ impl Engine {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Ends the engine's work: writes everything, closes every object, kept ones as well, and ends the page daemon's thread.
+    /// Ends the engine's work: writes everything, closes every object, kept ones as well, and every swap area, and ends the page
+    /// daemon's thread.
     /// May block.
     ///
     /// # Errors
@@ -152,13 +153,10 @@ impl Engine {
                 failure.get_or_insert(error);
             }
         });
-        if failure.is_none() {
-            self.memory.stop_daemon();
-        }
-        failure.map_or(Ok(()), Err)
+        self.end(failure)
     }
 
-    /// Closes every object, with what is dirty in them, and ends the page daemon's thread.
+    /// Closes every object, with what is dirty in them, and every swap area, and ends the page daemon's thread.
     ///
     /// # Errors
     /// [`Error::InUse`] as for [`Engine::shut_down`]. A pager's answer to close; the objects are gone all the same, and the
@@ -171,10 +169,16 @@ impl Engine {
                 failure.get_or_insert(error);
             }
         });
-        if failure.is_none() {
-            self.memory.stop_daemon();
+        self.end(failure)
+    }
+
+    /// What comes when every object is closed, unless one could not be.
+    fn end(&self, failure: Option<Error>) -> Result<()> {
+        if let Some(failure) = failure {
+            return Err(failure);
         }
-        failure.map_or(Ok(()), Err)
+        self.memory.stop_daemon();
+        self.swap.close_all()
     }
 
     /// How many objects without users are kept with their pages, for whoever attaches them next. 0 keeps none. What is too
@@ -194,14 +198,13 @@ impl Engine {
     #[must_use]
     pub fn object_counts(&self) -> (usize, usize) {
         let registry = self.registry();
-        let objects = registry.objects();
-        let waiting = objects.iter().filter(|object| object.waits_for_its_end()).count();
-        (objects.len(), waiting)
+        let waiting = registry.objects().filter(|object| object.waits_for_its_end()).count();
+        (registry.objects().count(), waiting)
     }
 
     fn check_unused(&self) -> Result<()> {
         let registry = self.registry();
-        if registry.objects().iter().any(|object| object.reference_count() != 0) {
+        if registry.objects().any(|object| object.reference_count() != 0) {
             return Err(Error::InUse(
                 "the engine still has mapped or open objects; unmap and release them first",
             ));

@@ -21,7 +21,7 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU8, Ordering};
 
-use crate::error::PagerError;
+use crate::error::{Cause, PagerError};
 use crate::machine::{Loan, Purpose};
 use crate::requests::Bell;
 use crate::sync::{Awaited, Deadline, FrameLock};
@@ -84,7 +84,8 @@ pub struct Io {
 /// Under its lock, so that bytes are touched here only while they are lent.
 #[derive(Debug)]
 enum State {
-    UnderWay,
+    /// With the request that completes with it, if there is one.
+    UnderWay(Option<Arc<Io>>),
     Completed(Result<(), PagerError>),
     Settled,
 }
@@ -109,7 +110,7 @@ impl Io {
             plan,
             bytes,
             outcomes,
-            state: FrameLock::new(State::UnderWay),
+            state: FrameLock::new(State::UnderWay(None)),
             awaited: Awaited::new(),
             bell,
         })
@@ -186,7 +187,7 @@ impl Io {
         assert!(from.len() <= PAGE_BYTES && self.plan.direction == Direction::Get);
         let state = self.state.lock();
         assert!(
-            matches!(*state, State::UnderWay),
+            matches!(*state, State::UnderWay(_)),
             "filled a page of a request that has completed"
         );
         // SAFETY: under way, so the page's PAGE_BYTES bytes are lent, and completion waits for the lock we hold.
@@ -207,7 +208,7 @@ impl Io {
         assert!(to.len() <= PAGE_BYTES);
         let state = self.state.lock();
         assert!(
-            matches!(*state, State::UnderWay),
+            matches!(*state, State::UnderWay(_)),
             "read a page of a request that has completed"
         );
         // SAFETY: as in `fill`; nobody writes the bytes of a put.
@@ -227,7 +228,7 @@ impl Io {
 
     fn mark(&self, i: usize, outcome: u8) {
         let state = self.state.lock();
-        if matches!(*state, State::UnderWay) {
+        if matches!(*state, State::UnderWay(_)) {
             self.outcomes[i].store(outcome, Ordering::Release);
         }
     }
@@ -250,18 +251,34 @@ impl Io {
     /// Completes the request: records the answer and wakes whoever waits. Any thread. Only the first call counts; the
     /// answer tells whether this was it.
     pub fn complete(&self, answer: Result<(), PagerError>) -> bool {
-        let mut state = self.state.lock();
-        if !matches!(*state, State::UnderWay) {
-            return false;
-        }
-        *state = State::Completed(answer);
-        drop(state);
+        let then = {
+            let mut state = self.state.lock();
+            let State::UnderWay(then) = &mut *state else {
+                return false;
+            };
+            let then = then.take();
+            *state = State::Completed(answer);
+            then
+        };
         if self.awaited.complete()
             && let Some(bell) = &self.bell
         {
             bell.ring();
         }
+        if let Some(then) = then {
+            then.complete(Err(PagerError::bare(Cause::BrokenPromise)));
+        }
         true
+    }
+
+    /// Its pager goes on without leave, with bytes that were lent to another request, `outer`: that one completes, failed, when this one
+    /// does, and not before.
+    pub(crate) fn outlasts(&self, outer: &Arc<Self>) {
+        if let State::UnderWay(then) = &mut *self.state.lock() {
+            *then = Some(outer.clone());
+            return;
+        }
+        outer.complete(Err(PagerError::bare(Cause::BrokenPromise)));
     }
 
     /// Whether it has completed.
@@ -281,7 +298,7 @@ impl Io {
         self.awaited.wait_until(&Deadline::NEVER);
         match core::mem::replace(&mut *self.state.lock(), State::Settled) {
             State::Completed(answer) => answer,
-            State::UnderWay | State::Settled => unreachable!("waited twice for one request"),
+            State::UnderWay(_) | State::Settled => unreachable!("waited twice for one request"),
         }
     }
 }

@@ -22,6 +22,8 @@ pub enum Call {
     Populate(u64),
     /// A question whether so many pages from an index may be written.
     PrepareWrite(u64, u64),
+    /// The notice that so many pages from an index will not be read again.
+    FreeSpace(u64, u64),
     /// A sync.
     Sync,
     /// A question for the size.
@@ -564,6 +566,11 @@ impl Pager for ScriptedPager {
         state.prepare_write_fails.map_or(Ok(()), |cause| {
             Err(PagerError::new(cause, format_args!("scripted failure of {call:?}")))
         })
+    }
+
+    fn free_space(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        drop(self.called(Call::FreeSpace(first.0, count)));
+        Ok(())
     }
 
     fn size(&self) -> Result<u64, PagerError> {

@@ -9,7 +9,7 @@ use crate::engine::Engine;
 use crate::error::{Error, PagerError, Result};
 use crate::flush::FlushFlags;
 use crate::io::Direction;
-use crate::page::Dirtiness;
+use crate::page::{Dirtiness, PageRef};
 use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
 use crate::types::PageIndex;
@@ -204,20 +204,13 @@ impl Object {
     }
 
     /// Unmaps and frees every page, or every one that is not dirty; tells how many are left. The object is dying, so none comes back.
+    /// Waits for busy ones. A page that is wired goes all the same: what it was wired for is gone.
     fn free_pages(self: &Arc<Self>, dirty: Dirty) -> u64 {
-        self.free_pages_from(PageIndex(0), |page| {
+        let may_go = |page: PageRef| {
             dirty == Dirty::Discard || page.dirtiness() == Dirtiness::Clean || !self.has_index(page.index())
-        })
-    }
-
-    /// Unmaps every page at and after `from`, and frees those that `may_go`; tells how many are left. Waits for busy ones. A
-    /// page that is wired goes all the same: what it was wired for is gone.
-    pub(super) fn free_pages_from(
-        self: &Arc<Self>,
-        from: PageIndex,
-        may_go: impl Fn(crate::page::PageRef) -> bool,
-    ) -> u64 {
-        self.unmap_and_free(from..PageIndex(u64::MAX), true, |_| true, may_go).1
+        };
+        self.unmap_and_free(PageIndex(0)..PageIndex(u64::MAX), true, |_| true, may_go)
+            .1
     }
 
     /// Whether what it holds ends with it, so that nothing is written but to make room.

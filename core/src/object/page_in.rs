@@ -8,6 +8,7 @@ use crate::alloc_fallible::try_reserve;
 use crate::error::{Cause, Error, Result};
 use crate::io::Direction;
 use crate::machine::Reserve;
+use crate::pager::PagerOps;
 use crate::sync::Deadline;
 use crate::types::{PageIndex, pages_of};
 
@@ -60,10 +61,18 @@ impl Object {
         deadline: &Deadline,
     ) -> Result<PageIn> {
         let run = |along| match self.begin_page_in(index, along, deadline, true)? {
+            // It went to swap in the meantime.
+            Some(_unfilled) if !self.fills_in_signal(index) => Ok(PageIn::LookAgain),
             Some(transfer) => transfer.in_signal().run().map(|_| PageIn::Filled),
             None => Ok(PageIn::LookAgain),
         };
         self.retried_alone(along, run)
+    }
+
+    /// Whether page `index` can be brought in in a signal handler: its pager is fit for that, or it is zeros. May change unless the
+    /// page is busied. Takes a lock of the highest rank only.
+    pub(crate) fn fills_in_signal(&self, index: PageIndex) -> bool {
+        self.ops().contains(PagerOps::SIGNAL_SAFE) || self.is_anonymous() && !self.has_slot(index)
     }
 
     fn page_in_run(self: &Arc<Self>, index: PageIndex, along: u32, deadline: &Deadline) -> Result<PageIn> {

@@ -104,6 +104,11 @@ impl Object {
         self.life.try_take().ok().map(|()| ObjectRef::adopt(self.clone()))
     }
 
+    /// Waits while somebody is ending it. No lock may be held.
+    pub(crate) fn wait_for_its_end(&self) {
+        self.life.wait_while_dying();
+    }
+
     /// Whether nobody has ended it, or is about to.
     pub(crate) fn is_live(&self) -> bool {
         self.life.is_live()

@@ -23,8 +23,10 @@ const CACHE_LIMIT: usize = 128;
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    /// In ascending order of id.
-    objects: Vec<Arc<Object>>,
+    /// In ascending order of id. Those that were removed leave gaps, of which there are no more than objects: so that to remove one
+    /// of very many costs little.
+    objects: Vec<(ObjectId, Option<Arc<Object>>)>,
+    gaps: usize,
     named: HashMap<(u64, Identity), ObjectId>,
     /// Kept objects, oldest first, each with its stamp. Of those whose object has another stamp by now nothing is meant.
     kept: VecDeque<(u64, ObjectId)>,
@@ -49,6 +51,7 @@ impl Registry {
     pub(crate) fn new() -> Self {
         Self {
             objects: Vec::new(),
+            gaps: 0,
             named: HashMap::new(),
             kept: VecDeque::new(),
             kept_count: 0,
@@ -57,8 +60,9 @@ impl Registry {
         }
     }
 
-    pub(crate) fn objects(&self) -> &[Arc<Object>] {
-        &self.objects
+    /// The objects, oldest first.
+    pub(crate) fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.iter().filter_map(|(_, object)| object.as_ref())
     }
 
     pub(crate) fn kept_count(&self) -> usize {
@@ -71,7 +75,8 @@ impl Registry {
 
     /// The oldest object younger than `id`.
     pub(crate) fn after(&self, id: ObjectId) -> Option<&Arc<Object>> {
-        self.objects.get(self.objects.partition_point(|object| object.id <= id))
+        let younger = &self.objects[self.objects.partition_point(|(other, _)| *other <= id)..];
+        younger.iter().find_map(|(_, object)| object.as_ref())
     }
 
     /// Makes room for one more.
@@ -85,15 +90,21 @@ impl Registry {
         if let Some(name) = object.full_name() {
             self.named.insert(name, object.id);
         }
-        let at = self.objects.partition_point(|other| other.id < object.id);
-        self.objects.insert(at, object);
+        let at = self.objects.partition_point(|(other, _)| *other < object.id);
+        self.objects.insert(at, (object.id, Some(object)));
     }
 
     /// Takes out a dead object.
     pub(crate) fn remove(&mut self, object: &Arc<Object>) {
         self.remove_name(object);
-        if let Ok(at) = self.position(object.id) {
-            self.objects.remove(at);
+        if let Ok(at) = self.position(object.id)
+            && self.objects[at].1.take().is_some()
+        {
+            self.gaps += 1;
+            if 2 * self.gaps > self.objects.len() {
+                self.objects.retain(|(_, object)| object.is_some());
+                self.gaps = 0;
+            }
         }
     }
 
@@ -110,7 +121,7 @@ impl Registry {
     /// The object of that name.
     pub(super) fn find(&self, name: (u64, Identity)) -> Option<Arc<Object>> {
         let at = self.position(*self.named.get(&name)?).ok()?;
-        Some(self.objects[at].clone())
+        self.objects[at].1.clone()
     }
 
     /// Looks for an object of which an opening of today says `size` and `change`, and takes a use of it.
@@ -175,11 +186,11 @@ impl Registry {
     }
 
     fn is_meant(&self, (stamp, id): (u64, ObjectId)) -> Option<&Arc<Object>> {
-        let object = &self.objects[self.position(id).ok()?];
+        let object = self.objects[self.position(id).ok()?].1.as_ref()?;
         (object.kept_since.load(Ordering::Acquire) == stamp).then_some(object)
     }
 
     fn position(&self, id: ObjectId) -> Result<usize, usize> {
-        self.objects.binary_search_by_key(&id, |object| object.id)
+        self.objects.binary_search_by_key(&id, |(other, _)| *other)
     }
 }

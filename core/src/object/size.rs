@@ -90,6 +90,7 @@ impl Object {
     fn change_size(self: &Arc<Self>, new: u64, tell: impl FnOnce() -> Result<(), PagerError>) -> Result<()> {
         let old = self.size();
         if new > old {
+            self.bring_end_in(old)?;
             self.zero_behind(old);
         }
         {
@@ -102,7 +103,7 @@ impl Object {
         }
         if new < old {
             self.zero_behind(new);
-            self.free_pages_from(PageIndex(pages_of(new)), |_| true);
+            self.forget_places(PageIndex(pages_of(new))..PageIndex(u64::MAX));
         }
         Ok(())
     }
@@ -117,7 +118,23 @@ impl Object {
             let machine = self.engine.machine();
             machine.page_protect(&[busy.page()], Prot::empty());
             machine.copy_in(busy.page(), live, &ZEROS[live..]);
+            if self.is_anonymous() {
+                // What swap has of it may be something else behind the end.
+                self.dirty_and_release(busy.page());
+            }
         }
+    }
+
+    /// The page that `end` lies in comes into memory, if it is in swap, which does not know of ends, and does not go back there as it was.
+    fn bring_end_in(self: &Arc<Self>, end: u64) -> Result<()> {
+        let last = ByteOff(end).page();
+        if ByteOff(end).in_page() != 0
+            && self.has_slot(last)
+            && let Some(busy) = self.busy_with_contents(last, 0)?
+        {
+            self.dirty_and_release(busy.page());
+        }
+        Ok(())
     }
 
     /// Frees a page unless it is, or has become, dirty.

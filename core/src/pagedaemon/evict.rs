@@ -239,6 +239,10 @@ impl Search<'_> {
         self.dirty += stay.iter().filter(|(_, queue)| *queue == Queue::Laundry).count() as u64;
         stay.iter().for_each(|(page, _)| page.busy.release_exclusive());
         if let Some(object) = object.filter(|_| !gone.is_empty()) {
+            debug_assert!(
+                gone.iter().all(|victim| object.can_be_had_again(victim.page)),
+                "a clean page of an anonymous object is neither zeros nor in swap"
+            );
             free_pages(&object, &pages_of(&gone));
         }
         gone.len() as u64

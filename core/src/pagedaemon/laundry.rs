@@ -11,7 +11,7 @@ use super::rescue::Rescuing;
 use super::{AtWork, Count, Memory};
 use crate::alloc_fallible::try_reserve;
 use crate::engine::Engine;
-use crate::error::Result;
+use crate::error::{Cause, Error, Result};
 use crate::machine::{Placement, Reserve};
 use crate::object::{BATCH, ExclusiveBusy, Object};
 use crate::page::{Dirtiness, PageRef, Queue};
@@ -25,6 +25,8 @@ pub(super) struct Pass {
     left: u64,
     failed: u64,
     refused: [Option<ObjectId>; 8],
+    /// Swap refused a page: it would refuse those of other objects as well.
+    swap_refused: bool,
     in_signal: bool,
 }
 
@@ -35,6 +37,7 @@ impl Pass {
             left: pages,
             failed: 0,
             refused: [None; 8],
+            swap_refused: false,
             in_signal: false,
         }
     }
@@ -48,7 +51,11 @@ impl Pass {
     }
 
     fn passes_over(&self, object: &Object) -> bool {
-        self.refused.contains(&Some(object.id())) || self.in_signal && !object.ops().contains(PagerOps::SIGNAL_SAFE)
+        self.refused.contains(&Some(object.id()))
+            || self.in_signal && !object.ops().contains(PagerOps::SIGNAL_SAFE)
+            || object
+                .anonymous()
+                .is_some_and(|anonymous| self.swap_refused || !anonymous.swap().has_room())
     }
 
     /// So many pages more have come.
@@ -62,9 +69,11 @@ impl Pass {
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "a remainder of 8")]
-    fn note_failure(&mut self, object: ObjectId) {
-        self.refused[(self.failed % 8) as usize] = Some(object);
+    fn note_failure(&mut self, object: &Object, error: &Error) {
+        self.refused[(self.failed % 8) as usize] = Some(object.id());
         self.failed += 1;
+        let is_the_pagers = matches!(error, Error::Pager(error) if error.cause != Cause::Again);
+        self.swap_refused |= object.is_anonymous() && is_the_pagers;
     }
 }
 
@@ -93,9 +102,9 @@ impl Engine {
             match self.wash_around(&object, index, pass.in_signal) {
                 Ok(0) => {}
                 Ok(written) => return Some(written),
-                Err(_) => {
+                Err(error) => {
                     // The pages stay dirty and in the laundry; the object's own counts and the next flush tell the error.
-                    pass.note_failure(id);
+                    pass.note_failure(&object, &error);
                     self.memory.count(Count::WashFailures, 1);
                 }
             }

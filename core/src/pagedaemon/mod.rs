@@ -54,7 +54,7 @@ use crate::stats::Counter;
 use crate::sync::{FrameLock, QueueLock, Tally, Turns, assert_no_locks_held};
 use crate::types::ObjectId;
 use laundry::Pass;
-use rescue::Rescuers;
+use rescue::{Rescuers, Rescuing};
 use targets::usable;
 
 pub use targets::Targets;
@@ -98,6 +98,8 @@ pub(crate) struct Memory {
     /// Threads that write for other reasons.
     writers: Rescuers,
     tallies: [AtomicU64; 4],
+    /// The last step came to nothing. So may the next ones, as long as dirty pages have nowhere to go.
+    in_vain: AtomicBool,
     bell: Arc<Bell>,
     thread: thread::Handle,
 }
@@ -149,6 +151,10 @@ pub struct Step {
 /// to wait for another's batch costs more than to free one. On smaller machines they take turns.
 const PLENTY: u64 = 64 * BATCH as u64;
 
+/// Pages of the laundry that a step looks at when the one before came to nothing: the daemon is woken again and again then, and a long laundry
+/// of pages without swap must not keep it busy. Who needs memory looks at all of them.
+const MOST_IN_VAIN: u64 = 1024;
+
 impl Memory {
     pub(crate) fn new(frames: FrameCounts, options: &EngineOptions) -> Self {
         Self {
@@ -162,6 +168,7 @@ impl Memory {
             rescuers: Rescuers::new(),
             writers: Rescuers::new(),
             tallies: [const { AtomicU64::new(0) }; 4],
+            in_vain: AtomicBool::new(false),
             bell: Arc::new(Bell {
                 rung: Tally::new(),
                 heard: AtomicBool::new(false),
@@ -215,6 +222,17 @@ impl Memory {
         self.queues.lock().unwire(page);
     }
 
+    /// The calling thread makes room in swap, as long as the answer lives: who finds none meanwhile may wait for that. If the
+    /// pager that it calls needs memory of this engine, it waits for nobody.
+    pub(crate) fn making_room_in_swap(&self) -> MakingRoom<'_> {
+        let mut work = AtWork::begin(self);
+        work.progressed();
+        MakingRoom {
+            _work: work,
+            _writing: self.writing(),
+        }
+    }
+
     fn count(&self, what: Count, n: u64) {
         self.tallies[what as usize].fetch_add(n, Ordering::Relaxed);
     }
@@ -251,6 +269,12 @@ impl Engine {
         self.memory.ring();
     }
 
+    /// There is room for anonymous pages where there was none: the daemon may look again.
+    pub(crate) fn swap_has_room(&self) {
+        self.memory.in_vain.store(false, Ordering::Relaxed);
+        self.memory.ring();
+    }
+
     /// What the page daemon did.
     #[must_use]
     pub fn daemon_counts(&self) -> DaemonCounts {
@@ -265,7 +289,7 @@ impl Engine {
     }
 
     /// One step of the page daemon: if too few frames are free, frees pages until enough are, clean ones first; then writes
-    /// dirty ones. Each page is tried once. May block; no lock may be held.
+    /// dirty ones. Each page is tried once, or after a step that came to nothing a part of the dirty ones. May block; no lock may be held.
     pub fn daemon_step(&self) -> Step {
         assert_no_locks_held("a step of the page daemon");
         self.settle_requests();
@@ -275,9 +299,15 @@ impl Engine {
             return step;
         }
         self.memory.count(Count::Steps, 1);
+        self.swap().tell_freed();
         let missing = |engine: &Self| targets.free_enough.saturating_sub(engine.free_or_soon());
         step.freed = self.reclaim(missing(self));
-        let mut pass = Pass::new(self.queue_lengths().laundry);
+        let laundry = self.queue_lengths().laundry;
+        let mut pass = Pass::new(if self.memory.in_vain.load(Ordering::Relaxed) {
+            laundry.min(MOST_IN_VAIN)
+        } else {
+            laundry
+        });
         let mut searched = false;
         while missing(self) > 0 {
             if let Some(written) = self.wash_next(&mut pass) {
@@ -293,6 +323,8 @@ impl Engine {
             }
         }
         step.failed = pass.failed();
+        let in_vain = step.freed == 0 && step.written == 0;
+        self.memory.in_vain.store(in_vain, Ordering::Relaxed);
         step
     }
 
@@ -433,6 +465,13 @@ impl Engine {
 struct AtWork<'a> {
     memory: &'a Memory,
     progressed: bool,
+}
+
+/// See [`Memory::making_room_in_swap`].
+#[derive(Debug)]
+pub(crate) struct MakingRoom<'a> {
+    _work: AtWork<'a>,
+    _writing: Rescuing<'a>,
 }
 
 impl<'a> AtWork<'a> {

@@ -1,6 +1,5 @@
 //! The places of an anonymous object, and what the object does with them.
 
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::num::NonZeroU32;
 use core::ops::Range;
@@ -8,12 +7,14 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use super::pager::SwapPager;
 use super::{Slot, Swap};
+use crate::alloc_fallible::try_box;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::object::{BATCH, Object, ObjectRef};
+use crate::object::{BATCH, ExclusiveBusy, Object, ObjectRef};
+use crate::page::PageRef;
 use crate::sparse::Sparse;
-use crate::sync::{FrameLock, assert_no_locks_held};
-use crate::types::{MAX_OBJECT_SIZE, PageIndex};
+use crate::sync::{Deadline, FrameLock, assert_no_locks_held};
+use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex};
 
 /// Which places of one object have slots: a few bytes for each that has one.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Anonymous {
         }
     }
 
-    pub(super) fn swap(&self) -> &Arc<Swap> {
+    pub(crate) fn swap(&self) -> &Arc<Swap> {
         &self.swap
     }
 
@@ -81,6 +82,42 @@ impl Anonymous {
         }
     }
 
+    /// Gives a place a slot, which is filled.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; the place has none then.
+    pub(super) fn set(&self, place: PageIndex, slot: Slot) -> Result<()> {
+        let old = {
+            let mut places = self.places.lock();
+            let old = places.set(place.0, number_of(slot))?;
+            self.count.store(places.len(), Ordering::Release);
+            old
+        };
+        if let Some(old) = old {
+            self.swap.release(slot_of(old));
+        }
+        Ok(())
+    }
+
+    /// The first place at or after `from` whose slot is one of these.
+    pub(super) fn next_in(&self, from: PageIndex, slots: &Range<Slot>) -> Option<PageIndex> {
+        let mut from = from.0;
+        if self.is_empty() {
+            return None;
+        }
+        loop {
+            let places = self.places.lock();
+            // Not all under one hold: others may wait.
+            for _ in 0..1024 {
+                let (place, number) = places.next(from)?;
+                if slots.contains(&slot_of(number)) {
+                    return Some(PageIndex(place));
+                }
+                from = place.checked_add(1)?;
+            }
+        }
+    }
+
     /// The first place in a range that has a slot.
     fn next(&self, range: &Range<PageIndex>) -> Option<PageIndex> {
         if self.is_empty() {
@@ -96,6 +133,7 @@ impl Anonymous {
         while let Some(place) = self.next(&all) {
             self.release(place);
         }
+        self.swap.tell_freed();
     }
 }
 
@@ -113,7 +151,7 @@ impl Engine {
             ));
         }
         let anonymous = Arc::new(Anonymous::new(self.swap().clone()));
-        let pager = Box::new(SwapPager::new(anonymous.clone()));
+        let pager = try_box(SwapPager::new(anonymous.clone()))?;
         self.list_anonymous(pager, anonymous, size)
     }
 }
@@ -145,12 +183,48 @@ impl Object {
     /// Page `index`, which the caller has busied in either mode, is about to be written, or is wired: it is dirty from now on, and
     /// its slot is released (S189, N15). No object's lock may be held. Whoever holds it calls
     /// [`ObjectState::note_modified`](crate::object::ObjectState::note_modified), which is the same.
-    pub(crate) fn dirty_and_release(&self, page: crate::page::PageRef) {
+    pub(crate) fn dirty_and_release(&self, page: PageRef) {
         self.lock().note_modified(page);
     }
 
+    /// Busies the page of a place exclusively; one that is not in memory but in swap is brought in first, with up to `along` of those
+    /// behind it. Nothing if it is in neither, or the object ends. May block; no lock may be held.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`] when no room can be made for it; the area's answer.
+    pub(crate) fn busy_with_contents(
+        self: &Arc<Self>,
+        place: PageIndex,
+        along: u32,
+    ) -> Result<Option<ExclusiveBusy<&Self>>> {
+        loop {
+            if let Some(busy) = Self::busy_resident(&&**self, place) {
+                return Ok(Some(busy));
+            }
+            if !self.has_slot(place) || !self.is_live() {
+                return Ok(None);
+            }
+            match self.page_in(place, along, &Deadline::NEVER) {
+                Ok(_) => {}
+                Err(Error::NoMemory) => self.engine().make_room().map_err(|_| Error::NoMemory)?,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Whether a clean page can be had again when it has been freed: from its pager, from its slot, or because it is all zeros.
+    /// Exclusively busied. Looks at every byte; for assertions.
+    pub(crate) fn can_be_had_again(&self, page: PageRef) -> bool {
+        if !self.is_anonymous() || self.has_slot(page.index()) {
+            return true;
+        }
+        let mut bytes = [0; PAGE_BYTES];
+        self.engine().machine().copy_out(page, 0, &mut bytes);
+        bytes == [0; PAGE_BYTES]
+    }
+
     /// Gives up what the places of a range hold: their pages are unmapped and freed, wired ones as well, and their slots released. They are
-    /// zeros afterwards. Waits for busy pages, and for nothing else; no lock may be held. A page that is brought in meanwhile may stay.
+    /// zeros afterwards. Waits for busy pages, and calls the pagers of swap areas that want to hear of it; no lock may be held. A page that is brought in meanwhile may stay.
     pub(crate) fn forget_places(&self, range: Range<PageIndex>) {
         self.unmap_and_free(
             range.clone(),
@@ -162,7 +236,12 @@ impl Object {
             },
         );
         let Some(anonymous) = self.anonymous() else { return };
-        let mut rest = range;
+        self.forget_absent(anonymous, range);
+        anonymous.swap().tell_freed();
+    }
+
+    /// Releases the slots of those places of a range that have no page.
+    fn forget_absent(&self, anonymous: &Anonymous, mut rest: Range<PageIndex>) {
         while let Some(first) = anonymous.next(&rest) {
             // What is brought in or written out has a page; without one, nobody but us touches the slot.
             let state = self.lock();

@@ -11,7 +11,7 @@
 //! | 5 | page queues | queue links change |
 //! | 6 | pmap | translations of one address space change |
 //! | 7 | mappings | the list of one frame's mappings changes |
-//! | 8 | frames | a free list changes |
+//! | 8 | frames | a free list, a request's state, the places of an anonymous object or the slots of swap change |
 //!
 //! A lock may be taken only when no lock of the same or a higher rank is held. The rank is part of the type, and builds
 //! with debug assertions check it. No lock at all is held when a pager is called ([`assert_no_locks_held`]) or when a
