@@ -176,7 +176,7 @@ impl Area {
                 Err(NotKept::NoMemory) => return self.or_to_file(no_memory()),
                 Err(NotKept::Full(back)) => bytes = back,
             }
-            if !self.make_room(memory, slot, bench) {
+            if !self.make_room(memory, bench) {
                 return self.or_to_file(full(&memory.pool));
             }
         }
@@ -187,10 +187,10 @@ impl Area {
         if self.store.is_some() { Ok(false) } else { Err(error) }
     }
 
-    /// Moves the oldest page of the pool, `but` for one slot's, to the file. Whether it did.
-    fn make_room(&self, memory: &Memory, but: Slot, bench: &mut Bench) -> bool {
+    /// Moves the oldest page of the pool to the file. Whether it did.
+    fn make_room(&self, memory: &Memory, bench: &mut Bench) -> bool {
         let Some(store) = &self.store else { return false };
-        let Some(leaving) = memory.pool.leaving(&self.slots, but) else {
+        let Some(leaving) = memory.pool.leaving(&self.slots) else {
             return false;
         };
         let slot = leaving.slot();
@@ -311,4 +311,144 @@ fn full(pool: &Pool) -> Error {
         pool.limit()
     );
     Error::errno(Errno::NOSPC.raw_os_error(), text)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CStr;
+    use std::fs::File;
+    use std::os::fd::OwnedFd;
+    use std::sync::Mutex;
+
+    use quire_pager::testing::{PAGE_SIZE, TestHost};
+    use quire_pager::{OpenRequest, Opened, Pager};
+
+    use super::*;
+    use crate::store::Kind;
+
+    /// A pager that hands out its host, which only a loaded pager has.
+    struct Loaded(Host);
+
+    static HOST: Mutex<Option<Host>> = Mutex::new(None);
+
+    impl Pager for Loaded {
+        const NAME: &'static CStr = c"loaded";
+        type Object = Area;
+        fn init(host: Host, _: Option<&str>) -> Result<Self> {
+            *HOST.lock()? = Some(host.clone());
+            Ok(Self(host))
+        }
+        fn open(&self, _: &OpenRequest<'_>) -> Result<Opened<Area>> {
+            Ok(Opened::new(Area::new(&self.0, PAGE_SIZE, 1, None, None)?, 4096))
+        }
+    }
+
+    /// An area of 16 slots in a file, with room for so many bytes in its pool.
+    fn with_area(pool: usize, packing: Packing, check: impl FnOnce(&Area, &TestHost, &File)) {
+        let loaded = {
+            static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+            let _one = ONE_AT_A_TIME.lock().expect("no panic");
+            let loaded = TestHost::load(quire_pager::module!(Loaded), None).expect("loads");
+            (loaded, HOST.lock().expect("no panic").take().expect("was stored"))
+        };
+        let file = tempfile::tempfile().expect("a file");
+        file.set_len(16 * PAGE_SIZE as u64).expect("grows");
+        let fd = OwnedFd::from(file.try_clone().expect("a descriptor"));
+        let store = Store::new(fd, Kind::Regular, PAGE_SIZE);
+        let area = Area::new(&loaded.1, PAGE_SIZE, 16, Some(store), Some((pool, packing))).expect("memory");
+        check(&area, &loaded.0, &file);
+    }
+
+    fn text(seed: u8) -> Vec<u8> {
+        (0..PAGE_SIZE)
+            .map(|i| seed.wrapping_add(u8::try_from(i % 61).expect("small")))
+            .collect()
+    }
+
+    fn put(area: &Area, slot: u32, page: &[u8]) -> Result<bool> {
+        area.take_over(Slot(slot), page, &mut None)
+    }
+
+    /// The page of a slot; `None` if it is in the file.
+    fn get(area: &Area, slot: u32) -> Result<Option<Vec<u8>>> {
+        let mut page = vec![0xAA; PAGE_SIZE];
+        Ok(area.take_in(Slot(slot), &mut page, &mut None)?.then_some(page))
+    }
+
+    #[test]
+    fn a_damaged_entry_is_an_error_that_names_its_slot() {
+        for packing in [Packing::Lz4, Packing::Zstd] {
+            with_area(usize::MAX, packing, |area, _, _| {
+                assert_eq!(put(area, 5, &text(1)), Ok(true));
+                assert_eq!(get(area, 5), Ok(Some(text(1))));
+                let pool = &area.memory.as_ref().expect("has one").pool;
+                let shorter = area
+                    .memory
+                    .as_ref()
+                    .expect("has one")
+                    .workshop
+                    .bench()
+                    .pack(&text(1)[..2048])
+                    .map(<[u8]>::to_vec);
+                for bytes in [vec![], vec![0xFF; 100], shorter.expect("packs")] {
+                    pool.damage(&area.slots, Slot(5), &bytes);
+                    let error = get(area, 5).expect_err("damaged");
+                    assert_eq!(error.status(), -Errno::IO.raw_os_error());
+                    let said = error.to_string();
+                    assert!(said.starts_with("slot 5: its entry in the pool is damaged"), "{said}");
+                }
+                assert_eq!(put(area, 5, &text(2)), Ok(true), "a new page heals it");
+                assert_eq!(get(area, 5), Ok(Some(text(2))));
+            });
+        }
+    }
+
+    #[test]
+    fn an_oldest_page_that_cannot_leave_stays_and_the_new_one_goes_to_its_own_place() {
+        with_area(600, Packing::Lz4, |area, host, file| {
+            assert!((0..3).all(|slot| put(area, slot, &text(1)) == Ok(true)));
+            file.set_len(0).expect("shrinks");
+            for slot in 3..9 {
+                assert_eq!(put(area, slot, &text(2)), Ok(slot < 4), "slot {slot}");
+            }
+            assert!((0..3).all(|slot| get(area, slot) == Ok(Some(text(1)))));
+            let lines = host.log_lines();
+            assert_eq!(lines.len(), 1, "{lines:?}");
+            assert!(
+                lines[0].contains("slot 0: the swap file ends at byte 0; it was made shorter"),
+                "{lines:?}"
+            );
+        });
+    }
+
+    #[test]
+    fn a_pool_in_front_of_a_file_takes_no_more_than_its_limit_and_nothing_when_all_is_freed() {
+        with_area(1000, Packing::Zstd, |area, _, _| {
+            let pool = &area.memory.as_ref().expect("has one").pool;
+            for slot in (0..16).chain(0..16) {
+                assert_eq!(put(area, slot, &text(3)), Ok(true));
+                assert!(pool.used() <= 1000);
+            }
+            assert!(pool.used() > 500);
+            assert_eq!(area.slots.get(Slot(0)), Held::File, "it was put first");
+            assert!(matches!(area.slots.get(Slot(15)), Held::Pool(_)));
+            assert_eq!(area.free_space(0, 16), Ok(()));
+            assert_eq!(pool.used(), 0);
+            assert!((0..16).all(|slot| area.slots.get(Slot(slot)) == Held::Nothing));
+        });
+    }
+
+    #[test]
+    fn one_word_is_found_and_nothing_else() {
+        assert_eq!(one_word(&[7; 4096]), Some(0x0707_0707));
+        assert_eq!(
+            one_word(&[1, 2, 3, 4].repeat(1024)),
+            Some(u32::from_ne_bytes([1, 2, 3, 4]))
+        );
+        for at in [0, 1, 2047, 4092, 4095] {
+            let mut page = [0; 4096];
+            page[at] = 1;
+            assert_eq!(one_word(&page), None, "byte {at}");
+        }
+    }
 }

@@ -6,7 +6,7 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Condvar, Mutex, PoisonError};
 
-use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into};
+use lz4_flex::block::{CompressTable, compress_into_with_table, decompress_into, get_maximum_output_size};
 use quire_pager::{Error, Result};
 use zstd_safe::{CCtx, CParameter, DCtx};
 
@@ -67,7 +67,7 @@ fn zstd_error(what: &str, code: usize) -> Error {
 /// What one thread packs and unpacks with.
 pub(crate) struct Bench {
     codec: Codec,
-    /// As long as a packed page may be to be worth keeping.
+    /// Room for a page that was packed, and became no smaller.
     packed: Box<[u8]>,
     /// Room for an entry of the pool.
     pub(crate) entry: Box<[u8]>,
@@ -79,8 +79,8 @@ impl Bench {
     fn new(packing: Packing, page_size: usize) -> Result<Self> {
         Ok(Self {
             codec: Codec::new(packing)?,
-            // A page that saves less than a quarter is better off in the file: an entry costs memory of its own, and time.
-            packed: filled_box(page_size / 4 * 3, || 0)?,
+            // Lz4 refuses to begin with less.
+            packed: filled_box(get_maximum_output_size(page_size), || 0)?,
             entry: filled_box(page_size, || 0)?,
             page: filled_box(page_size, || 0)?,
         })
@@ -93,7 +93,8 @@ impl Bench {
             Codec::Lz4(table) => compress_into_with_table(page, &mut self.packed, table.first_mut()?).ok(),
             Codec::Zstd(packer, _) => packer.compress2(&mut *self.packed, page).ok(),
         }?;
-        self.packed.get(..len)
+        // A page that saves less than a quarter is better off in the file: an entry costs memory of its own, and time.
+        self.packed.get(..len).filter(|_| len <= page.len() / 4 * 3)
     }
 
     /// Unpacks the first `len` bytes of [`Bench::entry`] into `page`, which they fill exactly, or are damaged.
@@ -241,5 +242,98 @@ impl Drop for Lent<'_> {
         benches.idle.extend(self.bench.take());
         drop(benches);
         self.workshop.returned.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const PAGE: usize = 4096;
+
+    fn text() -> Vec<u8> {
+        (0..)
+            .flat_map(|line: u32| format!("line {line}\n").into_bytes())
+            .take(PAGE)
+            .collect()
+    }
+
+    /// The page packed, and at the front of the bench's room for entries.
+    fn pack(bench: &mut Bench, page: &[u8]) -> Option<usize> {
+        let packed = bench.pack(page)?.to_vec();
+        bench.entry[..packed.len()].copy_from_slice(&packed);
+        Some(packed.len())
+    }
+
+    #[test]
+    fn a_page_that_packs_well_comes_back_whole() {
+        for packing in [Packing::Lz4, Packing::Zstd] {
+            let mut bench = Bench::new(packing, PAGE).expect("memory");
+            // Again and again, as a bench is used.
+            for _ in 0..3 {
+                let len = pack(&mut bench, &text()).expect("packs");
+                assert!(len < PAGE / 2, "{packing:?}: {len} bytes");
+                assert_eq!(bench.unpack(len), Ok(()));
+                assert!(*bench.page == *text());
+            }
+        }
+    }
+
+    #[test]
+    fn a_page_that_saves_less_than_a_quarter_is_not_packed() {
+        let mut state = 1_u64;
+        let mut noise = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            state.to_be_bytes()[0]
+        };
+        let noise: Vec<u8> = (0..PAGE).map(|_| noise()).collect();
+        for packing in [Packing::Lz4, Packing::Zstd] {
+            let mut bench = Bench::new(packing, PAGE).expect("memory");
+            let mut of = |noisy: usize| {
+                bench
+                    .pack(&[&noise[..noisy], &text()[noisy..]].concat())
+                    .map(<[u8]>::len)
+            };
+            assert_eq!(of(PAGE), None);
+            assert_eq!(of(PAGE * 3 / 4), None);
+            assert!(of(PAGE / 2).is_some_and(|len| len > PAGE / 2 && len <= PAGE * 3 / 4));
+        }
+        assert!(Bench::new(Packing::None, PAGE).expect("memory").pack(&text()).is_none());
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_an_entry_holds_it_is_a_page_or_an_error(
+            at in 0..400_usize, change in 1..=255_u8, cut in 0..400_usize, noise in proptest::collection::vec(any::<u8>(), 0..200)
+        ) {
+            for packing in [Packing::Lz4, Packing::Zstd] {
+                let mut bench = Bench::new(packing, PAGE).expect("memory");
+                let len = pack(&mut bench, &text()).expect("packs");
+                // One byte is another; whether the method notices is its affair.
+                bench.entry[at % len] ^= change;
+                let _ = bench.unpack(len);
+                bench.entry[at % len] ^= change;
+                prop_assert!(bench.unpack(cut % len).is_err());
+                prop_assert_eq!(bench.unpack(len), Ok(()));
+                bench.entry[..noise.len()].copy_from_slice(&noise);
+                prop_assert!(bench.unpack(noise.len()).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn more_threads_than_benches_take_turns() {
+        let workshop = Workshop::new(Packing::Lz4, PAGE).expect("memory");
+        let lent: Vec<_> = (0..MOST).map(|_| workshop.bench()).collect();
+        std::thread::scope(|scope| {
+            let waiting: Vec<_> = (0..4)
+                .map(|_| scope.spawn(|| workshop.bench().pack(&text()).is_some()))
+                .collect();
+            drop(lent);
+            assert!(waiting.into_iter().all(|thread| thread.join().expect("no panic")));
+        });
+        let benches = workshop.benches.lock().expect("no panic");
+        assert_eq!((benches.made, benches.idle.len()), (MOST, MOST));
     }
 }

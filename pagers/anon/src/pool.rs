@@ -51,6 +51,8 @@ struct State {
     newest: u32,
     /// Bytes in use.
     used: usize,
+    /// Threads that wait for an entry to be no longer busy.
+    waiting: u32,
 }
 
 /// Why a page was not kept. It comes back.
@@ -70,6 +72,7 @@ impl Pool {
             oldest: NONE,
             newest: NONE,
             used: 0,
+            waiting: 0,
         };
         Self {
             limit,
@@ -117,13 +120,13 @@ impl Pool {
         slots.set(slot, held);
     }
 
-    /// The oldest entry that is not busy, `but` for one slot's, to be moved to the file.
-    pub(crate) fn leaving<'a>(&'a self, slots: &'a Slots, but: Slot) -> Option<Leaving<'a>> {
+    /// The oldest entry that is not busy, to be moved to the file.
+    pub(crate) fn leaving<'a>(&'a self, slots: &'a Slots) -> Option<Leaving<'a>> {
         let mut state = self.state();
         let mut at = state.oldest;
         while at != NONE {
             let entry = &mut state.entries[at as usize];
-            if !entry.busy && entry.slot != but {
+            if !entry.busy {
                 entry.busy = true;
                 let slot = entry.slot;
                 return Some(Leaving {
@@ -162,9 +165,19 @@ impl Pool {
             .of(slots, slot)
             .is_some_and(|entry| state.entries[entry as usize].busy)
         {
+            state.waiting += 1;
             state = self.settled.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
         state
+    }
+
+    /// Wakes whoever waits: something is no longer busy.
+    fn wake(&self, state: MutexGuard<'_, State>) {
+        if state.waiting > 0 {
+            drop(state);
+            self.settled.notify_all();
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -294,8 +307,7 @@ impl Drop for Leaving<'_> {
             state.unlink(entry);
             state.link(entry);
         }
-        drop(state);
-        self.pool.settled.notify_all();
+        self.pool.wake(state);
     }
 }
 
@@ -331,8 +343,7 @@ impl Drop for Kept<'_> {
                 state.entries[entry as usize].busy = false;
             }
         }
-        drop(state);
-        self.pool.settled.notify_all();
+        self.pool.wake(state);
     }
 }
 
@@ -372,15 +383,15 @@ mod tests {
         pool.replace(&slots, Slot(1), Held::Nothing);
         assert!(keep(&pool, &slots, 0, 5), "a newer page is the newest");
         assert_eq!(order(&pool), [2, 3, 0]);
-        drop(pool.leaving(&slots, Slot(9)));
+        drop(pool.leaving(&slots));
         assert_eq!(order(&pool), [3, 0, 2]);
-        let leaving = pool.leaving(&slots, Slot(3)).expect("another");
-        assert_eq!(leaving.slot(), Slot(0));
-        let second = pool.leaving(&slots, Slot(9)).expect("another");
-        assert_eq!(second.slot(), Slot(3));
-        leaving.moved();
+        let first = pool.leaving(&slots).expect("another");
+        assert_eq!(first.slot(), Slot(3));
+        let second = pool.leaving(&slots).expect("another");
+        assert_eq!(second.slot(), Slot(0), "the first is busy");
+        second.moved();
         assert_eq!(slots.get(Slot(0)), Held::File);
-        drop(second);
+        drop(first);
         assert_eq!(order(&pool), [2, 3]);
         assert_eq!(pool.used(), 2 * (10 + ENTRY_COST));
     }
@@ -404,16 +415,91 @@ mod tests {
         assert!((0..3).all(|slot| keep(&pool, &slots, slot, 10)));
         let kept = pool.kept(&slots, Slot(0), 2);
         assert_eq!(
-            pool.leaving(&slots, Slot(9)).expect("another").slot(),
+            pool.leaving(&slots).expect("another").slot(),
             Slot(2),
             "the others are busy"
         );
         kept.replaced(Slot(1));
         drop(kept);
         assert_eq!((slots.get(Slot(1)), order(&pool)), (Held::File, vec![0, 2]));
+        assert!(pool.leaving(&slots).is_some_and(|leaving| leaving.slot() == Slot(0)));
+    }
+
+    /// Runs `change` while the entry of slot 1 is busy with `holder`, and answers what the slot says before and after that
+    /// ends. The change waits in between, seen to do so.
+    fn while_busy<H>(holder: impl FnOnce(&Pool, &Slots) -> H, change: impl FnOnce(&Pool, &Slots) + Send) -> (Held, Held)
+    where
+        H: FnOnce(&Pool, &Slots),
+    {
+        let (pool, slots) = rig(usize::MAX);
+        assert!(keep(&pool, &slots, 1, 10));
+        let end = holder(&pool, &slots);
+        let before = std::thread::scope(|scope| {
+            let changing = scope.spawn(|| change(&pool, &slots));
+            while pool.state().waiting == 0 {
+                assert!(!changing.is_finished(), "it did not wait");
+                std::thread::yield_now();
+            }
+            let before = slots.get(Slot(1));
+            end(&pool, &slots);
+            before
+        });
         assert!(
-            pool.leaving(&slots, Slot(9))
-                .is_some_and(|leaving| leaving.slot() == Slot(0))
+            order(&pool)
+                .iter()
+                .all(|slot| matches!(slots.get(Slot(*slot)), Held::Pool(_)))
         );
+        (before, slots.get(Slot(1)))
+    }
+
+    #[test]
+    fn who_changes_a_slot_that_is_written_to_the_file_waits() {
+        let entry = Held::Pool(EntryId(0));
+        // Guards borrow the pool, so each is made again from its parts when its time has come.
+        let moves = |pool: &Pool, slots: &Slots| {
+            std::mem::forget(pool.leaving(slots).expect("an entry"));
+            |pool: &Pool, slots: &Slots| {
+                Leaving {
+                    pool,
+                    slots,
+                    slot: Slot(1),
+                }
+                .moved()
+            }
+        };
+        let gives_up = |pool: &Pool, slots: &Slots| {
+            std::mem::forget(pool.leaving(slots).expect("an entry"));
+            |pool: &Pool, slots: &Slots| {
+                drop(Leaving {
+                    pool,
+                    slots,
+                    slot: Slot(1),
+                })
+            }
+        };
+        let replaces = |pool: &Pool, slots: &Slots| {
+            std::mem::forget(pool.kept(slots, Slot(0), 3));
+            |pool: &Pool, slots: &Slots| {
+                let kept = Kept {
+                    pool,
+                    slots,
+                    first: Slot(0),
+                    count: 3,
+                };
+                kept.replaced(Slot(1));
+            }
+        };
+        let free = |pool: &Pool, slots: &Slots| pool.replace(slots, Slot(1), Held::Nothing);
+        assert_eq!(while_busy(moves, free), (entry, Held::Nothing));
+        assert_eq!(while_busy(gives_up, free), (entry, Held::Nothing));
+        assert_eq!(while_busy(replaces, free), (entry, Held::Nothing));
+        let put = |pool: &Pool, slots: &Slots| assert!(keep(pool, slots, 1, 20));
+        assert_eq!(
+            while_busy(moves, put),
+            (entry, entry),
+            "the entry's number is used again"
+        );
+        let put_to_file = |pool: &Pool, slots: &Slots| pool.kept(slots, Slot(0), 2).replaced(Slot(1));
+        assert_eq!(while_busy(gives_up, put_to_file), (entry, Held::File));
     }
 }
