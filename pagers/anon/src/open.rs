@@ -48,10 +48,12 @@ fn in_memory(host: &Host, page_size: usize, name: &Name<'_>) -> Result<Opened<Ar
 }
 
 fn in_file(host: &Host, page_size: usize, name: &Name<'_>, path: &Path) -> Result<Opened<Area>> {
+    // Before anything is made or made longer.
+    let asked = name.size.map(|size| slots(size, page_size)).transpose()?;
     let found = Found::at(path, name.size)?;
     let created = found.created;
     found
-        .into_area(host, page_size, name)
+        .into_area(host, page_size, name, asked)
         .map(|opened| opened.named(path.to_string_lossy()))
         .inspect_err(|_| {
             if created {
@@ -116,9 +118,10 @@ impl Found {
         })
     }
 
-    fn into_area(self, host: &Host, page_size: usize, name: &Name<'_>) -> Result<Opened<Area>> {
+    /// The area in it: of so many slots, or of as many as it has room for.
+    fn into_area(self, host: &Host, page_size: usize, name: &Name<'_>, asked: Option<u32>) -> Result<Opened<Area>> {
         let length = self.take(name.size)?;
-        let count = slots(name.size.unwrap_or(length), page_size)?;
+        let count = asked.map_or_else(|| slots(length, page_size), Ok)?;
         let limit = name
             .pool
             .map_or(POOL, |pool| usize::try_from(pool).unwrap_or(usize::MAX));
