@@ -15,7 +15,8 @@
 //! | `pool` | the most memory that kept pages may take, in bytes, with the 48 that each costs beside its own. The default is 64 MiB; for `memory`, what all slots take at most |
 //!
 //! A file or device is used by one area at a time: the second to open it, here or in another process that takes `flock`s, is refused with
-//! `EBUSY`. What the file contained is overwritten without a question.
+//! `EBUSY`. Therefore an area tells no identity: there is never a second opening to find it by, and it is not to be kept once nobody uses it.
+//! What the file contained is overwritten without a question.
 //!
 //! # Where a page is
 //!

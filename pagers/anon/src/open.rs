@@ -127,16 +127,9 @@ impl Found {
             .map_or(POOL, |pool| usize::try_from(pool).unwrap_or(usize::MAX));
         let memory = (name.packing != Packing::None).then_some((limit, name.packing));
         let granule = u32::try_from(self.stat.st_blksize).unwrap_or(0);
-        // A block device has many inodes, one number, and no inode of its own.
-        let identity = match self.kind {
-            Kind::Regular => [self.stat.st_dev, self.stat.st_ino],
-            Kind::BlockDevice => [self.stat.st_rdev, 0],
-        };
         let store = Store::new(self.fd, self.kind, page_size);
         let area = Area::new(host, page_size, count, Some(store), memory)?;
-        Ok(Opened::new(area, size(count, page_size))
-            .identity(identity)
-            .granule(granule))
+        Ok(Opened::new(area, size(count, page_size)).granule(granule))
     }
 
     /// Makes it ours, and large enough for `size`. Its length in bytes.
