@@ -40,7 +40,8 @@
 //!
 //! All run in parallel, on the thread that asks; none pends. `free_space` drops pages from memory and punches holes into the file, as far as
 //! its file system can; to block devices nothing is said. There are no threads of its own. A get takes a lock and may wait for memory, so
-//! that none may run in a signal handler; a child after fork shares its parent's file, so the pager is not fork-safe.
+//! that none may run in a signal handler. A child after fork shares its parent's file, so the pager is not fork-safe; the file stays in
+//! use until the child has ended too, or runs another program.
 //!
 //! Layers: `name` and `open` decide what an area is, `area` what is done with a page, `slots` knows where each page is, `pool`
 //! and `codec` keep pages in memory, `store` moves them to and from the file.

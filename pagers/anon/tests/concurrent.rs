@@ -84,7 +84,7 @@ fn threads_do_not_disturb_each_others_slots() {
         thread::scope(|scope| {
             for thread in 0..THREADS {
                 let area = &area;
-                scope.spawn(move || work(area, thread, 800));
+                scope.spawn(move || work(area, thread, 500));
             }
         });
         assert_eq!(host.log_lines(), [""; 0]);

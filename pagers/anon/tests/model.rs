@@ -82,7 +82,7 @@ fn run(steps: &[Step], place: &str, options: &str, may_fill: bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_slot_holds_what_was_put_last_wherever_it_is_kept(steps in steps()) {
