@@ -19,7 +19,7 @@ BUILD := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(BUILD)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
-PLUGINS := quire-pager-vnode
+PLUGINS := quire-pager-vnode quire-pager-anon
 Q := $(if $(V),,@)
 
 .PHONY: all build demo test bench headers install clean

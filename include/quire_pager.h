@@ -749,8 +749,10 @@ struct quire_pager_module {
      */
     int32_t (*reserve)(void *object, uint64_t first, uint64_t count);
     /**
-     * The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do. This
-     * host does not call it yet.
+     * `count` pages from `first` will not be read again until they are put: their backing may be given back. No put or get
+     * of these pages is under way, and none begins before this has returned. An error is reported and changes nothing for the host: the
+     * pages count as given back, whatever became of their backing. May block, but not pend. Absent: nothing to do. Never called
+     * for objects opened for reading.
      */
     int32_t (*free_space)(void *object, uint64_t first, uint64_t count);
     /**

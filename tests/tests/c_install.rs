@@ -48,6 +48,7 @@ fn everything_is_where_it_belongs() {
         ("lib/libquire.so.0.1.0", 0o755),
         ("lib/libquire.a", 0o644),
         ("lib/quire/pagers/libquire_pager_vnode.so", 0o755),
+        ("lib/quire/pagers/libquire_pager_anon.so", 0o755),
         ("lib/pkgconfig/quire.pc", 0o644),
         ("include/quire.h", 0o644),
         ("include/quire_pager.h", 0o644),

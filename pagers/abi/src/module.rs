@@ -126,8 +126,10 @@ pub struct Module {
     pub cancel: Option<unsafe extern "C" fn(object: *mut c_void, token: u64) -> i32>,
     /// Reserves backing for pages that will be put. Absent: a put finds room or fails. This host does not call it yet.
     pub reserve: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
-    /// The pages will not be read again until they are put: their backing may be given back. Absent: nothing to do. This
-    /// host does not call it yet.
+    /// `count` pages from `first` will not be read again until they are put: their backing may be given back. No put or get
+    /// of these pages is under way, and none begins before this has returned. An error is reported and changes nothing for the host: the
+    /// pages count as given back, whatever became of their backing. May block, but not pend. Absent: nothing to do. Never called
+    /// for objects opened for reading.
     pub free_space: Option<unsafe extern "C" fn(object: *mut c_void, first: u64, count: u64) -> i32>,
     /// A notice, for accounting: a page became resident. Delivered later, and outside every lock of the host. This host
     /// does not call it yet.

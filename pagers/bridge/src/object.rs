@@ -274,6 +274,14 @@ impl Pager for PluginObject {
         }
     }
 
+    fn free_space(&self, first: PageIndex, count: u64) -> Result<(), PagerError> {
+        match self.table().free_space {
+            // SAFETY: the handle is open.
+            Some(free) => self.call("free_space", |_| unsafe { free(self.handle, first.0, count) }),
+            None => Ok(()),
+        }
+    }
+
     fn sync(&self) -> Result<(), PagerError> {
         match self.table().sync {
             // SAFETY: the handle is open.
@@ -326,6 +334,7 @@ fn operations(table: &abi::Module, flags: u32, write: bool) -> PagerOps {
         (PagerOps::RESIZE, writable && table.resize.is_some()),
         (PagerOps::SYNC, table.sync.is_some()),
         (PagerOps::PREPARE_WRITE, writable && table.prepare_write.is_some()),
+        (PagerOps::FREE_SPACE, writable && table.free_space.is_some()),
         (PagerOps::ASYNC, table.caps & abi::QUIRE_CAP_ASYNC != 0),
         (PagerOps::CANCEL, table.cancel.is_some()),
         (PagerOps::CHANGE, table.get_change.is_some()),

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::ffi::CString;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Barrier, Mutex, mpsc};
 use std::thread;
@@ -450,4 +451,52 @@ fn a_module_with_prepare_write_is_asked_for_objects_that_can_be_written() {
     let reading = module.open(&Open::default()).unwrap().pager;
     assert!(!reading.ops().contains(PagerOps::PREPARE_WRITE));
     assert_eq!(script.logged(), [""; 0]);
+}
+
+#[test]
+fn a_module_with_free_space_hears_which_pages_of_an_object_that_can_be_written_are_given_up() {
+    let (script, module) = start(Script {
+        frees_space: Some(Box::new(|script, first, count| {
+            script.log(QUIRE_LOG_INFO, &CString::new(format!("{first}+{count}")).unwrap());
+            QUIRE_PAGER_OK
+        })),
+        ..Script::default()
+    });
+    let object = open_one(&module).pager;
+    assert!(object.ops().contains(PagerOps::FREE_SPACE));
+    assert_eq!(object.free_space(PageIndex(3), 2), Ok(()));
+    assert_eq!(script.logged(), ["3+2"]);
+    let reading = module.open(&Open::default()).unwrap().pager;
+    assert!(!reading.ops().contains(PagerOps::FREE_SPACE));
+    let (_, without) = start(Script::default());
+    assert!(!open_one(&without).pager.ops().contains(PagerOps::FREE_SPACE));
+}
+
+#[test]
+fn a_free_space_that_fails_says_why_and_one_that_answers_nonsense_broke_its_promise() {
+    let (script, module) = start(Script {
+        frees_space: Some(Box::new(|script, first, _| {
+            script.set_error(0, c"the disk is gone");
+            if first == 0 { -5 } else { QUIRE_PAGER_PEND }
+        })),
+        ..Script::default()
+    });
+    let object = open_one(&module).pager;
+    let error = object.free_space(PageIndex(0), 1).unwrap_err();
+    assert_eq!(
+        (error.cause, error.text.as_str()),
+        (Cause::Errno(5), "the disk is gone")
+    );
+    assert_eq!(script.logged(), [""; 0]);
+    assert_eq!(
+        object.free_space(PageIndex(1), 1).unwrap_err().cause,
+        Cause::BrokenPromise
+    );
+    let logged = script.logged();
+    assert!(
+        logged
+            .iter()
+            .any(|line| line.starts_with("broken promise: ") && line.contains("free_space")),
+        "{logged:?}"
+    );
 }

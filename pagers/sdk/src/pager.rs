@@ -138,7 +138,8 @@ pub trait Reserve: Object {
 
 /// Backing can be given back. Without it, the notice is dropped.
 pub trait FreeSpace: Object {
-    /// `count` pages from `first` will not be read again until they are put.
+    /// `count` pages from `first` will not be read again until they are put. No put or get of these pages is under way, and
+    /// none begins before this has returned. An error is reported, and the pages count as given back all the same.
     fn free_space(&self, first: u64, count: u64) -> Result<()>;
 }
 

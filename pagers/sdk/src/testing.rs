@@ -418,6 +418,14 @@ impl TestObject<'_> {
         self.host.ledger.outcome(status)
     }
 
+    /// Says that `count` pages from `first` will not be read again until they are put.
+    pub fn free_space(&self, first: u64, count: u64) -> Result<(), Failure> {
+        let free_space = self.host.module.free_space.expect("the pager has free_space");
+        // SAFETY: the handle is open.
+        let status = unsafe { free_space(self.opened.object, first, count) };
+        self.host.ledger.outcome(status)
+    }
+
     /// The object's name, cut to `len` bytes with its zero.
     pub fn path(&self, len: usize) -> Result<String, Failure> {
         let path = self.host.module.path.expect("the pager has path");

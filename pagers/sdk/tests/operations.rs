@@ -295,6 +295,12 @@ fn the_other_operations_pass_values_and_errors_through() {
     assert_eq!(object.has_page(2).expect("has_page"), None);
     assert_eq!(object.size().expect("size"), 77);
     assert_eq!(object.sync(), Ok(()));
+    assert_eq!(object.free_space(0, 7), Ok(()));
+    let failure = object.free_space(2, 3).expect_err("fails");
+    assert_eq!(
+        (failure.status, failure.text.as_str()),
+        (-5, "actor: free_space of x: 3 pages from 2 are gone")
+    );
     let failure = object.resize(1).expect_err("fixed");
     assert_eq!(
         (failure.status, failure.text.as_str()),

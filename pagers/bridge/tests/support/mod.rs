@@ -23,6 +23,7 @@ type Operation = Box<dyn Fn(&Script, &mut Io) -> i32 + Send + Sync>;
 
 type PopulateOperation = Box<dyn Fn(&Script, &mut Populate) -> i32 + Send + Sync>;
 type CancelOperation = Box<dyn Fn(&Script, u64) -> i32 + Send + Sync>;
+type FreeOperation = Box<dyn Fn(&Script, u64, u64) -> i32 + Send + Sync>;
 type OpenOperation = Box<dyn Fn(&Script, &mut OpenResult) -> i32 + Send + Sync>;
 
 /// What the plugin does, and what was done to it.
@@ -37,6 +38,7 @@ pub struct Script {
     pub caps: u64,
     pub threads: u32,
     pub prepares_writes: bool,
+    pub frees_space: Option<FreeOperation>,
     pub cancels: bool,
     pub cancel: CancelOperation,
     pub host: AtomicPtr<HostApi>,
@@ -60,6 +62,7 @@ impl Default for Script {
             caps: QUIRE_CAP_ASYNC,
             threads: QUIRE_THREADS_PARALLEL,
             prepares_writes: false,
+            frees_space: None,
             cancels: false,
             cancel: Box::new(|_, _| QUIRE_PAGER_OK),
             host: AtomicPtr::default(),
@@ -223,6 +226,12 @@ unsafe extern "C" fn prepare_write(_object: *mut c_void, _first: u64, _count: u6
     -13
 }
 
+unsafe extern "C" fn free_space(object: *mut c_void, first: u64, count: u64) -> i32 {
+    // SAFETY: the handle.
+    let script = unsafe { script(object) };
+    script.frees_space.as_ref().unwrap()(script, first, count)
+}
+
 unsafe extern "C" fn path(object: *mut c_void, text: *mut c_char, len: usize) -> i32 {
     // SAFETY: the handle.
     let name = unsafe { script(object) }.path.unwrap().to_bytes_with_nul();
@@ -269,7 +278,10 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
             .cancels
             .then_some(cancel as unsafe extern "C" fn(*mut c_void, u64) -> i32),
         reserve: None,
-        free_space: None,
+        free_space: script
+            .frees_space
+            .as_ref()
+            .map(|_| free_space as unsafe extern "C" fn(*mut c_void, u64, u64) -> i32),
         page_inserted: None,
         page_removed: None,
         path: script

@@ -212,7 +212,8 @@ notes! {
     PrepareWrite: prepare_write(first, count) -> Result<()> = Ok(());
     Cancel: cancel(token) -> Result<()> = Ok(());
     Reserve: reserve(first, count) -> Result<()> = Ok(());
-    FreeSpace: free_space(first, count) -> Result<()> = Ok(());
+    FreeSpace: free_space(first, count) -> Result<()> =
+        if first == 0 { Ok(()) } else { Err(Error::errno(5, format!("{count} pages from {first} are gone"))) };
 }
 
 impl Accounting for Role {
