@@ -90,17 +90,17 @@ impl Object for Area {
 
 impl Area {
     /// Fills the page of a slot that is in memory. False: it is in the file.
-    fn take_in<'a>(&'a self, slot: Slot, page: &mut [u8], bench: &mut Option<Lent<'a>>) -> Result<bool> {
+    fn take_in<'a>(&'a self, slot: Slot, page: &mut [u8], lent: &mut Option<Lent<'a>>) -> Result<bool> {
         match (self.slots.get(slot), &self.memory) {
             (Held::Nothing, _) => page.fill(0),
             (Held::Filled(word), _) => page
                 .chunks_exact_mut(4)
                 .for_each(|place| place.copy_from_slice(&word.to_ne_bytes())),
             (Held::Pool(_), Some(memory)) => {
-                let bench = bench.get_or_insert_with(|| memory.workshop.bench());
-                // It may have gone to the file since.
+                let bench = lent.get_or_insert_with(|| memory.workshop.bench());
                 let Some(len) = memory.pool.read(&self.slots, slot, &mut bench.entry) else {
-                    return Ok(false);
+                    // It has gone to the file since.
+                    return self.take_in(slot, page, lent);
                 };
                 bench
                     .unpack_into(len, page)
@@ -112,9 +112,8 @@ impl Area {
     }
 
     fn read(&self, stretch: &mut Stretch<'_, Get>) {
-        if let Some(store) = &self.store {
-            store.read(stretch);
-        }
+        let Some(store) = &self.store else { return };
+        store.read(stretch);
         stretch.drain().for_each(|(_, page)| page.filled());
     }
 }
