@@ -21,7 +21,6 @@ enum Place<T> {
 pub(crate) struct Slab<T> {
     chunks: Vec<Box<[Place<T>; CHUNK]>>,
     free: Option<NonZeroU32>,
-    len: usize,
 }
 
 impl<T> Slab<T> {
@@ -29,13 +28,7 @@ impl<T> Slab<T> {
         Self {
             chunks: Vec::new(),
             free: None,
-            len: 0,
         }
-    }
-
-    /// How many there are.
-    pub(crate) fn len(&self) -> usize {
-        self.len
     }
 
     /// Sees to it that the next [`Slab::insert`] cannot fail.
@@ -72,7 +65,6 @@ impl<T> Slab<T> {
             unreachable!("a number on the free list is free")
         };
         self.free = next;
-        self.len += 1;
         Ok(number)
     }
 
@@ -83,7 +75,6 @@ impl<T> Slab<T> {
             unreachable!("nothing has the number {number}")
         };
         self.free = Some(number);
-        self.len -= 1;
         thing
     }
 
@@ -121,7 +112,7 @@ mod tests {
             assert_eq!(*slab.get(*number), n);
         }
         assert_eq!(slab.remove(numbers[70]), 70);
-        assert_eq!((slab.insert(7).unwrap(), slab.len()), (numbers[70], 200));
+        assert_eq!(slab.insert(7).unwrap(), numbers[70]);
         *slab.get_mut(numbers[0]) += 5;
         assert_eq!(*slab.get(numbers[0]), 5);
     }

@@ -302,11 +302,6 @@ impl<'a> Look<'a> {
         next.map(|(slot, _)| PageIndex(slot))
     }
 
-    /// How many slots have one.
-    pub(crate) fn len(&self) -> u64 {
-        self.state.amaps.get(self.number).slots.len()
-    }
-
     /// Its store.
     pub(crate) fn store(&self) -> &Arc<Object> {
         let store = self.state.amaps.get(self.number).store;
