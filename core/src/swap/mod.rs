@@ -49,6 +49,13 @@ use crate::types::PageIndex;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Slot(u32);
 
+impl Slot {
+    /// So many slots behind this one.
+    fn plus(self, n: usize) -> Self {
+        Self(self.0.saturating_add(u32::try_from(n).unwrap_or(u32::MAX)))
+    }
+}
+
 /// The swap of one engine.
 #[derive(Debug)]
 pub(crate) struct Swap {
