@@ -416,6 +416,7 @@ fn whoever_finds_no_room_while_a_pager_is_told_of_some_waits_for_it() {
             });
             fill(&rig, va, 48, 0);
             assert_filled(&rig, va, 48, 0);
+            assert_eq!(rig.engine.swap_counts().refusal, None);
             object.release().expect("mapped still");
         });
         drop(old);
