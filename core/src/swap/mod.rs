@@ -281,8 +281,8 @@ impl Cluster<'_> {
                 of.page_done(page);
             } else {
                 no_memory |= written(i);
-                // Of several pages the pager has to say which one could not be written.
-                if damaged && (alone || some && io.outcome(i) == PageOutcome::Failed) {
+                // If none of several was written, nobody knows which one is to blame.
+                if damaged && (alone || some) {
                     self.swap.found_bad(slot);
                 }
                 self.swap.release(slot);
