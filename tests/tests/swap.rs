@@ -379,18 +379,18 @@ fn a_freed_slot_is_told_to_its_pager_before_it_is_used_again() {
 fn whoever_finds_no_room_while_a_pager_is_told_of_some_waits_for_it() {
     in_all_modes_with_frames(32, |rig| {
         let _watch = watch(&rig.engine);
-        let (script, opening) = opening(PagerOps::PUT | PagerOps::FREE_SPACE, 32);
+        let (script, opening) = opening(PagerOps::PUT | PagerOps::FREE_SPACE, 64);
         rig.engine.add_swap(opening, 0).expect("an area");
         let old = rig.another_map();
-        let object = rig.engine.create_anonymous(32 * PAGE_SIZE).expect("an object");
+        let object = rig.engine.create_anonymous(64 * PAGE_SIZE).expect("an object");
         let range = old
-            .map(&object, &MapRequest::read_write(32 * PAGE_SIZE))
+            .map(&object, &MapRequest::read_write(64 * PAGE_SIZE))
             .expect("a mapping");
-        for i in 0..32 {
+        for i in 0..64 {
             old.store(page_at(range.start, i), &[1]).expect("a store");
         }
         page_out(&rig);
-        assert_eq!(used(&rig), 32);
+        assert_eq!(used(&rig), 64);
         object.release().expect("mapped still");
         let (go_on, told) = std::sync::mpsc::channel();
         let being_told = Arc::new(AtomicBool::new(false));
@@ -416,6 +416,7 @@ fn whoever_finds_no_room_while_a_pager_is_told_of_some_waits_for_it() {
             });
             fill(&rig, va, 48, 0);
             assert_filled(&rig, va, 48, 0);
+            assert_eq!(rig.engine.swap_counts().refusal, None);
             object.release().expect("mapped still");
         });
         drop(old);
@@ -494,7 +495,8 @@ fn n13_a_slot_that_cannot_be_written_is_not_used_again_and_its_page_goes_elsewhe
         fill(&rig, va, 4, 0);
         page_out(&rig);
         assert_eq!(object.resident(), 0);
-        assert_eq!(other.puts(), 1);
+        assert_eq!(other.calls(), [Call::Put(0, 1)]);
+        assert_eq!(rig.engine.swap_counts().bad, 1);
         script.bad_pages([]);
         assert_filled(&rig, va, 4, 0);
         object.release().expect("mapped still");
@@ -738,6 +740,9 @@ fn a_size_that_is_lowered_and_raised_shows_zeros_also_from_swap() {
         let half = PAGE_SIZE + PAGE_SIZE / 2;
         object.object().resize(half).expect("memory");
         assert_eq!(used(&rig), 2, "what lies behind the end is given up");
+        let page = rig.load_page(page_at(va, 1));
+        assert!(page[PAGE_BYTES / 2..].iter().all(|byte| *byte == 0));
+        page_out(&rig);
         object.object().resize(4 * PAGE_SIZE).expect("memory");
         page_out(&rig);
         let page = rig.load_page(page_at(va, 1));

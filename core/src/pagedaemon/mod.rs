@@ -341,6 +341,11 @@ impl Engine {
         // A batch, and a sixteenth of a small machine.
         let some = (self.machine().frame_counts().total / 16).clamp(1, BATCH as u64);
         if self.take_clean(some, seen) {
+            if usable(self.machine().frame_counts()) < some && !self.memory.rescuers.contains_me() {
+                // Those were the last clean ones. If dirty ones did not go as well, whoever needs two pages at a time would lose
+                // the first, which is clean, to have the second, and never get on.
+                self.wash_until_some_go(&mut Pass::new(self.queue_lengths().laundry), some);
+            }
             return Ok(());
         }
         if self.memory.rescuers.contains_me() {
@@ -399,14 +404,13 @@ impl Engine {
         self.take_clean(some, self.memory.progress.now()) || self.wash_a_block(true) && self.reclaim(some) > 0
     }
 
-    /// Writes the laundry until some of its pages could be freed. Whether any were.
+    /// Writes the laundry until so many pages could be freed. Whether any were.
     fn wash_until_some_go(&self, pass: &mut Pass, some: u64) -> bool {
-        while self.wash_next(pass).is_some() {
-            if self.reclaim(some) > 0 {
-                return true;
-            }
+        let mut freed = 0;
+        while freed < some && self.wash_next(pass).is_some() {
+            freed += self.reclaim(some - freed);
         }
-        false
+        freed > 0
     }
 
     /// Writes one block of the laundry. Whether pages of it can go.

@@ -49,6 +49,13 @@ use crate::types::PageIndex;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct Slot(u32);
 
+impl Slot {
+    /// So many slots behind this one.
+    fn plus(self, n: usize) -> Self {
+        Self(self.0.saturating_add(u32::try_from(n).unwrap_or(u32::MAX)))
+    }
+}
+
 /// The swap of one engine.
 #[derive(Debug)]
 pub(crate) struct Swap {
@@ -274,8 +281,8 @@ impl Cluster<'_> {
                 of.page_done(page);
             } else {
                 no_memory |= written(i);
-                // Of several pages the pager has to say which one could not be written.
-                if damaged && (alone || some && io.outcome(i) == PageOutcome::Failed) {
+                // If none of several was written, nobody knows which one is to blame.
+                if damaged && (alone || some) {
                     self.swap.found_bad(slot);
                 }
                 self.swap.release(slot);

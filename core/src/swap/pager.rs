@@ -26,6 +26,9 @@ struct Piece {
     slot: Option<Slot>,
 }
 
+/// Where to go on, and the answer for the required page, if it was among these. The error is that of a pager that goes on without leave.
+type Filled = Result<(usize, Result<(), PagerError>), PagerError>;
+
 impl SwapPager {
     pub(super) fn new(anonymous: Arc<Anonymous>) -> Self {
         Self(anonymous)
@@ -36,10 +39,7 @@ impl SwapPager {
         let slot = self.0.slot(place(io, first));
         let follows = |i: &usize| {
             let next = self.0.slot(place(io, *i));
-            match (slot, next) {
-                (None, next) => next.is_none(),
-                (Some(slot), next) => next.is_some_and(|next| (next.0 - slot.0.min(next.0)) as usize == *i - first),
-            }
+            next == slot.map(|slot| slot.plus(*i - first))
         };
         let more = (first + 1..io.len()).take_while(follows).count();
         Piece {
@@ -48,14 +48,25 @@ impl SwapPager {
         }
     }
 
-    /// Reads slots in one piece, as far as one request reaches, and tells where to go on. The error is what the required page's
-    /// area answered.
-    fn read(
-        &self,
-        of: &Arc<Io>,
-        pages: Range<usize>,
-        slot: Slot,
-    ) -> Result<(usize, Result<(), PagerError>), PagerError> {
+    /// Fills a piece of a request, or as much of it as one request to an area reaches.
+    fn fill(&self, of: &Arc<Io>, Piece { pages, slot }: Piece) -> Filled {
+        let Some(slot) = slot else {
+            pages.clone().for_each(|page| of.fill(page, &[]));
+            return Ok((pages.end, Ok(())));
+        };
+        let from = pages.start;
+        let (upto, answer) = self.read(of, pages, slot)?;
+        if answer.is_ok() || upto - from == 1 {
+            return Ok((upto, answer));
+        }
+        // Perhaps it was one of those that came along.
+        let (required, behind) = (of.required(), of.required() - from);
+        let alone = self.read(of, required..required + 1, slot.plus(behind))?.1;
+        Ok((upto, alone))
+    }
+
+    /// Reads slots in one piece, as far as one request reaches.
+    fn read(&self, of: &Arc<Io>, pages: Range<usize>, slot: Slot) -> Filled {
         let swap = self.0.swap();
         let Some((call, at, behind)) = swap.area_of(slot) else {
             unreachable!("a place had a slot of no area")
@@ -71,7 +82,12 @@ impl SwapPager {
         let (io, answer) = match call.ask(&part) {
             Asked::Answered(io, answer) => (io, answer),
             Asked::Stray(error) => return Err(error),
-            Asked::NoMemory => return Ok((pages.end, Err(PagerError::bare(Cause::NoMemory)))),
+            Asked::NoMemory => {
+                pages.clone().for_each(|page| of.page_failed(page));
+                let is_needed = pages.contains(&of.required());
+                let answer = is_needed.then(|| PagerError::bare(Cause::NoMemory)).map_or(Ok(()), Err);
+                return Ok((pages.end, answer));
+            }
         };
         if answer.is_err() {
             swap.note_error();
@@ -114,30 +130,12 @@ impl Pager for SwapPager {
     }
 
     fn get(&self, io: &Arc<Io>) -> Answer {
-        let mut answer = Ok(());
-        let mut i = 0;
-        while i < io.len() {
-            let Piece { pages, slot } = self.piece_from(io, i);
-            let Some(slot) = slot else {
-                pages.clone().for_each(|page| io.fill(page, &[]));
-                i = pages.end;
-                continue;
-            };
-            match self.read(io, pages, slot) {
-                Ok((next, Ok(()))) => i = next,
-                Ok((next, Err(_))) if next - i > 1 => {
-                    // Perhaps it was one of those that came along.
-                    let required = io.required();
-                    let slot = Slot(slot.0 + u32::try_from(required - i).unwrap_or(0));
-                    match self.read(io, required..required + 1, slot) {
-                        Ok((_, alone)) => answer = alone,
-                        Err(stray) => return Answer::Stray(stray),
-                    }
-                    i = next;
-                }
-                Ok((next, Err(error))) => {
-                    answer = Err(error);
-                    i = next;
+        let (mut answer, mut from) = (Ok(()), 0);
+        while from < io.len() {
+            match self.fill(io, self.piece_from(io, from)) {
+                Ok((upto, of_required)) => {
+                    from = upto;
+                    answer = answer.and(of_required);
                 }
                 Err(stray) => return Answer::Stray(stray),
             }
