@@ -2,7 +2,7 @@
 //!
 //! Locks of the engine may be waited for: whoever holds one runs on another thread. What the interrupted thread could hold
 //! must not be wanted, above all by code that is not ours. So no pager is called that has not declared itself fit
-//! ([`PagerOps::SIGNAL_SAFE`]), room is made of clean pages and of those that such pagers write, and no request is started that completes later.
+//! ([`PagerOps::SIGNAL_SAFE`](crate::pager::PagerOps::SIGNAL_SAFE)), room is made of clean pages and of those that such pagers write, and no request is started that completes later.
 
 use alloc::sync::Arc;
 
@@ -12,7 +12,6 @@ use crate::error::{Error, FaultError};
 use crate::map::Map;
 use crate::object::Object;
 use crate::page::PageRef;
-use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
 use crate::types::{Access, ObjectId, PageIndex, VirtAddr};
 
@@ -27,7 +26,7 @@ enum Met {
 impl Map {
     /// As [`Map::fault`], in a signal handler, as far as that can be done there: nothing when a thread of the embedder has to
     /// call [`Map::fault`], while the handler waits for it. May block for others who have the page in hand, and as long as a
-    /// pager with [`PagerOps::SIGNAL_SAFE`] does. Memory is allocated: in a handler that is right only if the allocator is none that the
+    /// pager with [`PagerOps::SIGNAL_SAFE`](crate::pager::PagerOps::SIGNAL_SAFE) does. Memory is allocated: in a handler that is right only if the allocator is none that the
     /// program uses as well.
     ///
     /// # Errors
@@ -69,7 +68,7 @@ impl Fault<'_> {
         match need {
             Need::Page(page, object, index) => self.sleep_in_signal(page, BusyMode::Shared, object, index),
             Need::Alone(page, object, index) => self.sleep_in_signal(page, BusyMode::Exclusive, object, index),
-            Need::Get(object, index, along) if object.ops().contains(PagerOps::SIGNAL_SAFE) => {
+            Need::Get(object, index, along) if object.fills_in_signal(index) => {
                 let deadline = self.deadline(index)?;
                 let answer = object.page_in_in_signal(index, along, &deadline);
                 self.patience = deadline.left();

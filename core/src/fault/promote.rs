@@ -7,7 +7,7 @@ use alloc::sync::Arc;
 use super::upper::{self, Step};
 use super::verify::Found;
 use super::{Fault, FaultCase, Goal, Need, Outcome, Stop, lower};
-use crate::amap::{Amap, Change, Old};
+use crate::amap::{Amap, Anon, Change, Old};
 use crate::machine::{EnterRun, NotEntered, Shortage};
 use crate::object::{ExclusiveBusy, Object, ObjectRef, SharedBusy};
 use crate::page::PageRef;
@@ -74,12 +74,24 @@ pub(super) fn promote(
             let source = Source::new(there.busy()?, at_home || change.is_shared())?;
             Some((source, at_home))
         }
-        Step::Enter(_) | Step::Below => return Ok(None),
+        Step::CopyFromSwap(anon) if is_spare_for(fault, found, &change, &anon) => {
+            return Err(Stop::Wait(Need::Get(anon.store.clone(), anon.place, 0)));
+        }
+        Step::CopyFromSwap(_) | Step::Enter(_) | Step::Below => return Ok(None),
     };
     match source {
         None => fill(fault, found, &mut change),
         Some((source, true)) => leave_home(fault, found, &mut change, source),
         Some((source, false)) => copy(fault, found, &mut change, source),
+    }
+}
+
+/// Whether the spare page is where a copy of the anon's page is to go.
+fn is_spare_for(fault: &Fault<'_>, found: &Found<'_>, change: &Change<'_>, anon: &Anon<'_>) -> bool {
+    if anon.at_home {
+        fault.spare_in(change.attic()).is_some()
+    } else {
+        fault.spare_at(change.store(), found.index).is_some()
     }
 }
 

@@ -26,6 +26,18 @@ pub(super) enum Step<'a> {
     Fill,
     /// The slot gets a copy of its anon's page.
     Copy(InMemory<'a>),
+    /// The same, once the page has come from swap.
+    CopyFromSwap(Anon<'a>),
+}
+
+/// What an anon holds.
+enum Contents<'a> {
+    /// A page in memory.
+    Page(InMemory<'a>),
+    /// A page in swap.
+    InSwap(Anon<'a>),
+    /// Nothing: it was never written.
+    Nothing,
 }
 
 /// An anon's page. That it is there holds as long as its store is locked.
@@ -60,8 +72,13 @@ pub(super) fn resolve<'e>(fault: &mut Fault<'_>, found: &Found<'e>, private: &'e
             Some(object) => lower::resolve(fault, &found.below(object, without_anons(found, &look))),
             None => unreachable!("zeros are filled in"),
         },
-        Step::Copy(there) if there.anon.at_home => Err(Stop::Wait(Need::Attic(amap.clone()))),
-        Step::Copy(_) | Step::Fill => Err(Stop::Wait(Need::Spare(look.store().clone(), found.index))),
+        // The spare page comes before its source: getting one may take the other from memory.
+        Step::Copy(InMemory { anon, .. }) | Step::CopyFromSwap(anon) if anon.at_home => {
+            Err(Stop::Wait(Need::Attic(amap.clone())))
+        }
+        Step::Copy(_) | Step::CopyFromSwap(_) | Step::Fill => {
+            Err(Stop::Wait(Need::Spare(look.store().clone(), found.index)))
+        }
     }
 }
 
@@ -74,17 +91,18 @@ pub(super) fn next_step<'a>(
 ) -> Result<Step<'a>, Stop> {
     let is_linear = fault.map.pmap().is_linear();
     let wants_own = fault.wants_own(found);
-    let step = match anon.map(|anon| in_memory(fault, found, anon)).transpose()?.flatten() {
-        Some(there) => {
-            let is_own = !there.anon.is_shared && !private.needs_copy;
-            let can_be_shown = !is_linear || there.anon.at_home;
-            if can_be_shown && (is_own || !wants_own) {
-                return Ok(Step::Enter(there));
-            }
-            Step::Copy(there)
-        }
-        None if wants_own || is_linear || found.entry.backing.below.is_none() => Step::Fill,
-        None => return Ok(Step::Below),
+    let serves_as_it_is = |anon: &Anon<'_>| {
+        let is_own = !anon.is_shared && !private.needs_copy;
+        let can_be_shown = !is_linear || anon.at_home;
+        can_be_shown && (is_own || !wants_own)
+    };
+    let step = match anon.map_or(Ok(Contents::Nothing), |anon| contents(fault, anon))? {
+        Contents::Page(there) if serves_as_it_is(&there.anon) => return Ok(Step::Enter(there)),
+        Contents::Page(there) => Step::Copy(there),
+        Contents::InSwap(anon) if serves_as_it_is(&anon) => return Err(Stop::Wait(from_swap(found, anon))),
+        Contents::InSwap(anon) => Step::CopyFromSwap(anon),
+        Contents::Nothing if wants_own || is_linear || found.entry.backing.below.is_none() => Step::Fill,
+        Contents::Nothing => return Ok(Step::Below),
     };
     if private.needs_copy {
         return Err(Stop::Wait(Need::Amap(found.page_va)));
@@ -92,23 +110,26 @@ pub(super) fn next_step<'a>(
     Ok(step)
 }
 
-/// The anon's page; nothing if it was never written. The fault's own spare page may stand there, which holds nothing.
-fn in_memory<'a>(fault: &Fault<'_>, found: &Found<'_>, anon: Anon<'a>) -> Result<Option<InMemory<'a>>, Stop> {
+fn contents<'a>(fault: &Fault<'_>, anon: Anon<'a>) -> Result<Contents<'a>, Stop> {
     let state = anon.store.lock();
     if let Some(error) = state.refuses_faults() {
         return Err(error.into());
     }
-    match state.pages.get(anon.place) {
-        Some(_) if fault.spare_at(anon.store, anon.place).is_some() => Ok(None),
-        Some(page) => Ok(Some(InMemory { anon, state, page })),
-        None if anon.store.has_slot(anon.place) => {
-            let shown = found.entry.places().end.0 - found.index.0 - 1;
-            let (_, behind) = found.entry.attr.advice.window();
-            let along = u32::try_from(shown.min(behind)).unwrap_or(u32::MAX);
-            Err(Stop::Wait(Need::Get(anon.store.clone(), anon.place, along)))
-        }
-        None => Ok(None),
-    }
+    Ok(match state.pages.get(anon.place) {
+        // The fault's own spare page holds nothing yet.
+        Some(_) if fault.spare_at(anon.store, anon.place).is_some() => Contents::Nothing,
+        Some(page) => Contents::Page(InMemory { anon, state, page }),
+        None if anon.store.has_slot(anon.place) => Contents::InSwap(anon),
+        None => Contents::Nothing,
+    })
+}
+
+/// An anon's page, and those behind it that its window reaches if they are at hand.
+fn from_swap(found: &Found<'_>, anon: Anon<'_>) -> Need {
+    let shown = found.entry.places().end.0 - found.index.0 - 1;
+    let (_, behind) = found.entry.attr.advice.window();
+    let along = u32::try_from(shown.min(behind)).unwrap_or(0);
+    Need::Get(anon.store.clone(), anon.place, along)
 }
 
 impl Fault<'_> {

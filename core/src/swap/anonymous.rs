@@ -212,10 +212,10 @@ impl Object {
         }
     }
 
-    /// Whether a clean page can be had again when it has been freed: from its pager, from its slot, or because it is all zeros.
-    /// Exclusively busied. Looks at every byte; for assertions.
+    /// Whether a clean page can be had again when it has been freed: from its pager, from its slot, because it is all zeros, or because it
+    /// was never written, and is a copy of what lies below its amap. Exclusively busied. Looks at every byte; for assertions.
     pub(crate) fn can_be_had_again(&self, page: PageRef) -> bool {
-        if !self.is_anonymous() || self.has_slot(page.index()) {
+        if !self.is_anonymous() || self.has_slot(page.index()) || !page.was_put() {
             return true;
         }
         let mut bytes = [0; PAGE_BYTES];
