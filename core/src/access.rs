@@ -28,7 +28,7 @@ impl Map {
         for_each_page(va, to.len(), |va, piece| {
             let between = &mut between[..piece.len()];
             {
-                let held = self.hold(va, Access::Read)?;
+                let held = self.hold(va)?;
                 machine.copy_out(held.page(), va.in_page(), between);
                 held.page().note_referenced();
             }
@@ -42,14 +42,11 @@ impl Map {
     /// # Errors
     /// As [`Map::copy_out`].
     pub fn copy_in(&self, va: VirtAddr, from: &[u8]) -> Result<(), Stopped> {
-        let machine = self.engine().machine();
         let mut between = [0; PAGE_BYTES];
         for_each_page(va, from.len(), |va, piece| {
             let between = &mut between[..piece.len()];
             between.copy_from_slice(&from[piece]);
-            let held = self.hold(va, Access::Write)?;
-            machine.copy_in(held.page(), va.in_page(), between);
-            held.page().note_referenced();
+            self.write_at(va, between)?.page().note_referenced();
             Ok(())
         })
     }

@@ -364,3 +364,24 @@ fn the_last_detach_of_an_object_with_wired_pages_writes_and_frees_them() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn s92_a_wired_page_keeps_its_mapping_when_its_dirty_neighbours_are_written() {
+    in_all_modes(|rig| {
+        let (script, object, va) = rig.mapped(6);
+        for i in 0..6 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        rig.map.wire(page_at(va, 2), PAGE_SIZE).unwrap();
+        squeeze(&rig);
+        assert!(script.puts() > 0, "the neighbours were written");
+        assert_eq!(wired(&rig, va, 6), [2]);
+        assert_eq!(object.resident(), 1);
+        let faults = rig.engine.stats().counts().faults;
+        rig.map.load(page_at(va, 2), &mut [0]).unwrap();
+        assert_eq!(rig.engine.stats().counts().faults, faults, "no access faults");
+        rig.map.unmap(va, 6 * PAGE_SIZE).unwrap();
+        object.release().unwrap();
+        rig.assert_nothing_left();
+    });
+}

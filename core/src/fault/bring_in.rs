@@ -29,6 +29,6 @@ impl Map {
             }
         }
         // There was no memory, or the pager installs pages itself, or the object is no more: as any other fault does it.
-        self.hold(va, Access::Read).map(drop)
+        self.hold(va).map(drop)
     }
 }

@@ -35,6 +35,8 @@ pub(crate) struct Fault<'m> {
     pub(super) goal: Goal,
     /// The page is to be the entry's own, whatever the access.
     pub(super) own: bool,
+    /// What is to be written to the page from this byte on, before the map is let go of: whoever copies the map has it or does not have it.
+    pub(super) bytes: Option<(usize, &'m [u8])>,
     // decided
     /// It has waited at least once.
     pub(super) restarted: bool,
@@ -66,6 +68,7 @@ impl<'m> Fault<'m> {
             access,
             goal,
             own: false,
+            bytes: None,
             restarted: false,
             populate_declined: false,
             fruitless: 0,

@@ -125,12 +125,16 @@ impl Map {
         }
     }
 
-    /// Finds the page at `va` as a fault would, and keeps it shared busied in place of mapping it.
-    pub(crate) fn hold(&self, va: VirtAddr, access: Access) -> Result<SharedBusy<Arc<Object>>, FaultError> {
-        match Fault::new(self, va, access, Goal::Hold).run()? {
-            Outcome::Held(page) => Ok(page),
-            Outcome::Entered(_) => unreachable!("a fault that holds enters nothing"),
-        }
+    /// Finds the page at `va` as a fault for reading would, and keeps it shared busied in place of mapping it.
+    pub(crate) fn hold(&self, va: VirtAddr) -> Result<SharedBusy<Arc<Object>>, FaultError> {
+        Fault::new(self, va, Access::Read, Goal::Hold).run_and_hold()
+    }
+
+    /// Writes `bytes`, which do not cross a page, at `va`, finding the page as a fault for writing would.
+    pub(crate) fn write_at(&self, va: VirtAddr, bytes: &[u8]) -> Result<SharedBusy<Arc<Object>>, FaultError> {
+        let mut fault = Fault::new(self, va, Access::Write, Goal::Hold);
+        fault.bytes = Some((va.in_page(), bytes));
+        fault.run_and_hold()
     }
 }
 
@@ -165,6 +169,13 @@ impl Fault<'_> {
         }
     }
 
+    fn run_and_hold(self) -> Result<SharedBusy<Arc<Object>>, FaultError> {
+        match self.run()? {
+            Outcome::Held(page) => Ok(page),
+            Outcome::Entered(_) => unreachable!("a fault that holds enters nothing"),
+        }
+    }
+
     /// It starts over once it has what it needs. For what is at hand at once it has not waited.
     fn note_restart(&mut self, need: &Need) {
         if !matches!(need, Need::Amap(_) | Need::Spare(..) | Need::Attic(_)) {
@@ -176,7 +187,11 @@ impl Fault<'_> {
     /// All the steps, without blocking but for the locks.
     fn attempt(&mut self) -> Result<Outcome, Stop> {
         let entries = self.map.read();
-        self.attempt_in(&entries)
+        let outcome = self.attempt_in(&entries)?;
+        if let (Outcome::Held(held), Some((offset, bytes))) = (&outcome, self.bytes) {
+            self.map.engine().machine().copy_in(held.page(), offset, bytes);
+        }
+        Ok(outcome)
     }
 
     fn attempt_in(&mut self, entries: &Entries<Shown>) -> Result<Outcome, Stop> {

@@ -177,7 +177,7 @@ impl Memory {
     }
 }
 
-/// Busies page `index` and the unbroken run around it of pages that may be dirty, as far as nobody else has them, and as many as the
+/// Busies page `index` and the unbroken run around it of pages that may be dirty, as far as nobody else has them or wired them, and as many as the
 /// pager takes at once; and those others of its block of 64 that are in the laundry. Ascending. Nothing if the page itself is busy or gone.
 fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<ExclusiveBusy<Arc<Object>>>> {
     let longest = object.longest_run();
@@ -190,7 +190,8 @@ fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<Exclus
         if !wanted(page) || !object.has_index(index) {
             return None;
         }
-        ExclusiveBusy::try_resident(object.clone(), &state, index)
+        // Wired ones stay, mappings and all. Nobody wires a page that is busied.
+        ExclusiveBusy::try_resident(object.clone(), &state, index).filter(|busy| busy.page().wire_count() == 0)
     };
     let dirty = |page: PageRef| page.dirtiness() != Dirtiness::Clean;
     let Some(first) = busy_one(Some(index.0), &dirty) else {
