@@ -2,6 +2,7 @@
 #
 #   make demo                          maps a real file (FILE=, or 64 MiB made here) and reads it through faults
 #   make test                          every test, and every check of the sources
+#   make tsan                          of these, storms of threads under ThreadSanitizer
 #   make bench                         the benchmarks, short
 #   make headers                       include/*.h anew from the sources
 #   make install [PREFIX=] [DESTDIR=]  libraries, headers, plugins, the quire command
@@ -22,7 +23,7 @@ MAJOR := $(firstword $(subst ., ,$(VERSION)))
 PLUGINS := quire-pager-vnode quire-pager-anon
 Q := $(if $(V),,@)
 
-.PHONY: all build demo test bench headers install clean
+.PHONY: all build demo test tsan bench headers install clean
 
 all: build
 
@@ -61,7 +62,16 @@ test:
 	$(Q)$(CARGO) test --workspace --no-fail-fast -- --quiet
 	@echo "== loom: the busy word, the locks and the waiting, in every order of threads"
 	$(Q)RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(BUILD)/loom $(CARGO) test --quiet --release -p quire-core --lib
+	@$(MAKE) --no-print-directory tsan
 	@echo "== all tests passed"
+
+# The sanitizer is in the stable toolchain, which has to be told that it may be used.
+tsan:
+	@echo "== threads that fork, copy, write and page, under ThreadSanitizer"
+	$(Q)RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" CARGO_TARGET_DIR=$(BUILD)/tsan \
+		TSAN_OPTIONS="suppressions=$(CURDIR)/tests/tsan.supp" \
+		$(CARGO) test --quiet --target $(shell rustc -vV | sed -n 's/^host: //p') -p quire-tests --test private_storm -- \
+		--skip in_real_memory
 
 # The benchmarks. BENCH= chooses some by name.
 
