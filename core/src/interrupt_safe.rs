@@ -94,6 +94,26 @@ impl Engine {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::FaultError;
+    use crate::map::Map;
+    use crate::soft::{SoftConfig, SoftMachine};
+    use crate::types::Access;
+
+    #[test]
+    fn s206_a_fault_takes_no_lock() {
+        let machine = SoftMachine::new(SoftConfig::default()).unwrap();
+        let engine = Engine::new(machine);
+        let map = Map::new_interrupt_safe(engine.clone(), range(0x1000, 0x9000)).unwrap();
+        let va = VirtAddr(0x2000);
+        // Every lock there is; one that was taken would be waited for, and debug builds know the order besides.
+        let (_registry, _map) = (engine.registry(), map.write());
+        assert!(engine.is_interrupt_safe(va));
+        assert_eq!(map.fault(va, Access::Write), Err(FaultError::InterruptSafe(va)));
+        assert_eq!(
+            map.fault_in_signal(va, Access::Read),
+            Some(Err(FaultError::InterruptSafe(va)))
+        );
+    }
 
     fn range(start: u64, end: u64) -> AddrRange {
         AddrRange {

@@ -1,11 +1,17 @@
 //! Memory of a mapping's own: private mappings, anonymous memory, copies, and the cases of a fault that make them.
 
+use std::thread;
+
 use quire_core::error::{Error, FaultError};
 use quire_core::fault::FaultCase;
+use quire_core::fork::CopyRequest;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
-use quire_core::types::{Access, Advice, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
-use quire_tests::{Rig, in_all_modes, in_soft_modes, page_at, pattern};
+use quire_core::object::Opening;
+use quire_core::pagedaemon::Targets;
+use quire_core::pager::PagerOps;
+use quire_core::types::{Access, Advice, ByteOff, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
+use quire_tests::{Rig, Script, Twist, in_all_modes, in_soft_modes, page_at, pattern};
 
 const NO_FORK: &str = "a fork wants two maps with the same addresses";
 
@@ -333,5 +339,193 @@ fn inheritance_says_what_a_child_gets() {
         assert_eq!([0, 1, 3].map(|i| byte(&child, page_at(va, i))), [3, 2, 2]);
         drop(child);
         rig.assert_nothing_left();
+    });
+}
+
+/// A swap area whose pager the test drives.
+fn swap(rig: &Rig, pages: u64) -> Script {
+    let (script, pager) = Script::with(PagerOps::PUT | PagerOps::ASYNC, 64);
+    let opening = Opening {
+        pager,
+        source: 0,
+        identity: None,
+        size: pages * PAGE_SIZE,
+        change: None,
+    };
+    rig.engine.add_swap(opening, 0).unwrap();
+    script
+}
+
+/// Has the page daemon write what it can, in a thread of its own.
+fn squeeze(rig: &Rig) -> thread::JoinHandle<()> {
+    let engine = rig.engine.clone();
+    let all = engine.machine().frame_counts().total;
+    engine.set_daemon_targets(Targets {
+        free_min: all,
+        free_target: all,
+        free_enough: all,
+    });
+    thread::spawn(move || {
+        for _ in 0..4 {
+            engine.daemon_step();
+        }
+    })
+}
+
+#[test]
+fn a_page_that_is_being_written_to_swap_is_copied_when_the_write_has_ended() {
+    in_all_modes(|rig| {
+        let script = swap(&rig, 64);
+        let va = anonymous(&rig, 2);
+        rig.map.store(va, &[1; 16]).unwrap();
+        let copy = rig.map.copied(va, 2 * PAGE_SIZE).unwrap();
+        script.next_puts([Twist::Defer]);
+        let daemon = squeeze(&rig);
+        script.wait_for_pending(1);
+        thread::scope(|scope| {
+            let writer = scope.spawn(|| rig.map.copy_in(va, &[2; 16]));
+            while rig.engine.stats().counts().busy_waits == 0 && !writer.is_finished() {
+                thread::yield_now();
+            }
+            assert!(
+                !writer.is_finished(),
+                "the page was copied or written under its pager's hands"
+            );
+            script.take_pending(1).iter().for_each(|io| script.finish(io));
+            writer.join().unwrap().unwrap();
+        });
+        daemon.join().unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&rig.map, copy)), (2, 1));
+        rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(byte(&rig.map, copy), 1);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn memory_that_is_freed_is_zeros_or_the_object_again_and_leaves_swap() {
+    in_all_modes(|rig| {
+        let _script = swap(&rig, 64);
+        let (_file, object) = rig.object(4);
+        let file = rig.map.map(&object, &private(4)).unwrap().start;
+        let va = anonymous(&rig, 4);
+        for i in 0..4 {
+            rig.map.store(page_at(va, i), &[7]).unwrap();
+            rig.map.store(page_at(file, i), &[8]).unwrap();
+        }
+        squeeze(&rig).join().unwrap();
+        assert_eq!(rig.engine.swap_counts().used, 8);
+        rig.map.free(va, 2 * PAGE_SIZE).unwrap();
+        rig.map.free(file, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(rig.engine.swap_counts().used, 4);
+        assert_eq!([0, 1, 2].map(|i| byte(&rig.map, page_at(va, i))), [0, 0, 7]);
+        assert_eq!(
+            [0, 1].map(|i| byte(&rig.map, page_at(file, i))),
+            [pattern(0)[0], pattern(1)[0]]
+        );
+        assert_eq!(byte(&rig.map, page_at(file, 2)), 8);
+        // What others share is not freed for them.
+        let copy = rig.map.copied(page_at(va, 2), 2 * PAGE_SIZE).unwrap();
+        rig.map.free(page_at(va, 2), 2 * PAGE_SIZE).unwrap();
+        assert_eq!(byte(&rig.map, copy), 7);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn protection_is_not_raised_above_its_maximum_and_what_may_be_raised_is_private_still() {
+    in_all_modes(|rig| {
+        let (script, object) = rig.object(2);
+        let request = MapRequest {
+            prot: Prot::READ,
+            ..private(2)
+        };
+        let va = rig.map.map(&object, &request).unwrap().start;
+        assert_eq!(rig.load_page(va), pattern(0));
+        assert_eq!(rig.map.fault(va, Access::Write), Err(FaultError::Denied(va)));
+        rig.map.protect(va, 2 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
+        rig.map.store(va, &[1]).unwrap();
+        let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+        assert_eq!(rig.map.protect(va, PAGE_SIZE, all), Err(Error::AboveMaximum(va)));
+        let fixed = MapRequest {
+            sharing: Sharing::Private,
+            ..MapRequest::read_only(2 * PAGE_SIZE)
+        };
+        let other = rig.map.map(&object, &fixed).unwrap().start;
+        assert_eq!(rig.load_page(other), pattern(0));
+        assert_eq!(
+            rig.map.protect(other, PAGE_SIZE, Prot::READ | Prot::WRITE),
+            Err(Error::AboveMaximum(other))
+        );
+        drop(object);
+        rig.assert_nothing_left();
+        assert_eq!(script.puts(), 0);
+    });
+}
+
+#[test]
+fn a_copy_of_a_copy_of_a_copy_may_go_in_any_order() {
+    in_all_modes(|rig| {
+        for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2], [2, 0, 3, 1]] {
+            let mut copies = vec![anonymous(&rig, 4)];
+            for page in 0..4 {
+                rig.map.store(page_at(copies[0], page), &[1]).unwrap();
+            }
+            for level in 1..4 {
+                let copy = rig.map.copied(copies[level - 1], 4 * PAGE_SIZE).unwrap();
+                rig.map.store(page_at(copy, level as u64), &[level as u8 + 1]).unwrap();
+                copies.push(copy);
+            }
+            for (gone, level) in order.into_iter().enumerate() {
+                rig.map.unmap(copies[level], 4 * PAGE_SIZE).unwrap();
+                for left in &order[gone + 1..] {
+                    for page in 0..4 {
+                        let expected = if (1..=*left).contains(&page) { page as u8 + 1 } else { 1 };
+                        assert_eq!(byte(&rig.map, page_at(copies[*left], page as u64)), expected);
+                    }
+                }
+            }
+            let counts = rig.engine.machine().frame_counts();
+            assert_eq!(counts.free, counts.total, "after order {order:?} in {:?}", rig.mode);
+        }
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_cannot_be_copied_is_refused_with_a_sentence_and_nothing_is_mapped() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 4);
+        rig.map.store(va, &[1]).unwrap();
+        rig.map.unmap(page_at(va, 2), PAGE_SIZE).unwrap();
+        let entries = rig.map.entry_count();
+        assert_eq!(rig.map.copied(va, 4 * PAGE_SIZE), Err(Error::NotMapped(page_at(va, 2))));
+        assert!(matches!(rig.map.copied(va, 0), Err(Error::Invalid(_))));
+        assert!(matches!(rig.map.copied(VirtAddr(va.0 + 1), 1), Err(Error::Invalid(_))));
+        assert!(matches!(rig.map.copied(va, u64::MAX), Err(Error::Invalid(_))));
+        let other = Rig::new(rig.mode);
+        let request = CopyRequest {
+            start: va,
+            len: PAGE_SIZE,
+            place: Place::Fixed(other.map.base()),
+            serve: rig.mode.serve(),
+        };
+        assert!(matches!(rig.map.copy_to(&other.map, &request), Err(Error::Invalid(_))));
+        for (len, offset) in [(0, 0), (PAGE_SIZE, 1), (u64::MAX, 0)] {
+            let request = MapRequest {
+                len,
+                offset: ByteOff(offset),
+                ..private(1)
+            };
+            let (_script, object) = rig.object(1);
+            assert!(matches!(rig.map.map(&object, &request), Err(Error::Invalid(_))));
+            if offset == 0 {
+                assert!(matches!(rig.map.map_anonymous(&request), Err(Error::Invalid(_))));
+            }
+        }
+        assert_eq!(rig.map.entry_count(), entries);
+        rig.assert_nothing_left();
+        other.assert_nothing_left();
     });
 }

@@ -2,13 +2,16 @@
 
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::FlushFlags;
-use quire_core::map::MapRequest;
+use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
-use quire_core::object::{Dirty, ObjectRef};
+use quire_core::mapped::Residency;
+use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::page::Dirtiness;
 use quire_core::pagedaemon::Targets;
-use quire_core::types::{PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{Rig, Twist, in_all_modes, in_all_modes_with_frames, page_at};
+use quire_core::pager::PagerOps;
+use quire_core::types::{Access, AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_core::wire_all::WireAll;
+use quire_tests::{Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at};
 
 /// Lets the daemon free whatever it can.
 fn squeeze(rig: &Rig) {
@@ -381,6 +384,192 @@ fn s92_a_wired_page_keeps_its_mapping_when_its_dirty_neighbours_are_written() {
         rig.map.load(page_at(va, 2), &mut [0]).unwrap();
         assert_eq!(rig.engine.stats().counts().faults, faults, "no access faults");
         rig.map.unmap(va, 6 * PAGE_SIZE).unwrap();
+        object.release().unwrap();
+        rig.assert_nothing_left();
+    });
+}
+
+/// Memory of the map's own, whose pages have all been written.
+fn own_memory(rig: &Rig, pages: u64) -> VirtAddr {
+    let va = rig
+        .map
+        .map_anonymous(&MapRequest::read_write(pages * PAGE_SIZE))
+        .unwrap()
+        .start;
+    for i in 0..pages {
+        rig.map.store(page_at(va, i), &[i as u8 + 1]).unwrap();
+    }
+    va
+}
+
+#[test]
+fn s189_n15_wiring_memory_in_swap_brings_it_back_dirty_and_releases_its_slots() {
+    in_all_modes(|rig| {
+        let (script, pager) = Script::with(PagerOps::PUT, 64);
+        let opening = Opening {
+            pager,
+            source: 0,
+            identity: None,
+            size: 64 * PAGE_SIZE,
+            change: None,
+        };
+        rig.engine.add_swap(opening, 0).unwrap();
+        let va = own_memory(&rig, 4);
+        squeeze(&rig);
+        assert_eq!((rig.engine.swap_counts().used, script.puts()), (4, 1));
+        rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        assert_eq!(rig.engine.swap_counts().used, 2);
+        let mut is = [Residency::empty(); 4];
+        rig.map.residency(va, 4 * PAGE_SIZE, &mut is).unwrap();
+        let wired = Residency::RESIDENT | Residency::DIRTY | Residency::WIRED | Residency::MAPPED;
+        assert_eq!(is[..2], [wired, wired]);
+        assert!(
+            is[2..]
+                .iter()
+                .all(|is| !is.intersects(Residency::DIRTY | Residency::WIRED))
+        );
+        squeeze(&rig);
+        assert_eq!(rig.engine.swap_counts().used, 2, "what is wired goes to no swap");
+        assert_eq!([0, 1, 2, 3].map(|i| rig.load_page(page_at(va, i))[0]), [1, 2, 3, 4]);
+        rig.map.unmap(va, 4 * PAGE_SIZE).unwrap();
+        assert_eq!(rig.engine.swap_counts().used, 0);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_wired_mapping_that_is_private_has_its_own_pages_from_then_on_and_a_write_faults_no_more() {
+    in_all_modes(|rig| {
+        let (_script, object) = rig.object(4);
+        let request = MapRequest {
+            sharing: Sharing::Private,
+            ..MapRequest::read_write(4 * PAGE_SIZE)
+        };
+        let va = rig.map.map(&object, &request).unwrap().start;
+        rig.map.wire(va, 4 * PAGE_SIZE).unwrap();
+        let faults = rig.engine.stats().counts().faults;
+        for i in 0..4 {
+            rig.map.store(page_at(va, i), &[9]).unwrap();
+        }
+        if !rig.mode.is_linux() {
+            assert_eq!(rig.engine.stats().counts().faults, faults, "no access faults");
+        }
+        assert!((0..4).all(|i| object.lookup(PageIndex(i)).is_none_or(|page| page.wire_count() == 0)));
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_part_of_a_wired_range_can_be_unmapped_and_the_rest_stays_wired() {
+    in_all_modes(|rig| {
+        let va = own_memory(&rig, 6);
+        rig.map.wire(va, 6 * PAGE_SIZE).unwrap();
+        rig.map.unmap(page_at(va, 2), 2 * PAGE_SIZE).unwrap();
+        assert_eq!(wired(&rig, va, 6), [0, 1, 4, 5]);
+        squeeze(&rig);
+        assert_eq!([0, 1, 4, 5].map(|i| rig.load_page(page_at(va, i))[0]), [1, 2, 5, 6]);
+        assert_eq!(rig.map.unwire(va, 6 * PAGE_SIZE), Err(Error::NotMapped(page_at(va, 2))));
+        rig.map.unwire(page_at(va, 4), 2 * PAGE_SIZE).unwrap();
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_child_of_a_map_with_wired_memory_has_pages_of_its_own_and_the_parents_stay_where_they_are() {
+    in_soft_modes("a fork wants two maps with the same addresses", |rig| {
+        let va = own_memory(&rig, 4);
+        rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        let frames = |map: &Map| [0, 1].map(|i| map.pmap().extract(page_at(va, i)).map(|seen| seen.frame));
+        let before = frames(&rig.map);
+        let child = rig.map.fork().unwrap();
+        let faults = rig.engine.stats().counts().faults;
+        rig.map.store(va, &[50]).unwrap();
+        assert_eq!(
+            rig.engine.stats().counts().faults,
+            faults,
+            "wired memory faults after a fork"
+        );
+        assert_eq!((frames(&rig.map), wired(&rig, va, 4)), (before, vec![0, 1]));
+        let mut byte = [0];
+        child.load(va, &mut byte).unwrap();
+        assert_eq!((byte, child.attributes_at(va).unwrap().wired), ([1], 0));
+        drop(child);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn everything_can_be_wired_and_what_comes_later_as_well() {
+    in_all_modes(|rig| {
+        let va = own_memory(&rig, 2);
+        let hidden = rig
+            .map
+            .map_anonymous(&MapRequest {
+                prot: Prot::empty(),
+                ..MapRequest::read_write(PAGE_SIZE)
+            })
+            .unwrap()
+            .start;
+        rig.map.wire(va, PAGE_SIZE).unwrap();
+        rig.map.wire_all(WireAll::CURRENT | WireAll::FUTURE).unwrap();
+        let later = rig
+            .map
+            .map_anonymous(&MapRequest::read_write(2 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        let count = |va| rig.map.attributes_at(va).unwrap().wired;
+        assert_eq!(
+            [va, page_at(va, 1), later, page_at(later, 1), hidden].map(count),
+            [2, 1, 1, 1, 0]
+        );
+        rig.map.unwire_all().unwrap();
+        assert_eq!([va, page_at(va, 1), later, hidden].map(count), [1, 0, 0, 0]);
+        let last = rig.map.map_anonymous(&MapRequest::read_write(PAGE_SIZE)).unwrap().start;
+        assert_eq!(count(last), 0);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_mapping_that_cannot_be_wired_although_all_are_to_be_is_not_made() {
+    in_all_modes_with_frames(8, |rig| {
+        rig.map.wire_all(WireAll::FUTURE).unwrap();
+        let va = rig
+            .map
+            .map_anonymous(&MapRequest::read_write(4 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        let refused = rig.map.map_anonymous(&MapRequest::read_write(8 * PAGE_SIZE));
+        assert_eq!(refused, Err(Error::Fault(FaultError::NoMemory)));
+        assert_eq!((rig.map.entry_count(), wired(&rig, va, 4).len()), (1, 4));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s206_s207_a_fault_in_an_interrupt_safe_map_fails_at_once_and_what_is_wired_does_not_fault() {
+    in_soft_modes("kernel maps are not those of a process", |rig| {
+        let range = AddrRange {
+            start: VirtAddr(0x4000_0000),
+            end: VirtAddr(0x4100_0000),
+        };
+        let map = Map::new_interrupt_safe(rig.engine.clone(), range).unwrap();
+        let (script, object) = rig.object(4);
+        let va = map.map(&object, &MapRequest::read_write(4 * PAGE_SIZE)).unwrap().start;
+        assert!(rig.engine.is_interrupt_safe(va) && !rig.engine.is_interrupt_safe(rig.map.base()));
+        for access in [Access::Read, Access::Write] {
+            assert_eq!(map.fault(va, access), Err(FaultError::InterruptSafe(va)));
+            assert_eq!(
+                map.fault_in_signal(va, access),
+                Some(Err(FaultError::InterruptSafe(va)))
+            );
+        }
+        map.wire(va, 4 * PAGE_SIZE).unwrap();
+        map.store(va, &[1]).unwrap();
+        assert_eq!(script.gets(), 4);
+        drop(map);
+        assert!(!rig.engine.is_interrupt_safe(va));
         object.release().unwrap();
         rig.assert_nothing_left();
     });
