@@ -6,7 +6,7 @@
 //! |---|---|---|
 //! | 1 | engine registry | the list of objects is changed or walked |
 //! | 2 | map | entries are read (shared) or changed (exclusive); shared over a fault's `enter` |
-//! | 3 | amap | anonymous pages of one amap (and of all that share its lock) change |
+//! | 3 | amap | the amaps and anons of one family are looked at (shared, over `enter`) or changed (exclusive) |
 //! | 4 | object | the page index or the state of one object changes |
 //! | 5 | page queues | queue links change |
 //! | 6 | pmap | translations of one address space change |
