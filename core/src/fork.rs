@@ -113,12 +113,10 @@ impl Map {
             ));
         }
         let bounds = self.read().bounds();
+        let engine = self.engine().clone();
+        let pmap = engine.machine().clone().pmap_create(bounds)?;
         let copies = self.copies(bounds, None)?;
-        let entries = child_of(bounds, copies.entries)?;
-        let child = Self::with_entries(self.engine().clone(), entries).map_err(|(error, entries)| {
-            let _ = let_go(entries);
-            error
-        })?;
+        let child = Self::with(engine, pmap, child_of(bounds, copies.entries)?);
         for wired in copies.wired {
             let owned = child.own(wired);
             self.write_again(wired);

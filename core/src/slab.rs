@@ -7,7 +7,8 @@ use core::num::NonZeroU32;
 use crate::alloc_fallible::{try_box, try_reserve};
 use crate::error::{Error, Result};
 
-const CHUNK: usize = 64;
+const CHUNK: u32 = 64;
+const PLACES: usize = CHUNK as usize;
 
 #[derive(Debug)]
 enum Place<T> {
@@ -19,7 +20,7 @@ enum Place<T> {
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Slab<T> {
-    chunks: Vec<Box<[Place<T>; CHUNK]>>,
+    chunks: Vec<Box<[Place<T>; PLACES]>>,
     free: Option<NonZeroU32>,
 }
 
@@ -40,11 +41,11 @@ impl<T> Slab<T> {
             return Ok(());
         }
         try_reserve(&mut self.chunks, 1)?;
-        let base = u32::try_from(self.chunks.len() * CHUNK).map_err(|_| Error::NoMemory)?;
-        let last = base.checked_add(CHUNK as u32).ok_or(Error::NoMemory)?;
-        let chunk = try_box(core::array::from_fn(|at| {
-            let next = base + at as u32 + 2;
-            Place::Free(NonZeroU32::new(next).filter(|_| next <= last))
+        let base = u32::try_from(self.chunks.len() * PLACES).map_err(|_| Error::NoMemory)?;
+        let last = base.checked_add(CHUNK).ok_or(Error::NoMemory)?;
+        let mut numbers = base + 2..=last;
+        let chunk = try_box(core::array::from_fn(|_| {
+            Place::Free(numbers.next().and_then(NonZeroU32::new))
         }))?;
         self.chunks.push(chunk);
         self.free = NonZeroU32::new(base + 1);
@@ -81,7 +82,7 @@ impl<T> Slab<T> {
     #[inline]
     pub(crate) fn get(&self, number: NonZeroU32) -> &T {
         let at = number.get() as usize - 1;
-        match &self.chunks[at / CHUNK][at % CHUNK] {
+        match &self.chunks[at / PLACES][at % PLACES] {
             Place::Used(thing) => thing,
             Place::Free(_) => unreachable!("nothing has the number {number}"),
         }
@@ -96,7 +97,7 @@ impl<T> Slab<T> {
 
     fn place_mut(&mut self, number: NonZeroU32) -> &mut Place<T> {
         let at = number.get() as usize - 1;
-        &mut self.chunks[at / CHUNK][at % CHUNK]
+        &mut self.chunks[at / PLACES][at % PLACES]
     }
 }
 

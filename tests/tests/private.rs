@@ -201,11 +201,11 @@ fn anonymous_memory_beside_anonymous_memory_is_one_entry_forward_backward_and_bo
         assert_eq!(rig.map.entry_count(), 2);
         map(15, 5);
         assert_eq!(rig.map.entry_count(), 1, "both");
-        for i in 0..30 {
-            rig.map.store(page_at(rig.map.base(), i), &[i as u8]).unwrap();
+        for i in 0..30_u8 {
+            rig.map.store(page_at(rig.map.base(), i.into()), &[i]).unwrap();
         }
-        for i in 0..30 {
-            assert_eq!(byte(&rig.map, page_at(rig.map.base(), i)), i as u8);
+        for i in 0..30_u8 {
+            assert_eq!(byte(&rig.map, page_at(rig.map.base(), i.into())), i);
         }
         rig.assert_nothing_left();
     });
@@ -220,8 +220,8 @@ fn what_was_unmapped_is_zeros_when_it_is_mapped_again() {
             ..MapRequest::read_write(pages * PAGE_SIZE)
         };
         rig.map.map_anonymous(&request(0, 8)).unwrap();
-        for i in 0..8 {
-            rig.map.store(page_at(base, i), &[i as u8 + 1]).unwrap();
+        for i in 0..8_u8 {
+            rig.map.store(page_at(base, i.into()), &[i + 1]).unwrap();
         }
         rig.map.unmap(page_at(base, 3), 2 * PAGE_SIZE).unwrap();
         rig.map.map_anonymous(&request(3, 2)).unwrap();
@@ -472,17 +472,18 @@ fn a_copy_of_a_copy_of_a_copy_may_go_in_any_order() {
             for page in 0..4 {
                 rig.map.store(page_at(copies[0], page), &[1]).unwrap();
             }
-            for level in 1..4 {
-                let copy = rig.map.copied(copies[level - 1], 4 * PAGE_SIZE).unwrap();
-                rig.map.store(page_at(copy, level as u64), &[level as u8 + 1]).unwrap();
+            for level in 1..4_u8 {
+                let copy = rig.map.copied(*copies.last().unwrap(), 4 * PAGE_SIZE).unwrap();
+                rig.map.store(page_at(copy, level.into()), &[level + 1]).unwrap();
                 copies.push(copy);
             }
             for (gone, level) in order.into_iter().enumerate() {
                 rig.map.unmap(copies[level], 4 * PAGE_SIZE).unwrap();
                 for left in &order[gone + 1..] {
-                    for page in 0..4 {
-                        let expected = if (1..=*left).contains(&page) { page as u8 + 1 } else { 1 };
-                        assert_eq!(byte(&rig.map, page_at(copies[*left], page as u64)), expected);
+                    for page in 0..4_u8 {
+                        let was_written = page > 0 && usize::from(page) <= *left;
+                        let expected = if was_written { page + 1 } else { 1 };
+                        assert_eq!(byte(&rig.map, page_at(copies[*left], page.into())), expected);
                     }
                 }
             }

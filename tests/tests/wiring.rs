@@ -396,8 +396,8 @@ fn own_memory(rig: &Rig, pages: u64) -> VirtAddr {
         .map_anonymous(&MapRequest::read_write(pages * PAGE_SIZE))
         .unwrap()
         .start;
-    for i in 0..pages {
-        rig.map.store(page_at(va, i), &[i as u8 + 1]).unwrap();
+    for (i, byte) in (0..pages).zip(1..) {
+        rig.map.store(page_at(va, i), &[byte]).unwrap();
     }
     va
 }
