@@ -335,3 +335,20 @@ fn inheritance_says_what_a_child_gets() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn memory_that_was_given_up_or_only_read_can_be_touched_again() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 3);
+        // Clean zeros, taken away, leave a slot with an anon and nothing in it; so does giving up.
+        assert_eq!(byte(&rig.map, va), 0);
+        rig.map.store(page_at(va, 1), &[1]).unwrap();
+        let _ = byte(&rig.map, page_at(va, 2));
+        rig.map.free(va, 3 * PAGE_SIZE).unwrap();
+        assert_eq!([0, 1].map(|i| byte(&rig.map, page_at(va, i))), [0, 0]);
+        rig.map.store(page_at(va, 2), &[3]).unwrap();
+        rig.map.store(va, &[2]).unwrap();
+        assert_eq!([0, 1, 2].map(|i| byte(&rig.map, page_at(va, i))), [2, 0, 3]);
+        rig.assert_nothing_left();
+    });
+}

@@ -74,7 +74,7 @@ pub(super) fn next_step<'a>(
 ) -> Result<Step<'a>, Stop> {
     let is_linear = fault.map.pmap().is_linear();
     let wants_own = fault.wants_own(found);
-    let step = match anon.map(|anon| in_memory(found, anon)).transpose()?.flatten() {
+    let step = match anon.map(|anon| in_memory(fault, found, anon)).transpose()?.flatten() {
         Some(there) => {
             let is_own = !there.anon.is_shared && !private.needs_copy;
             let can_be_shown = !is_linear || there.anon.at_home;
@@ -92,13 +92,14 @@ pub(super) fn next_step<'a>(
     Ok(step)
 }
 
-/// The anon's page; nothing if it was never written.
-fn in_memory<'a>(found: &Found<'_>, anon: Anon<'a>) -> Result<Option<InMemory<'a>>, Stop> {
+/// The anon's page; nothing if it was never written. The fault's own spare page is none yet.
+fn in_memory<'a>(fault: &Fault<'_>, found: &Found<'_>, anon: Anon<'a>) -> Result<Option<InMemory<'a>>, Stop> {
     let state = anon.store.lock();
     if let Some(error) = state.refuses_faults() {
         return Err(error.into());
     }
-    match state.pages.get(anon.place) {
+    let is_spare = fault.spare_at(anon.store, anon.place).is_some();
+    match state.pages.get(anon.place).filter(|_| !is_spare) {
         Some(page) => Ok(Some(InMemory { anon, state, page })),
         None if anon.store.has_slot(anon.place) => {
             let shown = found.entry.places().end.0 - found.index.0 - 1;
