@@ -111,6 +111,7 @@ fn fill(fault: &mut Fault<'_>, found: &Found<'_>, change: &mut Change<'_>) -> Re
         )
     };
     if let Some(source) = &source {
+        change.store().note_copied_from_below();
         source.unmap(fault);
     }
     let prot = if is_others_too {

@@ -3,7 +3,7 @@
 use alloc::sync::Arc;
 use core::num::NonZeroU32;
 use core::ops::Range;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::pager::SwapPager;
 use super::{Slot, Swap};
@@ -24,6 +24,8 @@ pub(crate) struct Anonymous {
     /// How many have one, so that nothing is locked while none has. Changed under the lock; whoever may ask about a place
     /// sees what was done to it.
     count: AtomicU64,
+    /// Some of its pages were copied from what lies below.
+    lies_over: AtomicBool,
 }
 
 /// A slot as the tree has it: never 0.
@@ -42,6 +44,7 @@ impl Anonymous {
             swap,
             places: FrameLock::default(),
             count: AtomicU64::new(0),
+            lies_over: AtomicBool::new(false),
         }
     }
 
@@ -212,10 +215,18 @@ impl Object {
         }
     }
 
-    /// Whether a clean page can be had again when it has been freed: from its pager, from its slot, or because it is all zeros.
-    /// Exclusively busied. Looks at every byte; for assertions.
+    /// Pages of an anonymous object are copies of what lies below. As long as they are clean they can be had from there again.
+    pub(crate) fn note_copied_from_below(&self) {
+        if let Some(anonymous) = self.anonymous() {
+            anonymous.lies_over.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether a clean page can be had again when it has been freed: from its pager, from its slot, from what lies below, or because it is
+    /// all zeros. Exclusively busied. Looks at every byte; for assertions.
     pub(crate) fn can_be_had_again(&self, page: PageRef) -> bool {
-        if !self.is_anonymous() || self.has_slot(page.index()) {
+        let Some(anonymous) = self.anonymous() else { return true };
+        if anonymous.slot(page.index()).is_some() || anonymous.lies_over.load(Ordering::Relaxed) {
             return true;
         }
         let mut bytes = [0; PAGE_BYTES];
