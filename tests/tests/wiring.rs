@@ -364,3 +364,19 @@ fn the_last_detach_of_an_object_with_wired_pages_writes_and_frees_them() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn stores_to_wired_memory_of_a_mappings_own_do_not_fault() {
+    in_all_modes(|rig| {
+        let request = MapRequest::read_write(3 * PAGE_SIZE);
+        let va = rig.map.map_anonymous(&request).unwrap().start;
+        rig.map.load(page_at(va, 1), &mut [0]).unwrap();
+        rig.map.wire(va, 3 * PAGE_SIZE).unwrap();
+        let faults = rig.engine.stats().counts().faults;
+        for i in 0..3 {
+            rig.map.store(page_at(va, i), &[1]).unwrap();
+        }
+        assert_eq!(rig.engine.stats().counts().faults, faults, "in {:?}", rig.mode);
+        rig.assert_nothing_left();
+    });
+}

@@ -119,6 +119,18 @@ impl Fault<'_> {
     }
 }
 
+impl Fault<'_> {
+    /// What the machine is told that a page of the entry's own is accessed for. One that is wired is noted as modified, so that the first write
+    /// to it need not fault either.
+    pub(super) fn own_access(&self, prot: Prot) -> Access {
+        if self.goal == Goal::Wire && prot.contains(Prot::WRITE) {
+            Access::Write
+        } else {
+            self.access
+        }
+    }
+}
+
 impl InMemory<'_> {
     /// Share-busies the page.
     pub(super) fn busy(&self) -> Result<SharedBusy<Arc<Object>>, Stop> {
