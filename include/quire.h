@@ -1579,7 +1579,8 @@ int32_t quire_map_create_interrupt_safe(struct quire_engine *engine,
 /**
  * Stores in `answer` 1 if `addr` lies in an interrupt-safe map of the engine (`quire_map_create_interrupt_safe`), and else 0: what the
  * fault handler of a kernel asks first, because a fault there cannot be resolved, and the code that was interrupted may hold any lock.
- * Looks at the maps' ranges only, and takes no lock of the engine. Does not block.
+ * Looks at the maps' ranges only, and takes no lock of the engine. On the Linux machine a map may count for a moment after it was destroyed.
+ * Does not block.
  */
 int32_t quire_engine_is_interrupt_safe(struct quire_engine *engine,
                                        uint64_t addr,

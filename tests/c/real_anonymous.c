@@ -410,8 +410,10 @@ static void in_an_interrupt_safe_map_only_what_is_wired_can_be_touched(void)
     OK(quire_engine_is_interrupt_safe(engine, addr, &is));
     CHECK(is == 1);
     OK(quire_map_destroy(safe));
-    OK(quire_engine_is_interrupt_safe(engine, addr, &is));
-    CHECK(is == 0);
+    /* A thread that served it may let go of it a moment later. */
+    do
+        OK(quire_engine_is_interrupt_safe(engine, addr, &is));
+    while (is != 0 && sched_yield() == 0);
     end_without_object();
 }
 
