@@ -227,15 +227,16 @@ pub(crate) struct Array<'a, T> {
 }
 
 impl<T: Element> Array<'_, T> {
-    /// Checks an array of `room` structs of `size` bytes each, before anything is done. NULL is right if there is no room.
+    /// Checks an array of `room` structs of `size` bytes each, before anything is done. NULL is right if there is no room. `what`: how C calls
+    /// the size.
     ///
     /// # Safety
     /// `at` is NULL or writable for as much, which nobody else touches as long as the answer is used.
-    pub(crate) unsafe fn new(at: *mut T, size: usize, room: usize) -> Result<Self> {
+    pub(crate) unsafe fn new(at: *mut T, what: &str, size: usize, room: usize) -> Result<Self> {
         if room > 0 && !(T::FIRST..=MAX_SIZE).contains(&size) {
-            let name = T::NAME;
             return Err(Fail::invalid(format!(
-                "the size of {name} is said to be {size}; pass sizeof(struct {name})"
+                "{what} is {size}; pass sizeof(struct {})",
+                T::NAME
             )));
         }
         let length = room

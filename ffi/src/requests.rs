@@ -28,7 +28,7 @@ pub unsafe extern "C" fn quire_engine_overdue(
         check_out(found, "found")?;
         let state = handle::get::<EngineState>(engine)?;
         // SAFETY: the caller's array, of that many structs of that size.
-        let array = unsafe { Array::new(requests, request_size, room) }?;
+        let array = unsafe { Array::new(requests, "request_size", request_size, room) }?;
         let overdue = state.shared.engine.overdue(Duration::from_millis(milliseconds));
         array.fill(overdue.iter().map(request_for_c));
         // SAFETY: not NULL, and writable by contract.

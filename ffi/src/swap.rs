@@ -167,7 +167,7 @@ pub unsafe extern "C" fn quire_swap_areas(
         check_out(found, "found")?;
         let state = handle::get::<EngineState>(engine)?;
         // SAFETY: the caller's array, of that many structs of that size.
-        let array = unsafe { Array::new(areas, area_size, room) }?;
+        let array = unsafe { Array::new(areas, "area_size", area_size, room) }?;
         let infos = state.shared.engine.swap_areas()?;
         array.fill(infos.iter().map(area_for_c));
         // SAFETY: not NULL, and writable by contract.

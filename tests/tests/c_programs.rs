@@ -122,7 +122,10 @@ fn a_program_uses_more_memory_than_there_is() {
         let mut lines = said.lines();
         assert_eq!(lines.next(), Some("2063689 primes below 33554432"));
         let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-        assert!(matches!(numbers[..], [_, _, out, back] if out > 24 && back > 24), "{said}");
+        assert!(
+            matches!(numbers[..], [_, _, out, back] if out > 24 && back > 24),
+            "{said}"
+        );
     }
 }
 

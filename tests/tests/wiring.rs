@@ -2,13 +2,13 @@
 
 use quire_core::error::{Cause, Error, FaultError};
 use quire_core::flush::FlushFlags;
-use quire_core::map::MapRequest;
+use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
 use quire_core::object::{Dirty, ObjectRef};
 use quire_core::page::Dirtiness;
 use quire_core::pagedaemon::Targets;
-use quire_core::types::{PAGE_SIZE, PageIndex, Prot, VirtAddr};
-use quire_tests::{Rig, Twist, in_all_modes, in_all_modes_with_frames, page_at};
+use quire_core::types::{Access, AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use quire_tests::{Rig, Twist, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at};
 
 /// Lets the daemon free whatever it can.
 fn squeeze(rig: &Rig) {
@@ -377,6 +377,34 @@ fn stores_to_wired_memory_of_a_mappings_own_do_not_fault() {
             rig.map.store(page_at(va, i), &[1]).unwrap();
         }
         assert_eq!(rig.engine.stats().counts().faults, faults, "in {:?}", rig.mode);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn s206_a_fault_in_an_interrupt_safe_map_fails_at_once_and_what_is_wired_there_works() {
+    in_soft_modes("no machine has it but for kernels", |rig| {
+        let range = AddrRange {
+            start: VirtAddr(1 << 30),
+            end: VirtAddr(1 << 31),
+        };
+        let map = Map::new_interrupt_safe(rig.engine.clone(), range).unwrap();
+        let va = map.map_anonymous(&MapRequest::read_write(2 * PAGE_SIZE)).unwrap().start;
+        assert_eq!(map.fault(va, Access::Read), Err(FaultError::InterruptSafe(va)));
+        // Also where nothing is mapped: it is not looked for.
+        let nowhere = page_at(va, 5);
+        assert_eq!(
+            map.fault(nowhere, Access::Read),
+            Err(FaultError::InterruptSafe(nowhere))
+        );
+        map.wire(va, 2 * PAGE_SIZE).unwrap();
+        map.store(va, &[7]).unwrap();
+        let mut byte = [0];
+        map.load(va, &mut byte).unwrap();
+        assert_eq!(byte, [7]);
+        assert!(rig.engine.is_interrupt_safe(va) && !rig.engine.is_interrupt_safe(range.end));
+        drop(map);
+        assert!(!rig.engine.is_interrupt_safe(va));
         rig.assert_nothing_left();
     });
 }
