@@ -357,6 +357,53 @@ static void a_copy_shows_the_range_as_it_was(void)
     end();
 }
 
+static void a_copy_of_an_objects_pages_is_a_private_mapping_of_it(void)
+{
+    struct quire_map_request request = request_of(4 * PAGE, RW);
+    struct quire_object *file;
+    uint64_t shared, copy;
+    begin(MIB);
+    file = open_file(4, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE);
+    OK(quire_map(map, file, &request, &shared));
+    OK(quire_object_release(file));
+    OK(quire_map_copy(map, shared, 4 * PAGE, map, NULL, &copy));
+    put_word(map, copy, 5);
+    put_word(map, shared, 6);
+    put_word(map, shared + PAGE, 7);
+    CHECK(word_at(map, copy) == 5 && word_at(map, copy + PAGE) == 7);
+    put_word(map, copy + PAGE + 8, 8);
+    put_word(map, shared + PAGE, 9);
+    CHECK(word_at(map, copy + PAGE) == 7 && word_at(map, shared + PAGE + 8) == PAGE + 8);
+    OK(quire_map_destroy(map));
+    OK(quire_engine_destroy(engine, 0));
+    CHECK(word_of_file(0) == 6 && word_of_file(PAGE) == 9 && word_of_file(PAGE + 8) == PAGE + 8);
+}
+
+/* Memory that is wired stays where it is, and is written without a fault; its copy is made at once, and not wired. */
+static void what_is_wired_is_copied_at_once(void)
+{
+    uint64_t addr, copy = 0, faults, i;
+    begin(MIB);
+    addr = anonymous(4 * PAGE);
+    OK(quire_wire(map, addr, 3 * PAGE));
+    for (i = 0; i < 4; i++)
+        put_word(map, addr + i * PAGE, i + 1);
+    OK(quire_map_copy(map, addr, 4 * PAGE, map, NULL, &copy));
+    faults = stats_of(engine).faults;
+    for (i = 0; i < 3; i++)
+        put_word(map, addr + i * PAGE, 9);
+    CHECK(stats_of(engine).faults == faults);
+    put_word(map, addr + 3 * PAGE, 9);
+    for (i = 0; i < 4; i++) {
+        uint8_t of_copy = 0, of_range = 0;
+        CHECK(word_at(map, copy + i * PAGE) == i + 1 && word_at(map, addr + i * PAGE) == 9);
+        OK(quire_residency(map, copy + i * PAGE, PAGE, &of_copy, 1));
+        OK(quire_residency(map, addr + i * PAGE, PAGE, &of_range, 1));
+        CHECK(!(of_copy & QUIRE_PAGE_WIRED) && !!(of_range & QUIRE_PAGE_WIRED) == (i < 3));
+    }
+    end();
+}
+
 static void copies_refuse_what_makes_no_sense(void)
 {
     struct quire_copy_request request = copy_to(0, 0);
@@ -559,6 +606,8 @@ static const struct test_case cases[] = {
     CASE(a_fork_shares_files_and_copies_private_mappings_unless_told_otherwise),
     CASE(a_child_is_a_map_like_others),
     CASE(a_copy_shows_the_range_as_it_was),
+    CASE(a_copy_of_an_objects_pages_is_a_private_mapping_of_it),
+    CASE(what_is_wired_is_copied_at_once),
     CASE(copies_refuse_what_makes_no_sense),
     CASE(snapshots_of_memory_that_is_written_show_one_moment),
     CASE(everything_is_wired_now_and_from_now_on),

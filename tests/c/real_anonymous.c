@@ -294,6 +294,72 @@ static void a_copy_goes_where_it_is_asked_to(void)
     end_without_object();
 }
 
+static void a_copy_of_a_file_keeps_its_writes_to_itself(void)
+{
+    unsigned char *shared, *copy, *reader, byte = 0;
+    begin(MIB);
+    make_file("file", 4 * PAGE);
+    open_file(WRITABLE);
+    shared = mapped(4 * PAGE, RW);
+    reader = mapped(4 * PAGE, READ);
+    shared[0] = 1;
+    copy = copied(shared, 4 * PAGE);
+    CHECK(copy[0] == 1);
+    copy[0] = 2;
+    shared[0] = 3;
+    CHECK(copy[0] == 2 && reader[0] == 3);
+    reader = copied(reader, 4 * PAGE);
+    CHECK(reader[0] == 3);
+    MEETS(SIGSEGV, reader, writing(reader, 4));
+    OK(quire_sync(map, address_of(copy), 4 * PAGE, 0));
+    OK(quire_sync(map, address_of(shared), 4 * PAGE, 0));
+    read_file(&byte, 1, 0);
+    CHECK(byte == 3 && copy[0] == 2);
+    end();
+}
+
+static void what_is_wired_is_copied_at_once(void)
+{
+    unsigned char *bytes, *copy;
+    uint64_t faults, page;
+    begin(MIB);
+    bytes = anonymous(4 * PAGE);
+    OK(quire_wire(map, address_of(bytes), 3 * PAGE));
+    memset(bytes, 1, 4 * PAGE);
+    copy = copied(bytes, 4 * PAGE);
+    faults = stats_of(engine).faults;
+    memset(bytes, 2, 3 * PAGE);
+    CHECK(stats_of(engine).faults == faults);
+    memset(bytes, 2, 4 * PAGE);
+    for (page = 0; page < 4; page++)
+        CHECK(copy[page * PAGE] == 1 && bytes[page * PAGE] == 2 && copy[page * PAGE + PAGE - 1] == 1);
+    end_without_object();
+}
+
+/* Any pager that can write will do, and a file needs no name. */
+static void swap_goes_to_a_plain_file_by_its_descriptor(void)
+{
+    const uint64_t pages = 2048;
+    struct quire_pager *vnode;
+    unsigned char *bytes;
+    uint64_t page, id = 0;
+    FILE *file = tmpfile();
+    begin(MIB);
+    CHECK(file != NULL && ftruncate(fileno(file), (off_t)(16 * MIB)) == 0);
+    OK(quire_pager_load(engine, "vnode", NULL, &vnode));
+    OK(quire_swap_add(vnode, NULL, fileno(file), 0, 0, &id));
+    fclose(file);
+    bytes = anonymous(pages * PAGE);
+    for (page = 0; page < pages; page++)
+        *word_of(bytes, page) = mixed(page);
+    for (page = 0; page < pages; page++)
+        CHECK(*word_of(bytes, page) == mixed(page));
+    CHECK(swap_of(engine).pages_out > pages / 2);
+    OK(quire_unmap(map, address_of(bytes), pages * PAGE));
+    OK(quire_swap_remove(engine, id));
+    end_without_object();
+}
+
 static void a_map_of_real_addresses_is_not_forked(void)
 {
     struct quire_map *child = NULL;
@@ -470,6 +536,9 @@ static const struct test_case cases[] = {
     CASE(snapshots_of_memory_that_is_written_show_one_moment),
     CASE(copies_of_copies_go_to_swap_and_come_back),
     CASE(a_copy_goes_where_it_is_asked_to),
+    CASE(a_copy_of_a_file_keeps_its_writes_to_itself),
+    CASE(what_is_wired_is_copied_at_once),
+    CASE(swap_goes_to_a_plain_file_by_its_descriptor),
     CASE(a_map_of_real_addresses_is_not_forked),
     CASE(memory_is_shared_by_mapping_an_anonymous_object_twice),
     CASE(what_is_freed_is_zeros_and_gives_its_room_in_swap_back),

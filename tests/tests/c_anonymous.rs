@@ -27,6 +27,8 @@ c_cases! {
     a_fork_shares_files_and_copies_private_mappings_unless_told_otherwise,
     a_child_is_a_map_like_others,
     a_copy_shows_the_range_as_it_was,
+    a_copy_of_an_objects_pages_is_a_private_mapping_of_it,
+    what_is_wired_is_copied_at_once,
     copies_refuse_what_makes_no_sense,
     snapshots_of_memory_that_is_written_show_one_moment,
     everything_is_wired_now_and_from_now_on,
