@@ -360,9 +360,9 @@
 /**
  * `quire_map_request.flags`: what is written goes to memory of the mapping's own, and never to the object: a page is copied before it is
  * written. The object need not be writable. A page that was not copied shows the object, also what others write to it later. On the
- * Linux machine a page is copied when it is first touched, also by a read, unless `max_prot` has no `QUIRE_PROT_WRITE`: then what others
- * write to the object afterwards is not seen there. The copies are anonymous memory (`quire_map_anonymous`): when memory is short they
- * go to swap.
+ * Linux machine a page is copied when it is first touched, also by a read, unless `max_prot` has no `QUIRE_PROT_WRITE`; what others write
+ * to the object afterwards may be seen there or not, until the mapping itself writes the page. Copies that were written are anonymous
+ * memory (`quire_map_anonymous`): when memory is short they go to swap. Others are dropped, and made anew.
  */
 #define QUIRE_MAP_PRIVATE 8
 
@@ -1513,15 +1513,16 @@ int32_t quire_object_terminate(struct quire_object *object,
                                uint32_t flags);
 
 /**
- * Opens something through a pager for writing, as `quire_object_open` does by `name` and `fd`, and gives it to the pager's engine as a swap
- * area: room for pages of private and anonymous memory when memory is short. With the anon pager `name` is
- * "PATH[,size=SIZE][,compress=none|lz4|zstd][,pool=SIZE]", with PATH a file or a block device, or `memory`; SIZE has bytes, or K, M, G, T. What
- * was in it is overwritten, and what is written to it is worthless once it is closed. `length`: so many bytes of it from its start,
- * and no more; 0: all. A part of a page at the end is not used. Areas with a higher `priority` are filled first, equal ones in turns. At most 32
- * areas, with less than 16 TiB altogether. Stores in `id`, which may be NULL, what `quire_swap_remove` knows it by. It is closed by that, or with the engine.
- * Keep the pager until then. May block for as long as the pager does, to open it. INVALID (no whole page, `length` above its size, too many areas);
- * PAGER (it cannot be opened; `quire_last_errno` says why: EBUSY, if the anon pager finds it in use); UNSUPPORTED (its pager cannot write);
- * IN_USE (it is a swap area of this engine already); NOMEM.
+ * Opens something through a pager for writing, as `quire_object_open` does by `name` and `fd`, and gives it to the pager's engine as a
+ * swap area: room for pages of private and anonymous memory when memory is short. With the anon pager `name` is
+ * "PATH[,size=SIZE][,compress=none|lz4|zstd][,pool=SIZE]": PATH names a file or a block device, or is `memory`; SIZE is a number of bytes,
+ * or of K, M, G or T. What was in it is overwritten, and what is written to it is worthless once it is closed. `length`: so many
+ * bytes of it from its start, and no more; 0: all. A part of a page at the end is not used. Areas with a higher `priority` are filled
+ * first, equal ones in turns. There are at most 32 areas, with less than 16 TiB altogether. Stores in `id`, which may be NULL, what
+ * `quire_swap_remove` knows it by. It is closed by that, or with the engine, and its pager cannot be unloaded before. May block for as
+ * long as the pager does to open it. INVALID (no whole page, `length` above its size, too many areas); PAGER (it cannot be opened;
+ * `quire_last_errno` says why: EBUSY, if the anon pager finds it in use); UNSUPPORTED (its pager cannot write); IN_USE (it is a swap area
+ * of this engine already); NOMEM.
  */
 int32_t quire_swap_add(struct quire_pager *pager,
                        const char *name,
@@ -1738,9 +1739,10 @@ int32_t quire_map_fork(struct quire_map *map,
  * Maps a copy of `length` bytes from `start` of the map `from`, as they are at this moment, in the map `to`, which may be the same one or
  * another one of the engine; stores the copy's address in `addr`. `start` is page aligned, `length` is rounded up to whole pages; the range
  * is mapped throughout. `request` says where the copy goes; NULL: anywhere. Rights, inheritance and advice are the range's; nothing is
- * wired by it. Threads may go on writing to the range: what they write from this moment on is not in the copy. Only if another map writes
- * the same memory (`QUIRE_INHERIT_SHARE`) is that one moment for each page. Takes time for mappings and for pages of memory, but copies no page, but for wired ones, before one of the two sides writes it; on the
- * Linux machine also when the copy is first read. Both sides' pages go to swap when memory is short.
+ * wired, unless `to` wires what is mapped (`quire_wire_all`). Threads may go on writing to the range: what they write from this moment on
+ * is not in the copy. Only if another map writes the same memory (`QUIRE_INHERIT_SHARE`) is that one moment for each page. Takes time for
+ * mappings and for pages of memory, but copies no page, but for wired ones, before one of the two sides writes it; on the Linux machine
+ * also when the copy is first read. Both sides' pages go to swap when memory is short.
  *
  * All this is so for private and anonymous memory. A page that is an object's still, because it is mapped shared or was never written in a
  * private mapping, is mapped privately: until the copy has its own, what others write to the object is seen in it as well.

@@ -278,9 +278,9 @@ pub const QUIRE_MAP_FIXED_NOREPLACE: u32 = 2;
 pub const QUIRE_MAP_IN_THREAD: u32 = 4;
 /// `quire_map_request.flags`: what is written goes to memory of the mapping's own, and never to the object: a page is copied before it is
 /// written. The object need not be writable. A page that was not copied shows the object, also what others write to it later. On the
-/// Linux machine a page is copied when it is first touched, also by a read, unless `max_prot` has no `QUIRE_PROT_WRITE`: then what others
-/// write to the object afterwards is not seen there. The copies are anonymous memory (`quire_map_anonymous`): when memory is short they
-/// go to swap.
+/// Linux machine a page is copied when it is first touched, also by a read, unless `max_prot` has no `QUIRE_PROT_WRITE`; what others write
+/// to the object afterwards may be seen there or not, until the mapping itself writes the page. Copies that were written are anonymous
+/// memory (`quire_map_anonymous`): when memory is short they go to swap. Others are dropped, and made anew.
 pub const QUIRE_MAP_PRIVATE: u32 = 8;
 
 /// `quire_map_request.inherit` only: `QUIRE_INHERIT_SHARE`, and for private and anonymous mappings `QUIRE_INHERIT_COPY`.

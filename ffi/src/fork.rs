@@ -31,9 +31,10 @@ pub unsafe extern "C" fn quire_map_fork(map: *mut MapHandle, flags: u32, child: 
 /// Maps a copy of `length` bytes from `start` of the map `from`, as they are at this moment, in the map `to`, which may be the same one or
 /// another one of the engine; stores the copy's address in `addr`. `start` is page aligned, `length` is rounded up to whole pages; the range
 /// is mapped throughout. `request` says where the copy goes; NULL: anywhere. Rights, inheritance and advice are the range's; nothing is
-/// wired by it. Threads may go on writing to the range: what they write from this moment on is not in the copy. Only if another map writes
-/// the same memory (`QUIRE_INHERIT_SHARE`) is that one moment for each page. Takes time for mappings and for pages of memory, but copies no page, but for wired ones, before one of the two sides writes it; on the
-/// Linux machine also when the copy is first read. Both sides' pages go to swap when memory is short.
+/// wired, unless `to` wires what is mapped (`quire_wire_all`). Threads may go on writing to the range: what they write from this moment on
+/// is not in the copy. Only if another map writes the same memory (`QUIRE_INHERIT_SHARE`) is that one moment for each page. Takes time for
+/// mappings and for pages of memory, but copies no page, but for wired ones, before one of the two sides writes it; on the Linux machine
+/// also when the copy is first read. Both sides' pages go to swap when memory is short.
 ///
 /// All this is so for private and anonymous memory. A page that is an object's still, because it is mapped shared or was never written in a
 /// private mapping, is mapped privately: until the copy has its own, what others write to the object is seen in it as well.

@@ -96,15 +96,16 @@ unsafe impl Element for SwapAreaC {
 }
 const _: () = assert!(size_of::<SwapAreaC>() == QUIRE_SWAP_NAME + QUIRE_SWAP_SENTENCE + 5 * size_of::<u64>());
 
-/// Opens something through a pager for writing, as `quire_object_open` does by `name` and `fd`, and gives it to the pager's engine as a swap
-/// area: room for pages of private and anonymous memory when memory is short. With the anon pager `name` is
-/// "PATH[,size=SIZE][,compress=none|lz4|zstd][,pool=SIZE]", with PATH a file or a block device, or `memory`; SIZE has bytes, or K, M, G, T. What
-/// was in it is overwritten, and what is written to it is worthless once it is closed. `length`: so many bytes of it from its start,
-/// and no more; 0: all. A part of a page at the end is not used. Areas with a higher `priority` are filled first, equal ones in turns. At most 32
-/// areas, with less than 16 TiB altogether. Stores in `id`, which may be NULL, what `quire_swap_remove` knows it by. It is closed by that, or with the engine.
-/// Keep the pager until then. May block for as long as the pager does, to open it. INVALID (no whole page, `length` above its size, too many areas);
-/// PAGER (it cannot be opened; `quire_last_errno` says why: EBUSY, if the anon pager finds it in use); UNSUPPORTED (its pager cannot write);
-/// IN_USE (it is a swap area of this engine already); NOMEM.
+/// Opens something through a pager for writing, as `quire_object_open` does by `name` and `fd`, and gives it to the pager's engine as a
+/// swap area: room for pages of private and anonymous memory when memory is short. With the anon pager `name` is
+/// "PATH[,size=SIZE][,compress=none|lz4|zstd][,pool=SIZE]": PATH names a file or a block device, or is `memory`; SIZE is a number of bytes,
+/// or of K, M, G or T. What was in it is overwritten, and what is written to it is worthless once it is closed. `length`: so many
+/// bytes of it from its start, and no more; 0: all. A part of a page at the end is not used. Areas with a higher `priority` are filled
+/// first, equal ones in turns. There are at most 32 areas, with less than 16 TiB altogether. Stores in `id`, which may be NULL, what
+/// `quire_swap_remove` knows it by. It is closed by that, or with the engine, and its pager cannot be unloaded before. May block for as
+/// long as the pager does to open it. INVALID (no whole page, `length` above its size, too many areas); PAGER (it cannot be opened;
+/// `quire_last_errno` says why: EBUSY, if the anon pager finds it in use); UNSUPPORTED (its pager cannot write); IN_USE (it is a swap area
+/// of this engine already); NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_swap_add(
     pager: *mut PagerHandle,
