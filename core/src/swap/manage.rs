@@ -175,8 +175,7 @@ impl Swap {
             leaving: false,
         };
         table.entries.insert(at, entry);
-        drop(table);
-        *self.refusal.lock() = None;
+        table.refused = None;
         Ok(id)
     }
 
@@ -184,6 +183,7 @@ impl Swap {
         let mut counts = SwapCounts::default();
         {
             let table = self.table.lock();
+            counts.refusal = table.refused;
             for Entry { slots, .. } in &table.entries {
                 counts.areas += 1;
                 counts.slots += u64::from(slots.total());
@@ -198,7 +198,6 @@ impl Swap {
             puts: tally(Count::Puts),
             pages_out: tally(Count::PagesOut),
             refused: tally(Count::Refused),
-            refusal: *self.refusal.lock(),
             ..counts
         }
     }
