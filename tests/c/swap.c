@@ -330,7 +330,8 @@ static void when_swap_is_full_nothing_is_lost_and_an_area_mends_it(void)
     CHECK(filled > 200 && filled < 256 && strstr(quire_last_error(), "out of memory") != NULL);
     CHECK(stats.refusal == QUIRE_SWAP_NO_AREA && stats.refusal_errno == 0 && strstr(stats.refusal_text, "add one") != NULL);
     add_file(anon, folder, "small", 64 * PAGE, 0);
-    CHECK(swap_of(engine).refusal == QUIRE_SWAP_NOT_REFUSED && swap_of(engine).refusal_text[0] == 0);
+    /* The page daemon may have filled it already. */
+    CHECK(swap_of(engine).refusal != QUIRE_SWAP_NO_AREA);
     filled = fill(addr, 1024);
     stats = swap_of(engine);
     CHECK(filled > 256 && filled < 330 && stats.used == 64);
@@ -338,6 +339,7 @@ static void when_swap_is_full_nothing_is_lost_and_an_area_mends_it(void)
     add_file(anon, folder, "large", 4 * MIB, 0);
     CHECK(is_filled(addr, filled));
     CHECK(fill(addr, 1024) == 1024 && is_filled(addr, 1024));
+    CHECK(swap_of(engine).refusal == QUIRE_SWAP_NOT_REFUSED && swap_of(engine).refusal_text[0] == 0);
     end();
 }
 
