@@ -236,6 +236,12 @@
 #define QUIRE_FAULT_TIMEDOUT (-71)
 
 /**
+ * An access failed: the map is interrupt-safe, and the page was not wired. No lock was taken. A defect of whoever made the access: a
+ * kernel stops. To a program: SIGBUS.
+ */
+#define QUIRE_FAULT_INTERRUPT_SAFE (-72)
+
+/**
  * The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
  */
 #define QUIRE_API_VERSION 1
@@ -352,24 +358,38 @@
 #define QUIRE_MAP_IN_THREAD 4
 
 /**
- * A fork of the map shares the memory.
+ * `quire_map_request.flags`: what is written goes to memory of the mapping's own, and never to the object: a page is copied before it is
+ * written. The object need not be writable. A page that was not copied shows the object, also what others write to it later. On the
+ * Linux machine a page is copied when it is first touched, also by a read, unless `max_prot` has no `QUIRE_PROT_WRITE`; what others write
+ * to the object afterwards may be seen there or not, until the mapping itself writes the page. Copies that were written are anonymous
+ * memory (`quire_map_anonymous`): when memory is short they go to swap. Others are dropped, and made anew.
  */
-#define QUIRE_INHERIT_SHARE 0
+#define QUIRE_MAP_PRIVATE 8
 
 /**
- * A fork of the map gets a copy.
+ * `quire_map_request.inherit` only: `QUIRE_INHERIT_SHARE`, and for private and anonymous mappings `QUIRE_INHERIT_COPY`.
  */
-#define QUIRE_INHERIT_COPY 1
+#define QUIRE_INHERIT_DEFAULT 0
+
+/**
+ * A fork of the map shares the memory: what either writes both see.
+ */
+#define QUIRE_INHERIT_SHARE 1
+
+/**
+ * A fork of the map gets a copy. No page is copied before one of the two writes it. What showed an object is a private mapping of it.
+ */
+#define QUIRE_INHERIT_COPY 2
 
 /**
  * A fork of the map gets nothing there.
  */
-#define QUIRE_INHERIT_NONE 2
+#define QUIRE_INHERIT_NONE 3
 
 /**
- * A fork of the map gets zeros.
+ * A fork of the map gets zeros: anonymous memory.
  */
-#define QUIRE_INHERIT_ZERO 3
+#define QUIRE_INHERIT_ZERO 4
 
 /**
  * Nothing is known of future accesses: a fault maps up to 3 resident pages before its own and 4 behind.
@@ -404,6 +424,13 @@
 #define QUIRE_ADVICE_COLD 5
 
 /**
+ * For `quire_advise` only: what the range holds is not needed any more. Memory of the mapping's own that nobody else shows is given up there
+ * and then, with its room in swap: it is zeros again, or shows the object again. Of all other memory this says no more than
+ * `QUIRE_ADVICE_DONTNEED`. Wired parts stay as they are.
+ */
+#define QUIRE_ADVICE_FREE 6
+
+/**
  * `quire_sync`: what was written is durable before the call returns.
  */
 #define QUIRE_SYNC_DURABLE 1
@@ -434,9 +461,24 @@
 #define QUIRE_PAGE_MAPPED 8
 
 /**
+ * `quire_fault_info.fault_case`: the page is anonymous memory, and is mapped as it is.
+ */
+#define QUIRE_CASE_1A 1
+
+/**
+ * `quire_fault_info.fault_case`: the page is anonymous memory that others share, and was copied.
+ */
+#define QUIRE_CASE_1B 2
+
+/**
  * `quire_fault_info.fault_case`: the page is the object's, and is mapped as it is.
  */
 #define QUIRE_CASE_2A 3
+
+/**
+ * `quire_fault_info.fault_case`: the page is the mapping's own from now on, a copy of the object's or zeros.
+ */
+#define QUIRE_CASE_2B 4
 
 /**
  * Bytes that `quire_request.name` has room for, its terminating zero included.
@@ -485,6 +527,46 @@
 #define QUIRE_PGO_ALLPAGES 16
 
 /**
+ * Bytes that `quire_swap_area.name` has room for, its terminating zero included.
+ */
+#define QUIRE_SWAP_NAME 128
+
+/**
+ * Bytes that sentences about swap have room for, their terminating zero included.
+ */
+#define QUIRE_SWAP_SENTENCE 160
+
+/**
+ * `quire_swap_area.flags`: it is being removed, and takes nothing any more.
+ */
+#define QUIRE_SWAP_LEAVING 1
+
+/**
+ * `quire_swap_area.flags`: its pager broke a promise, and it takes nothing any more; `broken` says which.
+ */
+#define QUIRE_SWAP_BROKEN 2
+
+/**
+ * `quire_swap_stats.refusal`: nothing was refused since the last area was added.
+ */
+#define QUIRE_SWAP_NOT_REFUSED 0
+
+/**
+ * `quire_swap_stats.refusal`: there is no area, or none that can be used.
+ */
+#define QUIRE_SWAP_NO_AREA 1
+
+/**
+ * `quire_swap_stats.refusal`: all areas are full.
+ */
+#define QUIRE_SWAP_FULL 2
+
+/**
+ * `quire_swap_stats.refusal`: areas that have room answered with errors; `refusal_errno` has the last one.
+ */
+#define QUIRE_SWAP_FAILED 3
+
+/**
  * The lowest address of a map that was created without a range.
  */
 #define QUIRE_MAP_START 65536
@@ -493,6 +575,16 @@
  * The first address behind a map that was created without a range.
  */
 #define QUIRE_MAP_END 140737488355328
+
+/**
+ * `quire_wire_all`: what is mapped.
+ */
+#define QUIRE_WIRE_CURRENT 1
+
+/**
+ * `quire_wire_all`: what is mapped from now on, as soon as it is. A mapping that cannot be wired is not made.
+ */
+#define QUIRE_WIRE_FUTURE 2
 
 /**
  * The whole API as a table; its members are at the end of this header.
@@ -606,11 +698,11 @@ struct quire_stats {
      */
     uint64_t faults;
     /**
-     * Faults resolved as case 2A, a page of a shared object, for a read.
+     * Faults resolved as case 2A, a page of an object as it is, for a read.
      */
     uint64_t faults_2a_read;
     /**
-     * Faults resolved as case 2A, a page of a shared object, for a write.
+     * Faults resolved as case 2A, a page of an object as it is, for a write.
      */
     uint64_t faults_2a_write;
     /**
@@ -773,6 +865,30 @@ struct quire_stats {
      * What the engine runs on: "soft" or "linux". Static.
      */
     const char *machine;
+    /**
+     * Faults of case 0: nothing is mapped at the address, or the access is not allowed.
+     */
+    uint64_t faults_0;
+    /**
+     * Faults resolved as case 1A, the page of anonymous memory as it is.
+     */
+    uint64_t faults_1a;
+    /**
+     * Faults resolved as case 1B, the page of anonymous memory that others share, copied.
+     */
+    uint64_t faults_1b;
+    /**
+     * Faults resolved as case 2B, memory of the mapping's own, filled from the object or with zeros.
+     */
+    uint64_t faults_2b;
+    /**
+     * Pages filled with zeros, by faults of case 2B and by copying into memory that was never touched.
+     */
+    uint64_t zero_fills;
+    /**
+     * Times the bookkeeping of anonymous memory was copied because one of two that shared it was about to write.
+     */
+    uint64_t amap_copies;
 };
 
 /**
@@ -908,6 +1024,104 @@ struct quire_put {
 };
 
 /**
+ * A swap area. May grow at its end: `quire_swap_areas` is told its size.
+ */
+struct quire_swap_area {
+    /**
+     * Its name for people, as its pager says it, cut to fit.
+     */
+    char name[QUIRE_SWAP_NAME];
+    /**
+     * The promise that its pager broke, cut to fit; "" if it broke none.
+     */
+    char broken[QUIRE_SWAP_SENTENCE];
+    /**
+     * What `quire_swap_remove` knows it by. Never 0.
+     */
+    uint64_t id;
+    /**
+     * Pages that it has room for.
+     */
+    uint64_t pages;
+    /**
+     * Pages that are in it.
+     */
+    uint64_t used;
+    /**
+     * Pages of it that could not be read or written, and are not used again.
+     */
+    uint64_t bad;
+    /**
+     * Areas with a higher one are used first, equal ones in turns.
+     */
+    int32_t priority;
+    /**
+     * A set of `QUIRE_SWAP_LEAVING` and `BROKEN`.
+     */
+    uint32_t flags;
+};
+
+/**
+ * What went to swap and came from it since the engine was made, and what is there. Each number is exact; all together are
+ * not a snapshot.
+ */
+struct quire_swap_stats {
+    /**
+     * `sizeof(struct quire_swap_stats)`. Stored by the caller; only members within it are written.
+     */
+    uint32_t struct_size;
+    /**
+     * Areas.
+     */
+    uint32_t areas;
+    /**
+     * Pages that they have room for.
+     */
+    uint64_t pages;
+    /**
+     * Pages that are in them.
+     */
+    uint64_t used;
+    /**
+     * Pages of them that could not be read or written, and are not used again.
+     */
+    uint64_t bad;
+    /**
+     * Calls of their pagers' get.
+     */
+    uint64_t gets;
+    /**
+     * Pages brought in from them.
+     */
+    uint64_t pages_in;
+    /**
+     * Calls of their pagers' put.
+     */
+    uint64_t puts;
+    /**
+     * Pages written to them.
+     */
+    uint64_t pages_out;
+    /**
+     * Times that pages could not be written, because no area took them. When there is no room at all, it is not tried.
+     */
+    uint64_t refused;
+    /**
+     * Why pages were not written the last time that they should have been: one of `QUIRE_SWAP_NOT_REFUSED`, `NO_AREA`, `FULL` and
+     * `FAILED`. Forgotten when an area is added.
+     */
+    uint32_t refusal;
+    /**
+     * The system's `errno` value behind `QUIRE_SWAP_FAILED`, or 0.
+     */
+    int32_t refusal_errno;
+    /**
+     * A sentence to it: what happened, and what to do. "" if nothing was refused.
+     */
+    char refusal_text[QUIRE_SWAP_SENTENCE];
+};
+
+/**
  * A mapping to be made. Members that are 0 have their defaults.
  */
 struct quire_map_request {
@@ -944,13 +1158,36 @@ struct quire_map_request {
      */
     uint32_t max_prot;
     /**
-     * One of `QUIRE_INHERIT_…`.
+     * One of `QUIRE_INHERIT_…`: what a fork of the map does with it.
      */
     uint32_t inherit;
     /**
-     * One of `QUIRE_ADVICE_…`.
+     * `QUIRE_ADVICE_NORMAL`, `RANDOM` or `SEQUENTIAL`.
      */
     uint32_t advice;
+};
+
+/**
+ * Where a copy goes. Members that are 0 have their defaults.
+ */
+struct quire_copy_request {
+    /**
+     * `sizeof(struct quire_copy_request)`.
+     */
+    uint32_t struct_size;
+    /**
+     * A set of `QUIRE_MAP_FIXED`, `FIXED_NOREPLACE`, `IN_THREAD`, and `PRIVATE`, which is meant in any case. 0: anywhere, preferably at
+     * or above `addr`.
+     */
+    uint32_t flags;
+    /**
+     * Page aligned.
+     */
+    uint64_t addr;
+    /**
+     * The address is to be a multiple of it; a multiple of the page size. 0: the page size. Not with a fixed address.
+     */
+    uint64_t align;
 };
 
 /**
@@ -1043,14 +1280,15 @@ int32_t quire_engine_create(const struct quire_engine_options *options,
                             struct quire_engine **out);
 
 /**
- * Ends an engine: writes what is dirty, closes its objects, ends its threads and waits for them, ends its pagers and
+ * Ends an engine: writes what is dirty, closes its objects and its swap areas, ends its threads and waits for them, ends its pagers and
  * closes their handles. Its maps must
  * have been destroyed and its objects released before. With `QUIRE_DISCARD` in `flags` dirty pages are given up and
  * not written. May block for as long as its pagers do. IN_USE (maps or objects are open); WRITE_BACK (dirty pages
  * could not be written, and are kept); QUARANTINED (an object with a broken pager still has pages; discard). After
  * an error the engine goes on and can be used: mend the cause and call again.
  */
-int32_t quire_engine_destroy(struct quire_engine *engine, uint32_t flags);
+int32_t quire_engine_destroy(struct quire_engine *engine,
+                             uint32_t flags);
 
 /**
  * Writes what is dirty in every object, and closes those that only stayed because their last write-back failed.
@@ -1148,7 +1386,7 @@ int32_t quire_pager_info(struct quire_pager *pager, struct quire_pager_info *out
  * process, while a request of it is under way that has not completed, and if it asked to stay. Otherwise this was the
  * last handle, and the pager is ended: `fini` is called, and its library is released to the dynamic linker; whether its
  * code leaves memory is the dynamic linker's decision. Objects that are only kept are closed before. May block for as
- * long as the pager does. IN_USE: objects are open through it in this engine; release them first. WRITE_BACK, PAGER: a
+ * long as the pager does. IN_USE: objects or swap areas are open through it in this engine; release, or remove, them first. WRITE_BACK, PAGER: a
  * kept object could not be closed.
  */
 int32_t quire_pager_unload(struct quire_pager *pager);
@@ -1168,6 +1406,16 @@ int32_t quire_object_open(struct quire_pager *pager,
                           int32_t fd,
                           uint32_t flags,
                           struct quire_object **out);
+
+/**
+ * Makes an object of `size` bytes that begins as zeros and belongs to no pager: memory to be shared, by mapping it several times. What it
+ * holds ends with its last use, and nothing is written then. It takes no memory before it is touched; when memory is short its pages go
+ * to swap (`quire_swap_add`). Stores a handle in `out`, to be closed with `quire_object_release`; it can do what one can that was
+ * opened for writing. Does not block. INVALID (above 2^64 - 4096 bytes); NOMEM.
+ */
+int32_t quire_object_create_anonymous(struct quire_engine *engine,
+                                      uint64_t size,
+                                      struct quire_object **out);
 
 /**
  * Stores one more handle of the same object in `out`, to be closed on its own. Does not block. NOMEM.
@@ -1265,12 +1513,79 @@ int32_t quire_object_terminate(struct quire_object *object,
                                uint32_t flags);
 
 /**
+ * Opens something through a pager for writing, as `quire_object_open` does by `name` and `fd`, and gives it to the pager's engine as a
+ * swap area: room for pages of private and anonymous memory when memory is short. With the anon pager `name` is
+ * "PATH[,size=SIZE][,compress=none|lz4|zstd][,pool=SIZE]": PATH names a file or a block device, or is `memory`; SIZE is a number of bytes,
+ * or of K, M, G or T. What was in it is overwritten, and what is written to it is worthless once it is closed. `length`: so many
+ * bytes of it from its start, and no more; 0: all. A part of a page at the end is not used. Areas with a higher `priority` are filled
+ * first, equal ones in turns. There are at most 32 areas, with less than 16 TiB altogether. Stores in `id`, which may be NULL, what
+ * `quire_swap_remove` knows it by. It is closed by that, or with the engine, and its pager cannot be unloaded before. May block for as
+ * long as the pager does to open it. INVALID (no whole page, `length` above its size, too many areas); PAGER (it cannot be opened;
+ * `quire_last_errno` says why: EBUSY, if the anon pager finds it in use); UNSUPPORTED (its pager cannot write); IN_USE (it is a swap area
+ * of this engine already); NOMEM.
+ */
+int32_t quire_swap_add(struct quire_pager *pager,
+                       const char *name,
+                       int32_t fd,
+                       uint64_t length,
+                       int32_t priority,
+                       uint64_t *id);
+
+/**
+ * Removes a swap area, by the `id` that `quire_swap_add` stored: brings back what is in it while the program goes on, and closes it. What
+ * memory has no room for goes to other areas. May block for as long as pagers do. INVALID: there is no such area. NOMEM: what is in it fits
+ * neither in memory nor in other areas. PAGER: pages in it cannot be read, and stay there until their owners end. IN_USE: it is being removed
+ * by another thread, or its pager goes on with requests against its promise. After these the area is used as before. PAGER also when its
+ * pager failed to close it; then it is gone all the same (`quire_swap_areas` tells).
+ */
+int32_t quire_swap_remove(struct quire_engine *engine,
+                          uint64_t id);
+
+/**
+ * Lists the swap areas of an engine. Stores the first `room` of them in `areas`, an array of that length, which may be NULL when `room`
+ * is 0; and how many there are altogether in `found`: at most 32. `area_size` is the `sizeof(struct quire_swap_area)` that the program was
+ * compiled with. May block for as long as it takes pagers to describe them. INVALID; NOMEM.
+ */
+int32_t quire_swap_areas(struct quire_engine *engine,
+                         struct quire_swap_area *areas,
+                         size_t area_size,
+                         size_t room,
+                         size_t *found);
+
+/**
+ * Stores in `out`, whose `struct_size` the caller has set, what went to swap, what is there, and why not more. Does not block. INVALID.
+ */
+int32_t quire_swap_stats(struct quire_engine *engine,
+                         struct quire_swap_stats *out);
+
+/**
  * Makes an empty address space for the addresses from `start` to below `end`, both page aligned; 0 and 0: from
  * `QUIRE_MAP_START` to `QUIRE_MAP_END`. Stores its handle in `out`, to be ended with `quire_map_destroy`. Does not
  * block. INVALID (a range that is empty, not aligned, or above what the machine has: 2^48 on the soft machine);
  * NOMEM.
  */
 int32_t quire_map_create(struct quire_engine *engine, uint64_t start, uint64_t end, struct quire_map **out);
+
+/**
+ * Makes an empty address space for memory that interrupt handlers use: for kernels. A fault in it takes no lock and fails at once with
+ * `QUIRE_FAULT_INTERRUPT_SAFE`, so whatever is mapped there has to be wired (`quire_wire`, `quire_wire_all`) before it is used. Its
+ * whole range is on the list that `quire_engine_is_interrupt_safe` asks. Otherwise as `quire_map_create`. NOMEM: also when the engine has
+ * 64 of them.
+ */
+int32_t quire_map_create_interrupt_safe(struct quire_engine *engine,
+                                        uint64_t start,
+                                        uint64_t end,
+                                        struct quire_map **out);
+
+/**
+ * Stores in `answer` 1 if `addr` lies in an interrupt-safe map of the engine (`quire_map_create_interrupt_safe`), and else 0: what the
+ * fault handler of a kernel asks first, because a fault there cannot be resolved, and the code that was interrupted may hold any lock.
+ * Looks at the maps' ranges only, and takes no lock of the engine. On the Linux machine a map may count for a moment after it was destroyed.
+ * Does not block.
+ */
+int32_t quire_engine_is_interrupt_safe(struct quire_engine *engine,
+                                       uint64_t addr,
+                                       uint32_t *answer);
 
 /**
  * Unmaps everything and ends the address space. May block, as `quire_unmap`. On the Linux machine a thread that touches
@@ -1283,12 +1598,13 @@ int32_t quire_map_destroy(struct quire_map *map);
 
 /**
  * Maps a part of an object, as `request` says, and stores the address in `addr`. The mapping is a use of the object
- * of its own: the object's handle may be closed. Nothing is read yet. Does not block, but for what a fixed mapping
- * replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
+ * of its own: the object's handle may be closed. Nothing is read yet, unless the map wires what is mapped from now on (`quire_wire_all`).
+ * Does not block, but for that, and for what a fixed mapping replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
  * unknown flags or protection, a protection above its maximum, object and map of different engines); OCCUPIED (also by
  * memory that is not this map's: the Linux machine never replaces what the program has mapped otherwise);
- * NO_SPACE; UNSUPPORTED (write access to an object that cannot be written); NOMEM. WRITE_BACK: the mapping was made,
- * though `addr` is not stored, and what it replaced could not be written.
+ * NO_SPACE; UNSUPPORTED (write access to an object that cannot be written, unless `QUIRE_MAP_PRIVATE` is set); NOMEM; those of `quire_wire`,
+ * if the map wires what is mapped: then nothing is mapped. WRITE_BACK: the mapping was made, though `addr` is not stored, and what it
+ * replaced could not be written.
  *
  * On the Linux machine the address is a pointer into memory of this process, and a page comes in when it is first touched:
  *
@@ -1300,7 +1616,9 @@ int32_t quire_map_destroy(struct quire_map *map);
  *   object ends before the address or was terminated, or there was no memory. SIGSEGV: nothing is mapped there, or the
  *   protection forbids it. A system call gets EFAULT. The next access asks again. With threads of the engine a failure stays at its
  *   page until its SIGBUS was delivered, if the engine has its handler installed, and otherwise for 20 ms.
- * - Never more than `quire_engine_options.memory` bytes of pages are held. Beside them the engine needs up to 8 MiB for
+ * - Never more than `quire_engine_options.memory` bytes of pages are held, private and anonymous ones included: when that is too little, these
+ *   go to swap (`quire_swap_add`). Without room there they stay in memory, and when it is full of them an access to a page that is not
+ *   there fails. Beside them the engine needs up to 8 MiB for
  *   its buffers and threads, and 8 bytes for each page of addresses that was ever mapped in.
  * - Memory that a device writes, not a system call (O_DIRECT, fixed buffers of io_uring, VFIO), has to be wired before with
  *   `quire_wire`: of a page that is taken away meanwhile the device's write is lost.
@@ -1312,6 +1630,17 @@ int32_t quire_map(struct quire_map *map,
                   struct quire_object *object,
                   const struct quire_map_request *request,
                   uint64_t *addr);
+
+/**
+ * Maps memory that begins as zeros and is this mapping's alone, as `request` says, and stores the address in `addr`. `offset` is 0, and
+ * `QUIRE_MAP_PRIVATE` is meant in any case. It takes no memory before it is touched; what it holds ends with it. When memory is short its
+ * pages go to swap (`quire_swap_add`); without room there they stay in memory, and an access for which no memory is left fails with
+ * `QUIRE_FAULT_NOMEM`, on the Linux machine by SIGBUS. For memory that several mappings share see `quire_object_create_anonymous`.
+ * Otherwise as `quire_map`, with its errors.
+ */
+int32_t quire_map_anonymous(struct quire_map *map,
+                            const struct quire_map_request *request,
+                            uint64_t *addr);
 
 /**
  * Unmaps `length` bytes from `addr`, rounded up to whole pages; parts that are not mapped, or not by this map, are no error and stay
@@ -1331,20 +1660,27 @@ int32_t quire_unmap(struct quire_map *map,
 int32_t quire_protect(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t prot);
 
 /**
- * Says what a fork of the map does with `length` bytes from `addr`: one of `QUIRE_INHERIT_…`. Does not block.
- * INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+ * Says what a fork of the map (`quire_map_fork`) does with `length` bytes from `addr`: one of `QUIRE_INHERIT_…`, but not DEFAULT. Does
+ * not block. INVALID; NOT_MAPPED; NOMEM: nothing was changed.
  */
-int32_t quire_inherit(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t inherit);
+int32_t quire_inherit(struct quire_map *map,
+                      uint64_t addr,
+                      uint64_t length,
+                      uint32_t inherit);
 
 /**
  * Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. NORMAL, RANDOM and
- * SEQUENTIAL are kept with the mapping; WILLNEED, DONTNEED and COLD are done once. Does not block. INVALID; NOT_MAPPED;
- * NOMEM: nothing was changed.
+ * SEQUENTIAL are kept with the mapping; WILLNEED, DONTNEED, COLD and FREE are done once. Does not block, but for FREE, which may wait for
+ * pages that are in use, and calls the pagers of swap areas that want to hear of it. INVALID; NOT_MAPPED; NOMEM: nothing was changed.
  */
-int32_t quire_advise(struct quire_map *map, uint64_t addr, uint64_t length, uint32_t advice);
+int32_t quire_advise(struct quire_map *map,
+                     uint64_t addr,
+                     uint64_t length,
+                     uint32_t advice);
 
 /**
  * Writes what is dirty in the objects that `length` bytes from `addr` show, as far as they are shown there, and waits for
+ * it; there is no way to begin it and not to wait. Memory of a mapping's own, private or anonymous, belongs to no file: nothing is written for
  * it. `flags`: a set of `QUIRE_SYNC_…`. May block for as long as the pagers do. INVALID; NOT_MAPPED (a hole in the
  * range); NOMEM: nothing was written. WRITE_BACK, QUARANTINED, PAGER: as for `quire_object_flush`, the first failure;
  * everything else was written.
@@ -1382,6 +1718,47 @@ int32_t quire_residency(struct quire_map *map,
                         size_t count);
 
 /**
+ * Stores a number in `version` that every change of the map's entries raises. Does not block.
+ */
+int32_t quire_map_version(struct quire_map *map, uint64_t *version);
+
+/**
+ * Makes a map of the same range with what each part of this one leaves to a child (`quire_inherit`): the same memory, a copy of it as it
+ * is now, nothing, or zeros. `flags` is 0. Stores its handle in `child`: a map of the same engine like any other, to be ended with
+ * `quire_map_destroy`, before its parent or after. Nothing in it is wired, nor will be by itself, and it is not interrupt-safe.
+ * Takes time for mappings and for pages of memory, not for addresses; no page is copied, but for wired ones, before one of the two writes
+ * it (`QUIRE_CASE_1B`). May block for as long as pagers do. UNSUPPORTED on the Linux machine, where two maps cannot have the same
+ * addresses: `quire_map_copy` copies ranges there. NOMEM; one of `QUIRE_FAULT_…`: a page that is wired could not be copied. After an error
+ * there is no child.
+ */
+int32_t quire_map_fork(struct quire_map *map,
+                       uint32_t flags,
+                       struct quire_map **child);
+
+/**
+ * Maps a copy of `length` bytes from `start` of the map `from`, as they are at this moment, in the map `to`, which may be the same one or
+ * another one of the engine; stores the copy's address in `addr`. `start` is page aligned, `length` is rounded up to whole pages; the range
+ * is mapped throughout. `request` says where the copy goes; NULL: anywhere. Rights, inheritance and advice are the range's; nothing is
+ * wired, unless `to` wires what is mapped (`quire_wire_all`). Threads may go on writing to the range: what they write from this moment on
+ * is not in the copy. Only if another map writes the same memory (`QUIRE_INHERIT_SHARE`) is that one moment for each page. Takes time for
+ * mappings and for pages of memory, but copies no page, but for wired ones, before one of the two sides writes it; on the Linux machine
+ * also when the copy is first read. Both sides' pages go to swap when memory is short.
+ *
+ * All this is so for private and anonymous memory. A page that is an object's still, because it is mapped shared or was never written in a
+ * private mapping, is mapped privately: until the copy has its own, what others write to the object is seen in it as well.
+ *
+ * May block for as long as pagers do. INVALID (as for `quire_map`, or maps of two engines); NOT_MAPPED (a hole in the range); OCCUPIED;
+ * NO_SPACE; NOMEM; one of `QUIRE_FAULT_…`: a page that is wired could not be copied. After an error nothing of the copy is mapped; what it
+ * was to replace may have been unmapped.
+ */
+int32_t quire_map_copy(struct quire_map *from,
+                       uint64_t start,
+                       uint64_t length,
+                       struct quire_map *to,
+                       const struct quire_copy_request *request,
+                       uint64_t *addr);
+
+/**
  * Wires `length` bytes from `addr` once more: their pages are brought in, and neither they nor their mappings are taken
  * away until each wiring has been taken back, or the range is unmapped. Whole pages are wired that have bytes in the
  * range; `addr` is page aligned. May block for as long as the pager does. INVALID; NOT_MAPPED; NOMEM; one of
@@ -1399,9 +1776,18 @@ int32_t quire_wire(struct quire_map *map,
 int32_t quire_unwire(struct quire_map *map, uint64_t addr, uint64_t length);
 
 /**
- * Stores a number in `version` that every change of the map's entries raises. Does not block.
+ * Wires everything in a map once more, as `flags` say, a set of `QUIRE_WIRE_…` that is not empty. Parts that allow no access are passed
+ * over. May block for as long as pagers do. The errors are those of `quire_wire`: nothing is wired then that was not, and what is mapped
+ * from now on is treated as before.
  */
-int32_t quire_map_version(struct quire_map *map, uint64_t *version);
+int32_t quire_wire_all(struct quire_map *map,
+                       uint32_t flags);
+
+/**
+ * Takes one wiring back from everything in a map that is wired, and what is mapped from now on is not wired by itself any more. What was
+ * wired more than once stays wired. Does not block. NOMEM: a part may have been unwired.
+ */
+int32_t quire_unwire_all(struct quire_map *map);
 
 /**
  * Resolves a fault at `addr`: what a trap handler calls. Afterwards the access can be tried again. `access` is one
@@ -1518,6 +1904,22 @@ struct quire_api_table {
     int32_t (*residency)(struct quire_map *map, uint64_t addr, uint64_t length, uint8_t *pages, size_t count);
     int32_t (*linux_supported)(void);
     const char *(*linux_limits)(void);
+    int32_t (*map_create_interrupt_safe)(struct quire_engine *engine, uint64_t start, uint64_t end,
+        struct quire_map **out);
+    int32_t (*engine_is_interrupt_safe)(struct quire_engine *engine, uint64_t addr, uint32_t *answer);
+    int32_t (*map_anonymous)(struct quire_map *map, const struct quire_map_request *request, uint64_t *addr);
+    int32_t (*object_create_anonymous)(struct quire_engine *engine, uint64_t size, struct quire_object **out);
+    int32_t (*map_fork)(struct quire_map *map, uint32_t flags, struct quire_map **child);
+    int32_t (*map_copy)(struct quire_map *from, uint64_t start, uint64_t length, struct quire_map *to,
+        const struct quire_copy_request *request, uint64_t *addr);
+    int32_t (*wire_all)(struct quire_map *map, uint32_t flags);
+    int32_t (*unwire_all)(struct quire_map *map);
+    int32_t (*swap_add)(struct quire_pager *pager, const char *name, int32_t fd, uint64_t length, int32_t priority,
+        uint64_t *id);
+    int32_t (*swap_remove)(struct quire_engine *engine, uint64_t id);
+    int32_t (*swap_areas)(struct quire_engine *engine, struct quire_swap_area *areas, size_t area_size, size_t room,
+        size_t *found);
+    int32_t (*swap_stats)(struct quire_engine *engine, struct quire_swap_stats *out);
 };
 
 #ifdef __cplusplus

@@ -5,6 +5,7 @@ use crate::c::QUIRE_API_VERSION;
 use crate::daemon::*;
 use crate::engine::*;
 use crate::fail::*;
+use crate::fork::*;
 use crate::log::*;
 use crate::machine::*;
 use crate::map::*;
@@ -12,6 +13,8 @@ use crate::object::*;
 use crate::pager::*;
 use crate::requests::*;
 use crate::status::*;
+use crate::swap::*;
+use crate::wire::*;
 
 macro_rules! api_table {
     ($($function:ident,)*) => {
@@ -83,6 +86,18 @@ api_table! {
     quire_residency,
     quire_linux_supported,
     quire_linux_limits,
+    quire_map_create_interrupt_safe,
+    quire_engine_is_interrupt_safe,
+    quire_map_anonymous,
+    quire_object_create_anonymous,
+    quire_map_fork,
+    quire_map_copy,
+    quire_wire_all,
+    quire_unwire_all,
+    quire_swap_add,
+    quire_swap_remove,
+    quire_swap_areas,
+    quire_swap_stats,
 }
 
 /// The whole API as a table; its members are at the end of this header.

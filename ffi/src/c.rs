@@ -1,16 +1,10 @@
-//! The structs of the header, and how pointers from C are read and written.
-//!
-//! Structs that may grow begin with `struct_size`: the caller stores the size that it was compiled with. Of a struct
-//! from an older program the members that it does not know are taken as 0; one from a newer program is accepted if
-//! the members that we do not know are 0. Of an answer only the members that the caller knows are written.
+//! The structs and numbers of the header.
 
-use std::ffi::{CStr, c_char, c_void};
-use std::mem::MaybeUninit;
-use std::slice;
+use std::ffi::c_char;
 
 use quire_core::types::PAGE_SIZE;
 
-use crate::fail::{Fail, Result};
+pub(crate) use crate::pointers::*;
 
 /// The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
 pub const QUIRE_API_VERSION: u32 = 1;
@@ -283,17 +277,22 @@ pub const QUIRE_MAP_FIXED_NOREPLACE: u32 = 2;
 /// SIGBUS blocked must not touch such memory: the kernel ends the process. Only machines with real addresses differ in it.
 pub const QUIRE_MAP_IN_THREAD: u32 = 4;
 /// `quire_map_request.flags`: what is written goes to memory of the mapping's own, and never to the object: a page is copied before it is
-/// written. The object need not be writable.
+/// written. The object need not be writable. A page that was not copied shows the object, also what others write to it later. On the
+/// Linux machine a page is copied when it is first touched, also by a read, unless `max_prot` has no `QUIRE_PROT_WRITE`; what others write
+/// to the object afterwards may be seen there or not, until the mapping itself writes the page. Copies that were written are anonymous
+/// memory (`quire_map_anonymous`): when memory is short they go to swap. Others are dropped, and made anew.
 pub const QUIRE_MAP_PRIVATE: u32 = 8;
 
-/// A fork of the map shares the memory.
-pub const QUIRE_INHERIT_SHARE: u32 = 0;
-/// A fork of the map gets a copy.
-pub const QUIRE_INHERIT_COPY: u32 = 1;
+/// `quire_map_request.inherit` only: `QUIRE_INHERIT_SHARE`, and for private and anonymous mappings `QUIRE_INHERIT_COPY`.
+pub const QUIRE_INHERIT_DEFAULT: u32 = 0;
+/// A fork of the map shares the memory: what either writes both see.
+pub const QUIRE_INHERIT_SHARE: u32 = 1;
+/// A fork of the map gets a copy. No page is copied before one of the two writes it. What showed an object is a private mapping of it.
+pub const QUIRE_INHERIT_COPY: u32 = 2;
 /// A fork of the map gets nothing there.
-pub const QUIRE_INHERIT_NONE: u32 = 2;
-/// A fork of the map gets zeros.
-pub const QUIRE_INHERIT_ZERO: u32 = 3;
+pub const QUIRE_INHERIT_NONE: u32 = 3;
+/// A fork of the map gets zeros: anonymous memory.
+pub const QUIRE_INHERIT_ZERO: u32 = 4;
 
 /// Nothing is known of future accesses: a fault maps up to 3 resident pages before its own and 4 behind.
 pub const QUIRE_ADVICE_NORMAL: u32 = 0;
@@ -309,6 +308,10 @@ pub const QUIRE_ADVICE_WILLNEED: u32 = 3;
 pub const QUIRE_ADVICE_DONTNEED: u32 = 4;
 /// For `quire_advise` only: the range will not be used soon. Its pages are the next to be taken, and mapped until then.
 pub const QUIRE_ADVICE_COLD: u32 = 5;
+/// For `quire_advise` only: what the range holds is not needed any more. Memory of the mapping's own that nobody else shows is given up there
+/// and then, with its room in swap: it is zeros again, or shows the object again. Of all other memory this says no more than
+/// `QUIRE_ADVICE_DONTNEED`. Wired parts stay as they are.
+pub const QUIRE_ADVICE_FREE: u32 = 6;
 
 /// `quire_sync`: what was written is durable before the call returns.
 pub const QUIRE_SYNC_DURABLE: u32 = 1;
@@ -344,10 +347,25 @@ pub struct MapRequestC {
     pub prot: u32,
     /// The most that `prot` can be raised to. 0: `prot`.
     pub max_prot: u32,
-    /// One of `QUIRE_INHERIT_…`.
+    /// One of `QUIRE_INHERIT_…`: what a fork of the map does with it.
     pub inherit: u32,
-    /// One of `QUIRE_ADVICE_…`.
+    /// `QUIRE_ADVICE_NORMAL`, `RANDOM` or `SEQUENTIAL`.
     pub advice: u32,
+}
+
+/// Where a copy goes. Members that are 0 have their defaults.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct CopyRequestC {
+    /// `sizeof(struct quire_copy_request)`.
+    pub struct_size: u32,
+    /// A set of `QUIRE_MAP_FIXED`, `FIXED_NOREPLACE`, `IN_THREAD`, and `PRIVATE`, which is meant in any case. 0: anywhere, preferably at
+    /// or above `addr`.
+    pub flags: u32,
+    /// Page aligned.
+    pub addr: u64,
+    /// The address is to be a multiple of it; a multiple of the page size. 0: the page size. Not with a fixed address.
+    pub align: u64,
 }
 
 /// `quire_fault_info.fault_case`: the page is anonymous memory, and is mapped as it is.
@@ -428,17 +446,6 @@ pub struct RequestC {
     pub reserved: u32,
 }
 
-/// A struct that begins with its size.
-///
-/// # Safety
-/// `repr(C)`, begins with a `u32`, and valid for any bits.
-pub(crate) unsafe trait Sized32: Copy {
-    /// What C calls it.
-    const NAME: &'static str;
-    /// How large its first version was.
-    const FIRST: usize = size_of::<Self>();
-}
-
 // SAFETY: integers only.
 unsafe impl Sized32 for EngineOptions {
     const NAME: &'static str = "quire_engine_options";
@@ -468,183 +475,12 @@ unsafe impl Sized32 for MapRequestC {
 unsafe impl Sized32 for FaultInfo {
     const NAME: &'static str = "quire_fault_info";
 }
-
-/// No struct of this API will ever be larger: a larger size is a member that was never set.
-const MAX_SIZE: usize = 4096;
-
-/// Copies a struct that the caller filled in.
-///
-/// # Safety
-/// `from` is NULL or readable for as many bytes as its first word says.
-pub(crate) unsafe fn read_sized<T: Sized32>(from: *const T) -> Result<T> {
-    // SAFETY: this function's contract.
-    let size = unsafe { size_of_caller(from.cast::<u32>(), T::NAME) }?;
-    // The size of every version is a multiple of its alignment.
-    if size < T::FIRST || !size.is_multiple_of(align_of::<T>()) {
-        return Err(Fail::invalid(format!(
-            "struct_size of {} is {size}; set it to its sizeof",
-            T::NAME
-        )));
-    }
-    // SAFETY: `size` bytes are readable.
-    let given = unsafe { slice::from_raw_parts(from.cast::<u8>(), size) };
-    let known = size.min(size_of::<T>());
-    if given[known..].iter().any(|byte| *byte != 0) {
-        return Err(Fail::invalid(format!(
-            "{} has members that this version of Quire does not know",
-            T::NAME
-        )));
-    }
-    let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: no more is copied than both have; and any bits make a T, zeros where the caller knows of no member.
-    Ok(unsafe {
-        value
-            .as_mut_ptr()
-            .cast::<u8>()
-            .copy_from_nonoverlapping(given.as_ptr(), known);
-        value.assume_init()
-    })
+// SAFETY: integers without padding, which the assertion proves.
+unsafe impl Element for RequestC {
+    const NAME: &'static str = "quire_request";
 }
-
-/// Writes as much of `value` as the caller knows, but for the size.
-///
-/// # Safety
-/// `to` is NULL, or readable, and writable for as many bytes as its first word says.
-pub(crate) unsafe fn write_sized<T: Sized32>(to: *mut T, value: &T) -> Result {
-    // SAFETY: this function's contract.
-    let size = unsafe { size_of_caller(to.cast_const().cast::<u32>(), T::NAME) }?.min(size_of::<T>());
-    let word = size_of::<u32>();
-    let from = (&raw const *value).cast::<u8>();
-    // SAFETY: no more is written than both sides have.
-    unsafe {
-        to.cast::<u8>()
-            .add(word)
-            .copy_from_nonoverlapping(from.add(word), size - word)
-    };
-    Ok(())
-}
-
-/// Checks a struct to be written later, before anything is done. NULL stands for no interest.
-///
-/// # Safety
-/// `to` is NULL or readable.
-pub(crate) unsafe fn check_sized<T: Sized32>(to: *mut T) -> Result {
-    if !to.is_null() {
-        // SAFETY: this function's contract.
-        unsafe { size_of_caller(to.cast_const().cast::<u32>(), T::NAME) }?;
-    }
-    Ok(())
-}
-
-/// As `write_sized`; NULL stands for no interest.
-///
-/// # Safety
-/// As for `write_sized`.
-pub(crate) unsafe fn write_optional<T: Sized32>(to: *mut T, value: &T) -> Result {
-    if to.is_null() {
-        return Ok(());
-    }
-    // SAFETY: this function's contract.
-    unsafe { write_sized(to, value) }
-}
-
-/// # Safety
-/// `size` is NULL or readable.
-unsafe fn size_of_caller(size: *const u32, name: &str) -> Result<usize> {
-    if size.is_null() {
-        return Err(Fail::invalid(format!("the pointer to {name} is NULL")));
-    }
-    // SAFETY: this function's contract; nothing is said of its alignment.
-    match usize::try_from(unsafe { size.read_unaligned() }) {
-        Ok(size) if (2 * size_of::<u32>()..=MAX_SIZE).contains(&size) => Ok(size),
-        _ => Err(Fail::invalid(format!(
-            "struct_size of {name} is not set; set it to its sizeof"
-        ))),
-    }
-}
-
-/// Checks an out-parameter before anything is done that would have to be undone.
-pub(crate) fn check_out<T>(out: *mut T, what: &str) -> Result {
-    if out.is_null() {
-        return Err(Fail::invalid(format!(
-            "{what} is NULL; there is nowhere to store the answer"
-        )));
-    }
-    Ok(())
-}
-
-/// # Safety
-/// `out` is writable.
-pub(crate) unsafe fn store<T>(out: *mut T, value: T) {
-    // SAFETY: this function's contract; nothing is said of its alignment.
-    unsafe { out.write_unaligned(value) }
-}
-
-/// # Safety
-/// `text` is NULL or zero-terminated, and does not change as long as the answer is used.
-pub(crate) unsafe fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
-    // SAFETY: this function's contract.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
-}
-
-/// # Safety
-/// `at` is NULL or readable for `len` bytes, which do not change as long as the answer is used.
-pub(crate) unsafe fn bytes<'a>(at: *const c_void, len: usize) -> Result<&'a [u8]> {
-    check_buffer(at, len)?;
-    if len == 0 {
-        return Ok(&[]);
-    }
-    // SAFETY: this function's contract, and it fits an address space.
-    Ok(unsafe { slice::from_raw_parts(at.cast::<u8>(), len) })
-}
-
-/// # Safety
-/// `at` is NULL or writable for `len` bytes, which nobody else touches as long as the answer is used.
-pub(crate) unsafe fn bytes_mut<'a>(at: *mut c_void, len: usize) -> Result<&'a mut [u8]> {
-    check_buffer(at, len)?;
-    if len == 0 {
-        return Ok(&mut []);
-    }
-    // SAFETY: as in `bytes`. That the bytes may not be initialised yet does not matter: they are only written.
-    Ok(unsafe { slice::from_raw_parts_mut(at.cast::<u8>(), len) })
-}
-
-fn check_buffer(at: *const c_void, len: usize) -> Result {
-    if at.is_null() && len != 0 {
-        return Err(Fail::invalid("the buffer is NULL, and its length is not 0"));
-    }
-    if isize::try_from(len).is_err() {
-        return Err(Fail::invalid("the buffer is longer than an address space has room for"));
-    }
-    Ok(())
-}
-
-/// Writes a text for C: cut to `len` bytes, its terminating zero included.
-///
-/// # Safety
-/// `to` is NULL or writable for `len` bytes.
-pub(crate) unsafe fn write_text(to: *mut c_char, len: usize, text: &str) -> Result {
-    // SAFETY: this function's contract.
-    let to = unsafe { bytes_mut(to.cast::<c_void>(), len) }?;
-    let Some(room) = len.checked_sub(1) else {
-        return Err(Fail::invalid(
-            "there is no room for the text: its terminating zero needs one byte",
-        ));
-    };
-    let mut end = text.len().min(room);
-    while !text.is_char_boundary(end) {
-        end -= 1;
-    }
-    to[..end].copy_from_slice(&text.as_bytes()[..end]);
-    to[end] = 0;
-    Ok(())
-}
-
-/// Refuses bits that have no meaning.
-pub(crate) fn check_flags(flags: u32, known: u32, what: &str) -> Result {
-    let unknown = flags & !known;
-    if unknown == 0 {
-        return Ok(());
-    }
-    Err(Fail::invalid(format!("{what} has unknown bits {unknown:#x}")))
+const _: () = assert!(size_of::<RequestC>() == QUIRE_REQUEST_NAME + 4 * size_of::<u64>());
+// SAFETY: integers only.
+unsafe impl Sized32 for CopyRequestC {
+    const NAME: &'static str = "quire_copy_request";
 }

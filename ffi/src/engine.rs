@@ -212,7 +212,7 @@ fn no_thread(purpose: &str, error: &std::io::Error) -> Fail {
     Fail::new(QUIRE_ERR_NOMEM, text)
 }
 
-/// Ends an engine: writes what is dirty, closes its objects, ends its threads and waits for them, ends its pagers and
+/// Ends an engine: writes what is dirty, closes its objects and its swap areas, ends its threads and waits for them, ends its pagers and
 /// closes their handles. Its maps must
 /// have been destroyed and its objects released before. With `QUIRE_DISCARD` in `flags` dirty pages are given up and
 /// not written. May block for as long as its pagers do. IN_USE (maps or objects are open); WRITE_BACK (dirty pages

@@ -121,7 +121,7 @@ fn pager_status(error: &PagerError) -> i32 {
 
 fn fault_status(fault: &FaultError) -> (i32, i32) {
     match fault {
-        FaultError::NotMapped(_) | FaultError::InterruptSafe(_) => (QUIRE_FAULT_SEGV_MAPERR, 0),
+        FaultError::NotMapped(_) => (QUIRE_FAULT_SEGV_MAPERR, 0),
         FaultError::Denied(_) => (QUIRE_FAULT_SEGV_ACCERR, 0),
         FaultError::BeyondObject(_) => (QUIRE_FAULT_BUS_OBJERR, 0),
         FaultError::Pager { error, .. } | FaultError::WriteRefused { error, .. } => {
@@ -131,12 +131,17 @@ fn fault_status(fault: &FaultError) -> (i32, i32) {
         FaultError::NoMemory => (QUIRE_FAULT_NOMEM, 0),
         FaultError::Terminated => (QUIRE_FAULT_TERMINATED, 0),
         FaultError::TimedOut(_) => (QUIRE_FAULT_TIMEDOUT, 0),
+        FaultError::InterruptSafe(_) => (QUIRE_FAULT_INTERRUPT_SAFE, 0),
         FaultError::RealPointers(_) => (QUIRE_ERR_UNSUPPORTED, 0),
     }
 }
 
 fn errno_of(error: &PagerError) -> i32 {
-    match error.cause {
+    errno_of_cause(error.cause)
+}
+
+pub(crate) fn errno_of_cause(cause: Cause) -> i32 {
+    match cause {
         Cause::Errno(number) => number,
         Cause::Io => libc::EIO,
         Cause::Again => libc::EAGAIN,

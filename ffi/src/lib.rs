@@ -9,9 +9,10 @@
 //! | `status` | the status numbers and their names |
 //! | `fail` | an error on its way out; the panic guard; the last error's text |
 //! | `handle` | handles, and how a wrong one is caught |
-//! | `c` | the structs, and how pointers from C are read and written |
+//! | `c` | the structs and numbers |
+//! | `pointers` | how pointers from C are read and written |
 //! | `machine` | what an engine runs on |
-//! | `engine`, `daemon`, `requests`, `pager`, `object`, `map`, `access` | the functions |
+//! | `engine`, `daemon`, `requests`, `pager`, `object`, `swap`, `map`, `fork`, `wire`, `access` | the functions |
 //! | `log` | where log lines go |
 //! | `heap` | where the library's own memory comes from |
 //! | `api` | all functions as one table |
@@ -26,6 +27,7 @@ pub mod c;
 pub mod daemon;
 pub mod engine;
 pub mod fail;
+pub mod fork;
 mod handle;
 #[cfg(feature = "heap")]
 mod heap;
@@ -34,5 +36,8 @@ pub mod machine;
 pub mod map;
 pub mod object;
 pub mod pager;
+mod pointers;
 pub mod requests;
 pub mod status;
+pub mod swap;
+pub mod wire;

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use quire_core::engine::Engine;
+use quire_core::error::Error;
 use quire_core::machine::Serve;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
@@ -36,6 +38,20 @@ pub const QUIRE_MAP_START: u64 = 0x10000;
 /// The first address behind a map that was created without a range.
 pub const QUIRE_MAP_END: u64 = 0x8000_0000_0000;
 
+impl MapState {
+    /// The handle of a map that was just made.
+    pub(crate) fn open(shared: Arc<Shared>, map: Map) -> Result<*mut MapHandle> {
+        let served = ServedMap::new(map)?;
+        shared.maps.fetch_add(1, Ordering::AcqRel);
+        let map = served.map.clone();
+        handle::open(Self { map, served, shared })
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+}
+
 /// Makes an empty address space for the addresses from `start` to below `end`, both page aligned; 0 and 0: from
 /// `QUIRE_MAP_START` to `QUIRE_MAP_END`. Stores its handle in `out`, to be ended with `quire_map_destroy`. Does not
 /// block. INVALID (a range that is empty, not aligned, or above what the machine has: 2^48 on the soft machine);
@@ -47,9 +63,37 @@ pub unsafe extern "C" fn quire_map_create(
     end: u64,
     out: *mut *mut MapHandle,
 ) -> i32 {
+    // SAFETY: this function's contract is the callee's.
+    unsafe { create(engine, start, end, out, Map::new) }
+}
+
+/// Makes an empty address space for memory that interrupt handlers use: for kernels. A fault in it takes no lock and fails at once with
+/// `QUIRE_FAULT_INTERRUPT_SAFE`, so whatever is mapped there has to be wired (`quire_wire`, `quire_wire_all`) before it is used. Its
+/// whole range is on the list that `quire_engine_is_interrupt_safe` asks. Otherwise as `quire_map_create`. NOMEM: also when the engine has
+/// 64 of them.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_map_create_interrupt_safe(
+    engine: *mut EngineHandle,
+    start: u64,
+    end: u64,
+    out: *mut *mut MapHandle,
+) -> i32 {
+    // SAFETY: this function's contract is the callee's.
+    unsafe { create(engine, start, end, out, Map::new_interrupt_safe) }
+}
+
+/// # Safety
+/// `out` is NULL or writable.
+unsafe fn create(
+    engine: *mut EngineHandle,
+    start: u64,
+    end: u64,
+    out: *mut *mut MapHandle,
+    new: impl FnOnce(Arc<Engine>, AddrRange) -> Result<Map, Error>,
+) -> i32 {
     guard(|| {
         check_out(out, "out")?;
-        let state = handle::get::<EngineState>(engine)?;
+        let shared = handle::get::<EngineState>(engine)?.shared.clone();
         let (start, end) = if (start, end) == (0, 0) {
             (QUIRE_MAP_START, QUIRE_MAP_END)
         } else {
@@ -64,13 +108,26 @@ pub unsafe extern "C" fn quire_map_create(
             start: VirtAddr(start),
             end: VirtAddr(end),
         };
-        let shared = state.shared.clone();
-        let served = ServedMap::new(Map::new(shared.engine.clone(), range)?)?;
-        shared.maps.fetch_add(1, Ordering::AcqRel);
-        let map = served.map.clone();
-        let handle = handle::open(MapState { map, served, shared })?;
+        let map = new(shared.engine.clone(), range)?;
+        let handle = MapState::open(shared, map)?;
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(out, handle) };
+        Ok(())
+    })
+}
+
+/// Stores in `answer` 1 if `addr` lies in an interrupt-safe map of the engine (`quire_map_create_interrupt_safe`), and else 0: what the
+/// fault handler of a kernel asks first, because a fault there cannot be resolved, and the code that was interrupted may hold any lock.
+/// Looks at the maps' ranges only, and takes no lock of the engine. On the Linux machine a map may count for a moment after it was destroyed.
+/// Does not block.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_engine_is_interrupt_safe(engine: *mut EngineHandle, addr: u64, answer: *mut u32) -> i32 {
+    guard(|| {
+        check_out(answer, "answer")?;
+        let state = handle::get::<EngineState>(engine)?;
+        let is = state.shared.engine.is_interrupt_safe(VirtAddr(addr));
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(answer, u32::from(is)) };
         Ok(())
     })
 }
@@ -94,12 +151,13 @@ pub unsafe extern "C" fn quire_map_destroy(map: *mut MapHandle) -> i32 {
 }
 
 /// Maps a part of an object, as `request` says, and stores the address in `addr`. The mapping is a use of the object
-/// of its own: the object's handle may be closed. Nothing is read yet. Does not block, but for what a fixed mapping
-/// replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
+/// of its own: the object's handle may be closed. Nothing is read yet, unless the map wires what is mapped from now on (`quire_wire_all`).
+/// Does not block, but for that, and for what a fixed mapping replaces (see `quire_unmap`). INVALID (length 0, an address or an offset that is not page aligned, overflow,
 /// unknown flags or protection, a protection above its maximum, object and map of different engines); OCCUPIED (also by
 /// memory that is not this map's: the Linux machine never replaces what the program has mapped otherwise);
-/// NO_SPACE; UNSUPPORTED (write access to an object that cannot be written); NOMEM. WRITE_BACK: the mapping was made,
-/// though `addr` is not stored, and what it replaced could not be written.
+/// NO_SPACE; UNSUPPORTED (write access to an object that cannot be written, unless `QUIRE_MAP_PRIVATE` is set); NOMEM; those of `quire_wire`,
+/// if the map wires what is mapped: then nothing is mapped. WRITE_BACK: the mapping was made, though `addr` is not stored, and what it
+/// replaced could not be written.
 ///
 /// On the Linux machine the address is a pointer into memory of this process, and a page comes in when it is first touched:
 ///
@@ -111,7 +169,9 @@ pub unsafe extern "C" fn quire_map_destroy(map: *mut MapHandle) -> i32 {
 ///   object ends before the address or was terminated, or there was no memory. SIGSEGV: nothing is mapped there, or the
 ///   protection forbids it. A system call gets EFAULT. The next access asks again. With threads of the engine a failure stays at its
 ///   page until its SIGBUS was delivered, if the engine has its handler installed, and otherwise for 20 ms.
-/// - Never more than `quire_engine_options.memory` bytes of pages are held. Beside them the engine needs up to 8 MiB for
+/// - Never more than `quire_engine_options.memory` bytes of pages are held, private and anonymous ones included: when that is too little, these
+///   go to swap (`quire_swap_add`). Without room there they stay in memory, and when it is full of them an access to a page that is not
+///   there fails. Beside them the engine needs up to 8 MiB for
 ///   its buffers and threads, and 8 bytes for each page of addresses that was ever mapped in.
 /// - Memory that a device writes, not a system call (O_DIRECT, fixed buffers of io_uring, VFIO), has to be wired before with
 ///   `quire_wire`: of a page that is taken away meanwhile the device's write is lost.
@@ -142,33 +202,37 @@ pub unsafe extern "C" fn quire_map(
     })
 }
 
+/// Maps memory that begins as zeros and is this mapping's alone, as `request` says, and stores the address in `addr`. `offset` is 0, and
+/// `QUIRE_MAP_PRIVATE` is meant in any case. It takes no memory before it is touched; what it holds ends with it. When memory is short its
+/// pages go to swap (`quire_swap_add`); without room there they stay in memory, and an access for which no memory is left fails with
+/// `QUIRE_FAULT_NOMEM`, on the Linux machine by SIGBUS. For memory that several mappings share see `quire_object_create_anonymous`.
+/// Otherwise as `quire_map`, with its errors.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_map_anonymous(map: *mut MapHandle, request: *const MapRequestC, addr: *mut u64) -> i32 {
+    guard(|| {
+        check_out(addr, "addr")?;
+        let map = handle::get::<MapState>(map)?;
+        // SAFETY: the caller's struct, with its size in it.
+        let mut request = unsafe { read_sized(request) }?;
+        if request.offset != 0 {
+            return Err(Fail::invalid(
+                "anonymous memory has no offset; leave it 0, or map an object of quire_object_create_anonymous",
+            ));
+        }
+        request.flags |= QUIRE_MAP_PRIVATE;
+        let range = map.map.map_anonymous(&map_request(&request)?)?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(addr, range.start.0) };
+        Ok(())
+    })
+}
+
 fn map_request(request: &MapRequestC) -> Result<MapRequest> {
-    let at = VirtAddr(request.addr);
-    let serve = match request.flags & QUIRE_MAP_IN_THREAD {
-        0 => Serve::Threads,
-        _ => Serve::InThread,
-    };
     let sharing = match request.flags & QUIRE_MAP_PRIVATE {
         0 => Sharing::Shared,
         _ => Sharing::Private,
     };
-    let place = match request.flags & !(QUIRE_MAP_IN_THREAD | QUIRE_MAP_PRIVATE) {
-        0 => Place::Anywhere {
-            hint: at,
-            align: if request.align == 0 { PAGE_SIZE } else { request.align },
-        },
-        QUIRE_MAP_FIXED => Place::Fixed(at),
-        QUIRE_MAP_FIXED_NOREPLACE => Place::FixedNoReplace(at),
-        flags => {
-            check_flags(flags, QUIRE_MAP_FIXED | QUIRE_MAP_FIXED_NOREPLACE, "flags")?;
-            return Err(Fail::invalid(
-                "QUIRE_MAP_FIXED and QUIRE_MAP_FIXED_NOREPLACE contradict each other; choose one",
-            ));
-        }
-    };
-    if !matches!(place, Place::Anywhere { .. }) && request.align != 0 && !request.addr.is_multiple_of(request.align) {
-        return Err(Fail::invalid("the fixed address is not a multiple of the alignment"));
-    }
+    let (place, serve) = place(request.flags, request.addr, request.align)?;
     let prot = prot(request.prot)?;
     Ok(MapRequest {
         place,
@@ -181,10 +245,41 @@ fn map_request(request: &MapRequestC) -> Result<MapRequest> {
         } else {
             self::prot(request.max_prot)?
         },
-        inherit: inherit(request.inherit)?,
+        inherit: match (request.inherit, sharing) {
+            (QUIRE_INHERIT_DEFAULT, Sharing::Shared) => Inherit::Share,
+            (QUIRE_INHERIT_DEFAULT, Sharing::Private) => Inherit::Copy,
+            (number, _) => inherit(number)?,
+        },
         advice: advice(request.advice)?,
         serve,
     })
+}
+
+/// Where a mapping goes, and who resolves its faults, by a set of `QUIRE_MAP_…`.
+pub(crate) fn place(flags: u32, addr: u64, align: u64) -> Result<(Place, Serve)> {
+    let at = VirtAddr(addr);
+    let serve = match flags & QUIRE_MAP_IN_THREAD {
+        0 => Serve::Threads,
+        _ => Serve::InThread,
+    };
+    let place = match flags & !(QUIRE_MAP_IN_THREAD | QUIRE_MAP_PRIVATE) {
+        0 => Place::Anywhere {
+            hint: at,
+            align: if align == 0 { PAGE_SIZE } else { align },
+        },
+        QUIRE_MAP_FIXED => Place::Fixed(at),
+        QUIRE_MAP_FIXED_NOREPLACE => Place::FixedNoReplace(at),
+        flags => {
+            check_flags(flags, QUIRE_MAP_FIXED | QUIRE_MAP_FIXED_NOREPLACE, "flags")?;
+            return Err(Fail::invalid(
+                "QUIRE_MAP_FIXED and QUIRE_MAP_FIXED_NOREPLACE contradict each other; choose one",
+            ));
+        }
+    };
+    if !matches!(place, Place::Anywhere { .. }) && align != 0 && !addr.is_multiple_of(align) {
+        return Err(Fail::invalid("the fixed address is not a multiple of the alignment"));
+    }
+    Ok((place, serve))
 }
 
 fn prot(bits: u32) -> Result<Prot> {
@@ -211,6 +306,9 @@ fn inherit(number: u32) -> Result<Inherit> {
         QUIRE_INHERIT_COPY => Ok(Inherit::Copy),
         QUIRE_INHERIT_NONE => Ok(Inherit::None),
         QUIRE_INHERIT_ZERO => Ok(Inherit::Zero),
+        QUIRE_INHERIT_DEFAULT => Err(Fail::invalid(
+            "QUIRE_INHERIT_DEFAULT is for new mappings; say which inheritance is meant",
+        )),
         _ => Err(Fail::invalid(format!("inheritance {number} is unknown"))),
     }
 }
@@ -245,8 +343,8 @@ pub unsafe extern "C" fn quire_protect(map: *mut MapHandle, addr: u64, length: u
     })
 }
 
-/// Says what a fork of the map does with `length` bytes from `addr`: one of `QUIRE_INHERIT_…`. Does not block.
-/// INVALID; NOT_MAPPED; NOMEM: nothing was changed.
+/// Says what a fork of the map (`quire_map_fork`) does with `length` bytes from `addr`: one of `QUIRE_INHERIT_…`, but not DEFAULT. Does
+/// not block. INVALID; NOT_MAPPED; NOMEM: nothing was changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_inherit(map: *mut MapHandle, addr: u64, length: u64, inherit: u32) -> i32 {
     guard(|| {
@@ -257,8 +355,8 @@ pub unsafe extern "C" fn quire_inherit(map: *mut MapHandle, addr: u64, length: u
 }
 
 /// Says what is known of future accesses to `length` bytes from `addr`: one of `QUIRE_ADVICE_…`. NORMAL, RANDOM and
-/// SEQUENTIAL are kept with the mapping; WILLNEED, DONTNEED and COLD are done once. Does not block. INVALID; NOT_MAPPED;
-/// NOMEM: nothing was changed.
+/// SEQUENTIAL are kept with the mapping; WILLNEED, DONTNEED, COLD and FREE are done once. Does not block, but for FREE, which may wait for
+/// pages that are in use, and calls the pagers of swap areas that want to hear of it. INVALID; NOT_MAPPED; NOMEM: nothing was changed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_advise(map: *mut MapHandle, addr: u64, length: u64, advice: u32) -> i32 {
     guard(|| {
@@ -268,6 +366,7 @@ pub unsafe extern "C" fn quire_advise(map: *mut MapHandle, addr: u64, length: u6
             QUIRE_ADVICE_WILLNEED => map.will_need(addr, length)?,
             QUIRE_ADVICE_DONTNEED => map.dont_need(addr, length)?,
             QUIRE_ADVICE_COLD => map.cold(addr, length)?,
+            QUIRE_ADVICE_FREE => map.free(addr, length)?,
             _ => map.advise(addr, length, self::advice(advice)?)?,
         }
         Ok(())
@@ -275,6 +374,7 @@ pub unsafe extern "C" fn quire_advise(map: *mut MapHandle, addr: u64, length: u6
 }
 
 /// Writes what is dirty in the objects that `length` bytes from `addr` show, as far as they are shown there, and waits for
+/// it; there is no way to begin it and not to wait. Memory of a mapping's own, private or anonymous, belongs to no file: nothing is written for
 /// it. `flags`: a set of `QUIRE_SYNC_…`. May block for as long as the pagers do. INVALID; NOT_MAPPED (a hole in the
 /// range); NOMEM: nothing was written. WRITE_BACK, QUARANTINED, PAGER: as for `quire_object_flush`, the first failure;
 /// everything else was written.
@@ -355,23 +455,6 @@ pub unsafe extern "C" fn quire_residency(
             }
         }
     })
-}
-
-/// Wires `length` bytes from `addr` once more: their pages are brought in, and neither they nor their mappings are taken
-/// away until each wiring has been taken back, or the range is unmapped. Whole pages are wired that have bytes in the
-/// range; `addr` is page aligned. May block for as long as the pager does. INVALID; NOT_MAPPED; NOMEM; one of
-/// `QUIRE_FAULT_…`: a page could not be brought in, or the mapping allows no access. After an error nothing is wired that
-/// was not.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn quire_wire(map: *mut MapHandle, addr: u64, length: u64) -> i32 {
-    guard(|| Ok(handle::get::<MapState>(map)?.map.wire(VirtAddr(addr), length)?))
-}
-
-/// Takes one wiring of `length` bytes from `addr` back. Does not block. INVALID (also when a part of the range is not
-/// wired); NOT_MAPPED; NOMEM: nothing was changed.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn quire_unwire(map: *mut MapHandle, addr: u64, length: u64) -> i32 {
-    guard(|| Ok(handle::get::<MapState>(map)?.map.unwire(VirtAddr(addr), length)?))
 }
 
 /// Stores a number in `version` that every change of the map's entries raises. Does not block.

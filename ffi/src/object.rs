@@ -1,6 +1,6 @@
 //! Objects.
 
-use std::ffi::c_char;
+use std::ffi::{CStr, c_char};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use quire_core::types::{ByteOff, MAX_OBJECT_SIZE, PageIndex, pages_of};
 use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE};
 
 use crate::c::*;
-use crate::engine::{QUIRE_DISCARD, flush_flags};
+use crate::engine::{EngineState, QUIRE_DISCARD, flush_flags};
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
 use crate::pager::PagerState;
@@ -46,29 +46,51 @@ pub unsafe extern "C" fn quire_object_open(
         let state = handle::get::<PagerState>(pager)?;
         // SAFETY: the caller's text, borrowed until return.
         let name = unsafe { text(name) };
-        if fd < -1 || (fd == -1 && name.is_none()) {
-            return Err(Fail::invalid(
-                "nothing to open: pass a name, or a file descriptor that is not negative",
-            ));
-        }
-        let what = Open {
-            name,
-            fd: (fd >= 0).then_some(fd),
-            write: flags & QUIRE_OPEN_WRITE != 0,
-        };
-        let engine = &state.shared.engine;
-        let opened = engine.open_with_room(|| state.loaded.module().open(&what))?;
-        let object = engine.attach(Opening {
-            pager: opened.pager,
-            source: state.source(),
-            identity: opened.identity,
-            size: opened.size,
-            change: opened.change,
-        })?;
-        let handle = handle::open(ObjectState {
-            object,
-            writable: what.write,
-        })?;
+        let writable = flags & QUIRE_OPEN_WRITE != 0;
+        let opening = opening(&state, name, fd, writable)?;
+        let object = state.shared.engine.attach(opening)?;
+        let handle = handle::open(ObjectState { object, writable })?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { store(out, handle) };
+        Ok(())
+    })
+}
+
+/// Opens something through a pager.
+pub(crate) fn opening(state: &PagerState, name: Option<&CStr>, fd: i32, write: bool) -> Result<Opening> {
+    if fd < -1 || (fd == -1 && name.is_none()) {
+        return Err(Fail::invalid(
+            "nothing to open: pass a name, or a file descriptor that is not negative",
+        ));
+    }
+    let fd = (fd >= 0).then_some(fd);
+    let what = Open { name, fd, write };
+    let open = || state.loaded.module().open(&what);
+    let opened = state.shared.engine.open_with_room(open)?;
+    Ok(Opening {
+        pager: opened.pager,
+        source: state.source(),
+        identity: opened.identity,
+        size: opened.size,
+        change: opened.change,
+    })
+}
+
+/// Makes an object of `size` bytes that begins as zeros and belongs to no pager: memory to be shared, by mapping it several times. What it
+/// holds ends with its last use, and nothing is written then. It takes no memory before it is touched; when memory is short its pages go
+/// to swap (`quire_swap_add`). Stores a handle in `out`, to be closed with `quire_object_release`; it can do what one can that was
+/// opened for writing. Does not block. INVALID (above 2^64 - 4096 bytes); NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_create_anonymous(
+    engine: *mut EngineHandle,
+    size: u64,
+    out: *mut *mut ObjectHandle,
+) -> i32 {
+    guard(|| {
+        check_out(out, "out")?;
+        let state = handle::get::<EngineState>(engine)?;
+        let object = state.shared.engine.create_anonymous(size)?;
+        let handle = handle::open(ObjectState { object, writable: true })?;
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(out, handle) };
         Ok(())

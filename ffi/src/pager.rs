@@ -135,7 +135,7 @@ pub unsafe extern "C" fn quire_pager_info(pager: *mut PagerHandle, out: *mut Pag
 /// process, while a request of it is under way that has not completed, and if it asked to stay. Otherwise this was the
 /// last handle, and the pager is ended: `fini` is called, and its library is released to the dynamic linker; whether its
 /// code leaves memory is the dynamic linker's decision. Objects that are only kept are closed before. May block for as
-/// long as the pager does. IN_USE: objects are open through it in this engine; release them first. WRITE_BACK, PAGER: a
+/// long as the pager does. IN_USE: objects or swap areas are open through it in this engine; release, or remove, them first. WRITE_BACK, PAGER: a
 /// kept object could not be closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_pager_unload(pager: *mut PagerHandle) -> i32 {
@@ -155,11 +155,14 @@ pub(crate) fn end(state: PagerState, at: PagerAt) -> Result<(), NotEnded<PagerSt
         Ok(open) => open,
         Err(error) => return Err(NotEnded::Kept(Box::new(state), error.into())),
     };
-    if open != 0 {
-        let text = format!(
-            "pager {} still has {open} object(s) open; release them first",
-            state.loaded.plugin().name()
-        );
+    let areas = state.shared.engine.swap_areas_from(state.source());
+    if open + areas != 0 {
+        let name = state.loaded.plugin().name();
+        let text = if open != 0 {
+            format!("pager {name} still has {open} object(s) open; release them first")
+        } else {
+            format!("pager {name} still has {areas} swap area(s) open; remove them first")
+        };
         return Err(NotEnded::Kept(Box::new(state), Fail::new(QUIRE_ERR_IN_USE, text)));
     }
     let PagerState { shared, loaded, .. } = state;

@@ -1,6 +1,5 @@
 //! Requests that pagers have.
 
-use std::ffi::c_char;
 use std::time::Duration;
 
 use quire_core::io::Direction;
@@ -9,7 +8,7 @@ use quire_core::types::PAGE_SIZE;
 
 use crate::c::*;
 use crate::engine::EngineState;
-use crate::fail::{Fail, guard};
+use crate::fail::guard;
 use crate::handle;
 
 /// Lists the requests that pagers have had for at least so many milliseconds without completing them: for a watchdog. Stores
@@ -28,27 +27,10 @@ pub unsafe extern "C" fn quire_engine_overdue(
     guard(|| {
         check_out(found, "found")?;
         let state = handle::get::<EngineState>(engine)?;
-        if room > 0 && !(FIRST..=MOST).contains(&request_size) {
-            return Err(Fail::invalid(format!(
-                "request_size is {request_size}; pass sizeof(struct quire_request)"
-            )));
-        }
-        let length = room
-            .checked_mul(request_size)
-            .ok_or_else(|| Fail::invalid("the array is longer than an address space has room for"))?;
-        // SAFETY: the caller's array, of that many bytes.
-        let array = unsafe { bytes_mut(requests.cast(), length) }?;
+        // SAFETY: the caller's array, of that many structs of that size.
+        let array = unsafe { Array::new(requests, "request_size", request_size, room) }?;
         let overdue = state.shared.engine.overdue(Duration::from_millis(milliseconds));
-        if room > 0 {
-            for (to, request) in array.chunks_exact_mut(request_size).zip(&overdue) {
-                let from = request_for_c(request);
-                // SAFETY: integers without padding, which can be looked at as bytes.
-                let from = unsafe { std::slice::from_raw_parts((&raw const from).cast::<u8>(), size_of::<RequestC>()) };
-                let known = from.len().min(to.len());
-                to[..known].copy_from_slice(&from[..known]);
-                to[known..].fill(0);
-            }
-        }
+        array.fill(overdue.iter().map(request_for_c));
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(found, overdue.len()) };
         Ok(())
@@ -76,26 +58,9 @@ pub unsafe extern "C" fn quire_engine_cancel_overdue(
     })
 }
 
-/// What its first version had.
-const FIRST: usize = size_of::<RequestC>();
-/// It will never be larger.
-const MOST: usize = 4096;
-const _: () = assert!(
-    size_of::<RequestC>() == QUIRE_REQUEST_NAME + 4 * size_of::<u64>(),
-    "it has no padding"
-);
-
 fn request_for_c(request: &Request) -> RequestC {
-    let mut name: [c_char; QUIRE_REQUEST_NAME] = [0; QUIRE_REQUEST_NAME];
-    let mut end = request.name.len().min(QUIRE_REQUEST_NAME - 1);
-    while !request.name.is_char_boundary(end) {
-        end -= 1;
-    }
-    for (to, from) in name.iter_mut().zip(&request.name.as_bytes()[..end]) {
-        *to = from.cast_signed();
-    }
     RequestC {
-        name,
+        name: text_member(&request.name),
         offset: request.first.0 * PAGE_SIZE,
         pages: request.pages as u64,
         age: u64::try_from(request.age.as_millis()).unwrap_or(u64::MAX),

@@ -116,6 +116,26 @@ cases! {
 }
 
 cases! {
+    anonymous, "tests/c/real_anonymous.c":
+    anonymous_memory_may_be_larger_than_the_memory_there_is,
+    without_swap_an_access_fails_and_an_area_mends_it,
+    what_is_written_to_a_private_mapping_stays_there,
+    a_private_mapping_shows_an_object_until_a_page_is_copied,
+    snapshots_of_memory_that_is_written_show_one_moment,
+    copies_of_copies_go_to_swap_and_come_back,
+    a_copy_goes_where_it_is_asked_to,
+    a_copy_of_a_file_keeps_its_writes_to_itself,
+    what_is_wired_is_copied_at_once,
+    swap_goes_to_a_plain_file_by_its_descriptor,
+    a_map_of_real_addresses_is_not_forked,
+    memory_is_shared_by_mapping_an_anonymous_object_twice,
+    what_is_freed_is_zeros_and_gives_its_room_in_swap_back,
+    everything_that_is_mapped_and_will_be_is_wired,
+    in_an_interrupt_safe_map_only_what_is_wired_can_be_touched,
+    an_area_is_removed_while_threads_use_what_is_in_it,
+}
+
+cases! {
     guest, "tests/c/real_guest.c":
     a_guest_faults_every_page_of_its_memory_once,
 }

@@ -100,6 +100,36 @@ fn a_program_that_uses_the_pointer_turns_a_file_round() {
 }
 
 #[test]
+fn a_program_takes_snapshots_of_memory_that_is_written() {
+    for standard in ["c99", "c++11"] {
+        let program = folder(&format!("c_programs-snapshot-{standard}")).join("snapshot");
+        link(standard, "examples/snapshot.c", &program);
+        let said = printed(&run(&program, &[]));
+        let lines: Vec<_> = (0..3)
+            .map(|i| format!("snapshot {i}: nothing is lost, and it stays as it was"))
+            .collect();
+        assert_eq!(said.lines().collect::<Vec<_>>(), lines);
+    }
+}
+
+#[test]
+fn a_program_uses_more_memory_than_there_is() {
+    for standard in ["c99", "c++11"] {
+        let folder = folder(&format!("c_programs-larger-{standard}"));
+        let program = folder.join("larger-than-memory");
+        link(standard, "examples/larger-than-memory.c", &program);
+        let said = printed(&run(&program, &[&folder.join("swap")]));
+        let mut lines = said.lines();
+        assert_eq!(lines.next(), Some("2063689 primes below 33554432"));
+        let numbers: Vec<u64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
+        assert!(
+            matches!(numbers[..], [_, _, out, back] if out > 24 && back > 24),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn a_program_that_dlopens_brings_a_pager_of_its_own() {
     for standard in ["c99", "c++11"] {
         let program = folder(&format!("c_programs-dlopen-{standard}")).join("dlopen");

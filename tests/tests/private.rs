@@ -530,3 +530,44 @@ fn what_cannot_be_copied_is_refused_with_a_sentence_and_nothing_is_mapped() {
         other.assert_nothing_left();
     });
 }
+
+#[test]
+fn memory_that_was_given_up_or_only_read_can_be_touched_again() {
+    in_all_modes(|rig| {
+        let va = anonymous(&rig, 3);
+        // Clean zeros, taken away, leave a slot with an anon and nothing in it; so does giving up.
+        assert_eq!(byte(&rig.map, va), 0);
+        rig.map.store(page_at(va, 1), &[1]).unwrap();
+        let _ = byte(&rig.map, page_at(va, 2));
+        rig.map.free(va, 3 * PAGE_SIZE).unwrap();
+        assert_eq!([0, 1].map(|i| byte(&rig.map, page_at(va, i))), [0, 0]);
+        rig.map.store(page_at(va, 2), &[3]).unwrap();
+        rig.map.store(va, &[2]).unwrap();
+        assert_eq!([0, 1, 2].map(|i| byte(&rig.map, page_at(va, i))), [2, 0, 3]);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn a_copy_that_nobody_wrote_is_taken_away_and_had_from_the_object_again() {
+    in_all_modes(|rig| {
+        let (_script, object) = rig.object(4);
+        let va = rig.map.map(&object, &private(4)).unwrap().start;
+        let total = rig.engine.machine().frame_counts().total;
+        rig.engine.set_daemon_targets(Targets {
+            free_min: total,
+            free_target: total,
+            free_enough: total,
+        });
+        for _ in 0..2 {
+            for i in 0..4 {
+                assert_eq!(rig.load_page(page_at(va, i)), pattern(i), "in {:?}", rig.mode);
+            }
+            while rig.engine.daemon_step().freed > 0 {}
+            let counts = rig.engine.machine().frame_counts();
+            assert_eq!(counts.free, counts.total);
+        }
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}

@@ -634,6 +634,7 @@ fn openings_that_cannot_be_swap_are_refused_with_a_sentence_and_closed() {
         rig.engine.add_swap(named(), 0).expect("an area");
         let error = rig.engine.add_swap(named(), 0).unwrap_err().to_string();
         assert_eq!(error, "this is a swap area already");
+        assert_eq!([3, 4].map(|source| rig.engine.swap_areas_from(source)), [1, 0]);
         for _ in 1..32 {
             area(&rig, 1, 0);
         }

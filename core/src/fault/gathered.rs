@@ -12,7 +12,7 @@ use crate::machine::{EnterRun, NotEntered};
 use crate::object::Object;
 use crate::page::PageRef;
 use crate::stats::Counter;
-use crate::types::{MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use crate::types::{Access, MAX_WINDOW, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 /// The resident pages of a window, each shared busied; dropping it unbusies them.
 #[derive(Debug)]
@@ -115,7 +115,12 @@ pub(super) fn enter(
     case: FaultCase,
 ) -> Result<Outcome, Stop> {
     let around = pages.run_around();
-    if let Some(why) = enter_run(fault, found, pages, around.clone(), true) {
+    let prot = pages.prots[pages.window.centre];
+    let access = match case {
+        FaultCase::TwoA => fault.access,
+        FaultCase::OneA | FaultCase::OneB | FaultCase::TwoB => fault.own_access(prot),
+    };
+    if let Some(why) = enter_run(fault, found, pages, around.clone(), Some(access)) {
         return Err(Stop::Wait(match why {
             NotEntered::Shortage => Need::Tables,
             NotEntered::NotHere => Need::Rehome(object.clone(), pages.faulting().index()),
@@ -128,7 +133,7 @@ pub(super) fn enter(
     for run in pages.other_runs(&around) {
         let len = run.len();
         // A neighbour that cannot be entered will fault by itself, if it is ever used (N14).
-        if enter_run(fault, found, pages, run, false).is_none() {
+        if enter_run(fault, found, pages, run, None).is_none() {
             neighbours += len;
         }
     }
@@ -154,19 +159,19 @@ impl Fault<'_> {
     }
 }
 
-/// Hands one run to the machine. With the faulting page in it, only that page's failure counts.
+/// Hands one run to the machine. With the faulting page in it, which is accessed, only that page's failure counts.
 fn enter_run(
     fault: &Fault<'_>,
     found: &Found<'_>,
     pages: &Gathered,
     run: Range<usize>,
-    has_faulting: bool,
+    access: Option<Access>,
 ) -> Option<NotEntered> {
     let mut list = [pages.faulting(); MAX_WINDOW];
     for (to, from) in list.iter_mut().zip(pages.pages[run.clone()].iter().flatten()) {
         *to = from;
     }
-    let centre = has_faulting.then(|| pages.window.centre - run.start);
+    let accessed = access.map(|access| (pages.window.centre - run.start, access));
     // Modulo 2^64: the run may begin before or behind the faulting page.
     let ahead = pages.window.first.0.wrapping_sub(found.index.0);
     let first_va = found.page_va.0.wrapping_add(ahead.wrapping_mul(PAGE_SIZE));
@@ -174,10 +179,10 @@ fn enter_run(
         start: VirtAddr(first_va + run.start as u64 * PAGE_SIZE),
         pages: &list[..run.len()],
         prot: pages.prots[run.start],
-        accessed: centre.map(|centre| (centre, fault.access)),
+        accessed,
         wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
         can_fail: true,
     });
-    let needed = centre.map_or(run.len(), |centre| centre + 1);
+    let needed = accessed.map_or(run.len(), |(centre, _)| centre + 1);
     stopped.filter(|_| entered < needed)
 }

@@ -54,6 +54,7 @@ impl Fault<'_> {
                 Err(Stop::Fail(error)) => return Some(Err(error)),
                 Err(Stop::Wait(need)) => {
                     self.note_restart(&need);
+                    self.make_way_for(&need);
                     match self.meet_in_signal(need) {
                         Ok(Met::Again) => {}
                         Ok(Met::Elsewhere) => return None,

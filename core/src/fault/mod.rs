@@ -163,6 +163,7 @@ impl Fault<'_> {
                 Err(Stop::Fail(error)) => return Err(error),
                 Err(Stop::Wait(need)) => {
                     self.note_restart(&need);
+                    self.make_way_for(&need);
                     self.wait_for(need)?;
                 }
             }

@@ -233,7 +233,7 @@ fn show(fault: &Fault<'_>, found: &Found<'_>, page: PageRef, object: &Arc<Object
         start: found.page_va,
         pages: &[page],
         prot,
-        accessed: Some((0, fault.access)),
+        accessed: Some((0, fault.own_access(prot))),
         wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
         can_fail: true,
     });

@@ -52,6 +52,15 @@ impl Fault<'_> {
         page.is(object.id(), place).then_some(page)
     }
 
+    /// Lets the spare page go, if it is where the fault is about to wait: the contents of the place have come to swap since.
+    pub(super) fn make_way_for(&mut self, need: &Need) {
+        if let Need::Get(object, index, _) = need
+            && self.spare_at(object, *index).is_some()
+        {
+            self.spare = None;
+        }
+    }
+
     /// The spare page, and the object it is in, if that is the one.
     pub(super) fn spare_in<'o>(&self, object: Option<&'o Arc<Object>>) -> Option<(&'o Arc<Object>, PageRef)> {
         let page = self.spare.as_ref()?.page();

@@ -115,9 +115,9 @@ fn contents<'a>(fault: &Fault<'_>, anon: Anon<'a>) -> Result<Contents<'a>, Stop>
     if let Some(error) = state.refuses_faults() {
         return Err(error.into());
     }
-    Ok(match state.pages.get(anon.place) {
-        // The fault's own spare page holds nothing yet.
-        Some(_) if fault.spare_at(anon.store, anon.place).is_some() => Contents::Nothing,
+    // The fault's own spare page holds nothing yet. Before it came there another one may have come, been written, and gone to swap.
+    let is_spare = fault.spare_at(anon.store, anon.place).is_some();
+    Ok(match state.pages.get(anon.place).filter(|_| !is_spare) {
         Some(page) => Contents::Page(InMemory { anon, state, page }),
         None if anon.store.has_slot(anon.place) => Contents::InSwap(anon),
         None => Contents::Nothing,
@@ -137,6 +137,18 @@ impl Fault<'_> {
     /// by a write that comes later.
     pub(super) fn wants_own(&self, found: &Found<'_>) -> bool {
         self.own || self.access == Access::Write || (self.goal == Goal::Wire && found.entry.may_be_written())
+    }
+}
+
+impl Fault<'_> {
+    /// What the machine is told that a page of the entry's own is accessed for. One that is wired is noted as modified, so that the first write
+    /// to it need not fault either.
+    pub(super) fn own_access(&self, prot: Prot) -> Access {
+        if self.goal == Goal::Wire && prot.contains(Prot::WRITE) {
+            Access::Write
+        } else {
+            self.access
+        }
     }
 }
 

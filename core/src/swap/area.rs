@@ -14,7 +14,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Cause, PagerError, words_or_nothing};
 use crate::io::{Direction, Io, IoPlan, PageOutcome};
-use crate::object::Identity;
+use crate::object::{Identity, Opening};
 use crate::pager::{Answer, Pager, PagerOps};
 use crate::sync::{FrameLock, Gauge, assert_no_locks_held};
 use crate::types::{PAGE_SIZE, PageIndex};
@@ -32,8 +32,9 @@ pub(super) struct Area {
     pub(super) priority: i32,
     /// Its first slot, in the count through all areas.
     pub(super) base: u32,
-    /// What it is known by, as [`Opening`](crate::object::Opening) has it.
-    pub(super) name: Option<(u64, Identity)>,
+    /// Who opened it, and what it is known by there, as [`Opening`] has it.
+    pub(super) source: u64,
+    pub(super) identity: Option<Identity>,
     size: u64,
     pager: Box<dyn Pager>,
     /// Calls of the pager under way.
@@ -80,21 +81,16 @@ pub(super) enum Asked {
 pub(super) struct Call(Arc<Area>);
 
 impl Area {
-    pub(super) fn new(
-        id: SwapAreaId,
-        priority: i32,
-        base: u32,
-        name: Option<(u64, Identity)>,
-        size: u64,
-        pager: Box<dyn Pager>,
-    ) -> Self {
+    /// What was opened, whose slots begin at `base`.
+    pub(super) fn new(id: SwapAreaId, priority: i32, base: u32, opening: Opening) -> Self {
         Self {
             id,
             priority,
             base,
-            name,
-            size,
-            pager,
+            source: opening.source,
+            identity: opening.identity,
+            size: opening.size,
+            pager: opening.pager,
             calls: Gauge::new(),
             is_broken: AtomicBool::new(false),
             broken: FrameLock::default(),

@@ -114,6 +114,13 @@ impl Engine {
         Ok(infos)
     }
 
+    /// How many swap areas were opened by this source ([`Opening::source`]). Takes a lock of the highest rank only.
+    #[must_use]
+    pub fn swap_areas_from(&self, source: u64) -> usize {
+        let table = self.swap().table.lock();
+        table.entries.iter().filter(|entry| entry.area.source == source).count()
+    }
+
     /// What went to swap, what is there, and why not more.
     #[must_use]
     pub fn swap_counts(&self) -> SwapCounts {
@@ -132,11 +139,8 @@ impl Swap {
                 "swap has to be written: open it for writing, with a pager that can",
             ));
         }
-        let (size, name) = (
-            offered.size,
-            offered.identity.map(|identity| (offered.source, identity)),
-        );
-        let count = match u32::try_from(size / PAGE_SIZE) {
+        let (source, identity) = (offered.source, offered.identity);
+        let count = match u32::try_from(offered.size / PAGE_SIZE) {
             Ok(0) => {
                 return Err(Error::Invalid(
                     "swap needs at least one whole page, 4096 bytes; make it longer",
@@ -147,7 +151,8 @@ impl Swap {
         };
         let slots = Slots::new(count, is_told(&*offered.pager))?;
         let mut table = self.table.lock();
-        if name.is_some() && table.entries.iter().any(|entry| entry.area.name == name) {
+        let is_this = |area: &Area| area.source == source && area.identity == identity;
+        if identity.is_some() && table.entries.iter().any(|entry| is_this(&entry.area)) {
             return Err(Error::InUse("this is a swap area already"));
         }
         if table.entries.len() == MOST_AREAS {
@@ -159,19 +164,18 @@ impl Swap {
             ));
         };
         try_reserve(&mut table.entries, 1)?;
-        let Some(Opening { pager, .. }) = opening.take() else {
+        let Some(opening) = opening.take() else {
             unreachable!("there is an opening to be taken")
         };
         table.ids += 1;
         let id = SwapAreaId(table.ids);
         let entry = Entry {
-            area: Arc::new(Area::new(id, priority, base, name, size, pager)),
+            area: Arc::new(Area::new(id, priority, base, opening)),
             slots,
             leaving: false,
         };
         table.entries.insert(at, entry);
-        drop(table);
-        *self.refusal.lock() = None;
+        table.refused = None;
         Ok(id)
     }
 
@@ -179,6 +183,7 @@ impl Swap {
         let mut counts = SwapCounts::default();
         {
             let table = self.table.lock();
+            counts.refusal = table.refused;
             for Entry { slots, .. } in &table.entries {
                 counts.areas += 1;
                 counts.slots += u64::from(slots.total());
@@ -193,7 +198,6 @@ impl Swap {
             puts: tally(Count::Puts),
             pages_out: tally(Count::PagesOut),
             refused: tally(Count::Refused),
-            refusal: *self.refusal.lock(),
             ..counts
         }
     }

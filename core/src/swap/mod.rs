@@ -61,8 +61,6 @@ impl Slot {
 pub(crate) struct Swap {
     engine: Weak<Engine>,
     table: FrameLock<Table>,
-    /// Why the last page that was not written was not.
-    refusal: FrameLock<Option<SwapRefusal>>,
     tallies: [AtomicU64; 5],
 }
 
@@ -126,7 +124,6 @@ impl Swap {
         Arc::new(Self {
             engine,
             table: FrameLock::default(),
-            refusal: FrameLock::default(),
             tallies: Default::default(),
         })
     }
@@ -156,12 +153,10 @@ impl Swap {
 
     /// Whether anonymous pages can be written now. If not, that is noted as the reason why they are not.
     pub(crate) fn has_room(&self) -> bool {
-        let (has_room, refusal) = {
-            let table = self.table.lock();
-            (table.has_room(), table.refusal())
-        };
+        let mut table = self.table.lock();
+        let has_room = table.has_room();
         if !has_room {
-            *self.refusal.lock() = Some(refusal);
+            table.refuse();
         }
         has_room
     }
@@ -193,18 +188,17 @@ impl Swap {
     /// Nothing more can be written. `failure`: what the last area that was tried answered.
     fn refuse(&self, failure: Option<PagerError>) -> PagerError {
         self.count(Count::Refused, 1);
+        let mut table = self.table.lock();
         let refusal = match &failure {
-            Some(error) => SwapRefusal::Failed(error.cause),
-            None => {
-                let table = self.table.lock();
-                if table.has_room() {
-                    // It has come since, or will when a pager has been told: that is not waited for with pages in hand.
-                    return PagerError::new(Cause::Again, format_args!("room in swap is being made; try again"));
-                }
-                table.refusal()
+            Some(error) => *table.refused.insert(SwapRefusal::Failed(error.cause)),
+            None if table.has_room() => {
+                drop(table);
+                // It has come since, or will when a pager has been told: that is not waited for with pages in hand.
+                return PagerError::new(Cause::Again, format_args!("room in swap is being made; try again"));
             }
+            None => table.refuse(),
         };
-        *self.refusal.lock() = Some(refusal);
+        drop(table);
         failure.unwrap_or_else(|| refusal.error())
     }
 

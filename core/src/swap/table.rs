@@ -23,6 +23,8 @@ pub(super) struct Table {
     last: u64,
     /// The last id given.
     pub(super) ids: u64,
+    /// Why the last page that was not written was not. Here, so that what was seen before an area was added is not told after it.
+    pub(super) refused: Option<SwapRefusal>,
 }
 
 /// One area.
@@ -106,8 +108,13 @@ impl Table {
             })
     }
 
+    /// Notes that there is no slot to be had, and why.
+    pub(super) fn refuse(&mut self) -> SwapRefusal {
+        *self.refused.insert(self.refusal())
+    }
+
     /// Why there is no slot to be had.
-    pub(super) fn refusal(&self) -> SwapRefusal {
+    fn refusal(&self) -> SwapRefusal {
         let areas = self.entries.iter().filter(|entry| entry.takes());
         let (mut count, mut slots) = (0, 0);
         for entry in areas {

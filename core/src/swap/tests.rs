@@ -261,3 +261,29 @@ fn f20_a_slot_costs_a_few_bytes() {
         core::mem::size_of::<super::Anonymous>()
     );
 }
+
+#[test]
+fn what_was_refused_before_an_area_was_added_is_not_told_after_it() {
+    let (engine, _map, _object, _va) = rig();
+    for area in engine.swap_areas().unwrap() {
+        engine.remove_swap(area.id).unwrap();
+    }
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        // As the page daemon does, at any moment.
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                engine.swap().has_room();
+            }
+        });
+        let stale = (0..20_000).any(|_| {
+            let id = engine.add_swap(opening(), 0).unwrap();
+            // What was found out before has been noted by then, or never is.
+            let told = (0..20).any(|_| engine.swap_counts().refusal.is_some());
+            engine.remove_swap(id).unwrap();
+            told
+        });
+        stop.store(true, Ordering::Relaxed);
+        assert!(!stale, "an area with room, and a refusal");
+    });
+}

@@ -23,7 +23,7 @@ pub(crate) fn folder(test: &str) -> PathBuf {
     folder
 }
 
-/// A folder with libquire.so under both its names, libquire.a, and the vnode plugin. Copies: what one test builds
+/// A folder with libquire.so under both its names, libquire.a, and the plugins vnode and anon. Copies: what one test builds
 /// does not change under another's feet.
 pub(crate) fn libraries() -> &'static Path {
     static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
@@ -38,7 +38,12 @@ pub(crate) fn libraries() -> &'static Path {
         copy(&library, "libquire.so");
         copy(&library, "libquire.so.0");
         copy(&library.with_extension("a"), "libquire.a");
-        copy(&quire_tests::built::plugin("vnode"), "libquire_pager_vnode.so");
+        for plugin in ["vnode", "anon"] {
+            copy(
+                &quire_tests::built::plugin(plugin),
+                &format!("libquire_pager_{plugin}.so"),
+            );
+        }
         folder
     })
 }
