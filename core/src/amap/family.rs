@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::object::{Object, ObjectRef};
 use crate::slab::Slab;
 use crate::sparse::Sparse;
+use crate::swap::Contents;
 use crate::sync::{AmapLock, AmapReadGuard, AmapWriteGuard};
 use crate::types::{MAX_OBJECT_SIZE, PageIndex};
 
@@ -141,7 +142,7 @@ impl Family {
     }
 
     fn new_store(&self) -> Result<ObjectRef> {
-        self.engine.create_anonymous(MAX_OBJECT_SIZE)
+        self.engine.new_anonymous(MAX_OBJECT_SIZE, Contents::Nothing)
     }
 }
 

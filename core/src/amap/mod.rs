@@ -29,6 +29,8 @@ mod copy;
 mod coverage;
 mod family;
 mod release;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use change::{Change, Old};
 pub(crate) use family::{Amap, Anon, Look};

@@ -1,0 +1,198 @@
+//! The upper layer from inside: places that come back, maps that share memory, and forks that run out of memory.
+
+extern crate std;
+
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::engine::Engine;
+use crate::io::{Direction, Io};
+use crate::map::{Map, MapRequest, Sharing};
+use crate::object::{Object, ObjectRef, Opening, PageIn};
+use crate::pagedaemon::Targets;
+use crate::pager::{Answer, Pager, PagerOps};
+use crate::soft::{SoftConfig, SoftMachine};
+use crate::sync::Deadline;
+use crate::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+
+/// Keeps what it is given; what it was never given is made of one byte.
+#[derive(Debug, Default)]
+struct Store {
+    pages: Mutex<BTreeMap<u64, Vec<u8>>>,
+}
+
+const FILLED: u8 = 0x5a;
+
+impl Pager for Store {
+    fn describe(&self) -> String {
+        "store".into()
+    }
+
+    fn ops(&self) -> PagerOps {
+        PagerOps::PUT
+    }
+
+    fn max_run(&self) -> u32 {
+        64
+    }
+
+    fn get(&self, io: &Arc<Io>) -> Answer {
+        self.move_all(io)
+    }
+
+    fn put(&self, io: &Arc<Io>) -> Answer {
+        self.move_all(io)
+    }
+
+    fn close(&self) -> Result<(), crate::error::PagerError> {
+        Ok(())
+    }
+}
+
+impl Store {
+    fn move_all(&self, io: &Arc<Io>) -> Answer {
+        let mut pages = self.pages.lock().unwrap();
+        for i in 0..io.len() {
+            let new = || alloc::vec![FILLED; PAGE_BYTES];
+            let page = pages.entry(io.first().0 + i as u64).or_insert_with(new);
+            if io.direction() == Direction::Get {
+                io.fill(i, page);
+            } else {
+                io.copy_to(i, page);
+                io.page_done(i);
+            }
+        }
+        Answer::Done(Ok(()))
+    }
+}
+
+struct Rig {
+    engine: Arc<Engine>,
+    map: Map,
+}
+
+fn rig() -> Rig {
+    let engine = Engine::new(SoftMachine::new(SoftConfig::default()).unwrap());
+    let swap = Opening {
+        pager: Box::new(Store::default()),
+        source: 0,
+        identity: None,
+        size: 256 * PAGE_SIZE,
+        change: None,
+    };
+    engine.add_swap(swap, 0).unwrap();
+    let bounds = AddrRange {
+        start: VirtAddr(PAGE_SIZE),
+        end: VirtAddr(256 * PAGE_SIZE),
+    };
+    let map = Map::new(engine.clone(), bounds).unwrap();
+    Rig { engine, map }
+}
+
+impl Rig {
+    fn anonymous(&self, pages: u64) -> VirtAddr {
+        let request = MapRequest::read_write(pages * PAGE_SIZE);
+        self.map.map_anonymous(&request).unwrap().start
+    }
+
+    fn file(&self, pages: u64) -> ObjectRef {
+        let pager = Box::new(Store::default());
+        self.engine.create_object(pager, pages * PAGE_SIZE).unwrap()
+    }
+
+    fn private(&self, object: &ObjectRef) -> VirtAddr {
+        let request = MapRequest {
+            sharing: Sharing::Private,
+            ..MapRequest::read_write(object.size())
+        };
+        self.map.map(object, &request).unwrap().start
+    }
+
+    /// Has the page daemon send away all that it can.
+    fn press(&self) {
+        let total = self.engine.machine().frame_counts().total;
+        let before = self.engine.daemon_targets();
+        self.engine.set_daemon_targets(Targets {
+            free_min: total,
+            free_target: total,
+            free_enough: total,
+        });
+        while self.engine.daemon_step().freed > 0 {}
+        self.engine.set_daemon_targets(before);
+    }
+
+    /// Where the page at an address is, if it is the mapping's own.
+    fn place(&self, va: VirtAddr) -> (Arc<Object>, PageIndex) {
+        place(&self.map, va)
+    }
+
+    fn assert_nothing_left(self) {
+        self.map.clear().unwrap();
+        assert_eq!(self.engine.swap_counts().used, 0, "slots leaked");
+        self.engine.shut_down().unwrap();
+        let counts = self.engine.machine().frame_counts();
+        assert_eq!(counts.free, counts.total, "frames leaked");
+        assert_eq!(self.engine.object_counts(), (0, 0), "objects leaked");
+    }
+}
+
+fn place(map: &Map, va: VirtAddr) -> (Arc<Object>, PageIndex) {
+    let entries = map.read();
+    let entry = entries.lookup(va).unwrap();
+    let slot = entry.offset_of(va).unwrap().page();
+    let look = entry.backing.amap().unwrap().look();
+    let anon = look.anon(slot).unwrap();
+    (anon.store.clone(), anon.place)
+}
+
+fn at(va: VirtAddr, page: u64) -> VirtAddr {
+    VirtAddr(va.0 + page * PAGE_SIZE)
+}
+
+fn byte(map: &Map, va: VirtAddr) -> u8 {
+    let mut byte = [0];
+    map.load(va, &mut byte).unwrap();
+    byte[0]
+}
+
+#[test]
+fn a_place_that_was_given_up_does_not_get_a_page_from_whoever_comes_too_late() {
+    let rig = rig();
+    let va = rig.anonymous(2);
+    rig.map.store(va, &[1; 2 * PAGE_BYTES]).unwrap();
+    let (store, place) = rig.place(at(va, 1));
+    // Somebody has seen that it is in swap, and then it is unmapped.
+    rig.press();
+    assert!(store.has_slot(place));
+    rig.map.unmap(at(va, 1), PAGE_SIZE).unwrap();
+    let late = store.page_in(place, 0, &Deadline::NEVER).unwrap();
+    assert_eq!(late, PageIn::LookAgain);
+    assert!(store.lookup(place).is_none(), "it would be in the way for ever");
+    let request = MapRequest {
+        place: crate::map_ops::Place::FixedNoReplace(at(va, 1)),
+        ..MapRequest::read_write(PAGE_SIZE)
+    };
+    rig.map.map_anonymous(&request).unwrap();
+    assert_eq!((byte(&rig.map, va), byte(&rig.map, at(va, 1))), (1, 0));
+    drop(store);
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn a_place_that_was_freed_shows_the_object_again_also_to_whoever_comes_too_late() {
+    let rig = rig();
+    let object = rig.file(2);
+    let va = rig.private(&object);
+    rig.map.store(va, &[1; 2 * PAGE_BYTES]).unwrap();
+    let (store, place) = rig.place(va);
+    rig.press();
+    rig.map.free(va, 2 * PAGE_SIZE).unwrap();
+    assert_eq!(store.page_in(place, 1, &Deadline::NEVER).unwrap(), PageIn::LookAgain);
+    assert_eq!((byte(&rig.map, va), byte(&rig.map, at(va, 1))), (FILLED, FILLED));
+    drop((store, object));
+    rig.assert_nothing_left();
+}
