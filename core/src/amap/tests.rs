@@ -12,12 +12,13 @@ use std::sync::Mutex;
 use crate::engine::Engine;
 use crate::io::{Direction, Io};
 use crate::map::{Map, MapRequest, Sharing};
+use crate::map_ops::Place;
 use crate::object::{Object, ObjectRef, Opening, PageIn};
 use crate::pagedaemon::Targets;
 use crate::pager::{Answer, Pager, PagerOps};
 use crate::soft::{SoftConfig, SoftMachine};
 use crate::sync::Deadline;
-use crate::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use crate::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 /// Keeps what it is given; what it was never given is made of one byte.
 #[derive(Debug, Default)]
@@ -173,7 +174,7 @@ fn a_place_that_was_given_up_does_not_get_a_page_from_whoever_comes_too_late() {
     assert_eq!(late, PageIn::LookAgain);
     assert!(store.lookup(place).is_none(), "it would be in the way for ever");
     let request = MapRequest {
-        place: crate::map_ops::Place::FixedNoReplace(at(va, 1)),
+        place: Place::FixedNoReplace(at(va, 1)),
         ..MapRequest::read_write(PAGE_SIZE)
     };
     rig.map.map_anonymous(&request).unwrap();
@@ -194,5 +195,20 @@ fn a_place_that_was_freed_shows_the_object_again_also_to_whoever_comes_too_late(
     assert_eq!(store.page_in(place, 1, &Deadline::NEVER).unwrap(), PageIn::LookAgain);
     assert_eq!((byte(&rig.map, va), byte(&rig.map, at(va, 1))), (FILLED, FILLED));
     drop((store, object));
+    rig.assert_nothing_left();
+}
+#[test]
+fn s211_a_wired_page_among_dirty_ones_stays_mapped_and_takes_no_slot_when_they_go() {
+    let rig = rig();
+    let va = rig.anonymous(4);
+    rig.map.store(va, &[1; 4 * PAGE_BYTES]).unwrap();
+    rig.map.wire(at(va, 1), PAGE_SIZE).unwrap();
+    rig.press();
+    let (store, place) = rig.place(at(va, 1));
+    assert_eq!(rig.engine.swap_counts().used, 3, "the others went");
+    assert!(!store.has_slot(place));
+    let there = rig.map.pmap().extract(at(va, 1));
+    assert!(there.is_some_and(|there| there.wired && there.prot.contains(Prot::WRITE)));
+    drop(store);
     rig.assert_nothing_left();
 }
