@@ -18,7 +18,7 @@ use crate::pagedaemon::Targets;
 use crate::pager::{Answer, Pager, PagerOps};
 use crate::soft::{SoftConfig, SoftMachine};
 use crate::sync::Deadline;
-use crate::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use crate::types::{AddrRange, Inherit, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 /// Keeps what it is given; what it was never given is made of one byte.
 #[derive(Debug, Default)]
@@ -197,6 +197,53 @@ fn a_place_that_was_freed_shows_the_object_again_also_to_whoever_comes_too_late(
     drop((store, object));
     rig.assert_nothing_left();
 }
+#[test]
+fn a_fork_copies_wired_memory_that_allows_no_access() {
+    for prot in [Prot::empty(), Prot::WRITE] {
+        let rig = rig();
+        let va = rig.anonymous(2);
+        rig.map.store(va, &[1; 2 * PAGE_BYTES]).unwrap();
+        rig.map.wire(va, 2 * PAGE_SIZE).unwrap();
+        rig.map.protect(va, 2 * PAGE_SIZE, prot).unwrap();
+        let child = rig.map.fork().unwrap();
+        for map in [&rig.map, &child] {
+            map.protect(va, 2 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
+        }
+        child.store(va, &[2]).unwrap();
+        assert_eq!((byte(&rig.map, va), byte(&child, va)), (1, 2));
+        assert_ne!(rig.place(at(va, 1)).0.id(), place(&child, at(va, 1)).0.id());
+        drop(child);
+        rig.assert_nothing_left();
+    }
+}
+
+#[test]
+fn s211_wirings_go_along_when_one_of_those_who_share_memory_has_a_page_of_it_copied() {
+    let rig = rig();
+    let va = rig.anonymous(2);
+    rig.map.store(va, &[2; 2 * PAGE_BYTES]).unwrap();
+    // The first page stays where it is, which is not at home in the child's amap.
+    let child = rig.map.fork().unwrap();
+    child.store(at(va, 1), &[1]).unwrap();
+    rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
+    child.inherit(va, PAGE_SIZE, Inherit::Share).unwrap();
+    let grandchild = child.fork().unwrap();
+    child.wire(va, PAGE_SIZE).unwrap();
+    grandchild.inherit(va, PAGE_SIZE, Inherit::Copy).unwrap();
+    let copy = grandchild.fork().unwrap();
+    grandchild.store(va, &[3]).unwrap();
+    assert_eq!([&child, &grandchild, &copy].map(|map| byte(map, va)), [3, 3, 2]);
+    let wirings = |map: &Map| {
+        let (store, place) = place(map, va);
+        store.lookup(place).unwrap().wire_count()
+    };
+    assert_eq!([&child, &copy].map(wirings), [1, 0]);
+    child.unwire(va, PAGE_SIZE).unwrap();
+    assert_eq!(wirings(&child), 0);
+    drop((copy, grandchild, child));
+    rig.assert_nothing_left();
+}
+
 #[test]
 fn s211_a_wired_page_among_dirty_ones_stays_mapped_and_takes_no_slot_when_they_go() {
     let rig = rig();
