@@ -303,6 +303,11 @@ impl<'a> Look<'a> {
         next.map(|(slot, _)| PageIndex(slot))
     }
 
+    /// Whether what one entry writes to it another one sees.
+    pub(super) fn is_shared(&self) -> bool {
+        self.state.amaps.get(self.number).is_shared
+    }
+
     /// Its store.
     pub(crate) fn store(&self) -> &Arc<Object> {
         let store = self.state.amaps.get(self.number).store;

@@ -34,4 +34,4 @@ mod tests;
 
 pub(crate) use change::{Change, Old};
 pub(crate) use family::{Amap, Anon, Look};
-pub(crate) use release::Left;
+pub(crate) use release::{Left, ToFree};

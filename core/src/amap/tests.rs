@@ -245,6 +245,19 @@ fn s211_wirings_go_along_when_one_of_those_who_share_memory_has_a_page_of_it_cop
 }
 
 #[test]
+fn what_several_maps_share_is_not_freed_by_one_of_them() {
+    let rig = rig();
+    let va = rig.anonymous(1);
+    rig.map.inherit(va, PAGE_SIZE, Inherit::Share).unwrap();
+    rig.map.store(va, &[1]).unwrap();
+    let child = rig.map.fork().unwrap();
+    rig.map.free(va, PAGE_SIZE).unwrap();
+    assert_eq!((byte(&rig.map, va), byte(&child, va)), (1, 1));
+    drop(child);
+    rig.assert_nothing_left();
+}
+
+#[test]
 fn s211_a_wired_page_among_dirty_ones_stays_mapped_and_takes_no_slot_when_they_go() {
     let rig = rig();
     let va = rig.anonymous(4);

@@ -1,6 +1,7 @@
 //! The places of an anonymous object, and what the object does with them.
 
 use alloc::sync::Arc;
+use core::borrow::Borrow;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use crate::object::{BATCH, ExclusiveBusy, Object, ObjectRef};
 use crate::page::PageRef;
 use crate::sparse::Sparse;
 use crate::sync::{Deadline, FrameLock, assert_no_locks_held};
-use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex};
+use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex, Prot};
 
 /// Which places of one object have slots: a few bytes for each that has one.
 #[derive(Debug)]
@@ -172,6 +173,17 @@ impl Engine {
         let anonymous = Arc::new(Anonymous::new(self.swap().clone(), without_slot));
         let pager = try_box(SwapPager::new(anonymous.clone()))?;
         self.list_anonymous(pager, anonymous, size)
+    }
+}
+
+impl<O: Borrow<Object>> ExclusiveBusy<O> {
+    /// Unmaps the page, and frees it and its slot: what it holds is given up. No lock may be held.
+    pub(crate) fn forget(self) {
+        let (page, object) = (self.page(), self.object());
+        object.engine().machine().page_protect(&[page], Prot::empty());
+        page.settle();
+        object.release_slot(page.index());
+        self.free();
     }
 }
 
