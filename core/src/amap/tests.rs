@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::engine::Engine;
+use crate::error::Error;
+use crate::fork::CopyRequest;
 use crate::io::{Direction, Io};
+use crate::machine::Serve;
 use crate::map::{Map, MapRequest, Sharing};
 use crate::map_ops::Place;
 use crate::object::{Object, ObjectRef, Opening, PageIn};
@@ -254,6 +257,34 @@ fn what_several_maps_share_is_not_freed_by_one_of_them() {
     rig.map.free(va, PAGE_SIZE).unwrap();
     assert_eq!((byte(&rig.map, va), byte(&child, va)), (1, 1));
     drop(child);
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn s206_an_interrupt_safe_map_is_not_copied_for_its_memory_would_fault() {
+    let rig = rig();
+    let bounds = AddrRange {
+        start: VirtAddr(1 << 30),
+        end: VirtAddr((1 << 30) + 16 * PAGE_SIZE),
+    };
+    let map = Map::new_interrupt_safe(rig.engine.clone(), bounds).unwrap();
+    let va = map.map_anonymous(&MapRequest::read_write(2 * PAGE_SIZE)).unwrap().start;
+    map.wire(va, 2 * PAGE_SIZE).unwrap();
+    map.store(va, &[1]).unwrap();
+    let request = CopyRequest {
+        start: va,
+        len: PAGE_SIZE,
+        place: Place::Anywhere {
+            hint: VirtAddr(0),
+            align: PAGE_SIZE,
+        },
+        serve: Serve::default(),
+    };
+    assert!(matches!(map.fork(), Err(Error::Unsupported(_))));
+    assert!(matches!(map.copy_to(&rig.map, &request), Err(Error::Unsupported(_))));
+    map.store(va, &[2]).unwrap();
+    assert_eq!(byte(&map, va), 2);
+    drop(map);
     rig.assert_nothing_left();
 }
 
