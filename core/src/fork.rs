@@ -16,7 +16,7 @@ use crate::amap::Amap;
 use crate::entering::Entering;
 use crate::error::{Error, Result};
 use crate::machine::Serve;
-use crate::map::{Map, MapRequest, release};
+use crate::map::{Map, release};
 use crate::map_entry::{Attributes, MapEntry};
 use crate::map_ops::{Entries, NewEntry, Place};
 use crate::object::Object;
@@ -161,54 +161,28 @@ impl Map {
             range
         };
         let copies = self.copies(range, Some(Inherit::Copy))?;
-        let copied = to.enter_copies(copies.entries, range, request).and_then(|copied| {
+        let copied = to.enter_copies(copies.entries, request).and_then(|copied| {
             let owned = copies.wired.iter().try_for_each(|wired| {
                 let start = VirtAddr(copied.start.0 + (wired.start.0 - range.start.0));
                 let end = VirtAddr(start.0 + wired.len());
                 to.own(AddrRange { start, end })
             });
-            owned.map(|()| copied).inspect_err(|_| {
-                let _ = to.unmap(copied.start, copied.len());
-            })
+            owned.map(|()| copied).inspect_err(|_| to.take_back(copied))
         });
         self.write_again(&copies.wired);
         copied
     }
 
-    /// Enters copies of what is in `from`, which they cover without a hole, in one piece.
-    fn enter_copies(
-        &self,
-        mut copies: Vec<MapEntry<Shown>>,
-        from: AddrRange,
-        request: &CopyRequest,
-    ) -> Result<AddrRange> {
-        if copies.len() == 1
-            && let Some(copy) = copies.pop()
-        {
-            return self.enter(Entering::copy(copy, request.place, request.serve));
+    /// Enters copies, one behind the other.
+    fn enter_copies(&self, copies: Vec<MapEntry<Shown>>, request: &CopyRequest) -> Result<AddrRange> {
+        let mut pieces = Vec::new();
+        if let Err(error) = try_reserve(&mut pieces, copies.len()) {
+            let _ = release(copies);
+            return Err(error);
         }
-        // First the addresses of all of them.
-        let held = self.map_anonymous(&MapRequest {
-            place: request.place,
-            prot: Prot::empty(),
-            max_prot: Prot::empty(),
-            serve: request.serve,
-            ..MapRequest::read_only(from.len())
-        });
-        let mut copies = copies.into_iter();
-        let entered = held.and_then(|held| {
-            copies.by_ref().try_for_each(|copy| {
-                let place = Place::Fixed(VirtAddr(held.start.0 + (copy.range.start.0 - from.start.0)));
-                let entered = self.enter(Entering::copy(copy, place, request.serve));
-                entered.map(drop).inspect_err(|_| {
-                    let _ = self.unmap(held.start, held.len());
-                })
-            })?;
-            Ok(held)
-        });
-        entered.inspect_err(|_| {
-            let _ = release(copies.collect());
-        })
+        let copy = |copy| Entering::copy(copy, request.place, request.serve);
+        pieces.extend(copies.into_iter().map(copy));
+        self.enter(pieces)
     }
 
     /// Copies of what is mapped in `range`, by what each entry leaves to a child, or all alike.

@@ -9,8 +9,9 @@ use alloc::vec::Vec;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
+use crate::alloc_fallible::failing;
 use crate::engine::Engine;
-use crate::error::Error;
+use crate::error::{Error, FaultError};
 use crate::fork::CopyRequest;
 use crate::io::{Direction, Io};
 use crate::machine::Serve;
@@ -302,4 +303,164 @@ fn s211_a_wired_page_among_dirty_ones_stays_mapped_and_takes_no_slot_when_they_g
     assert!(there.is_some_and(|there| there.wired && there.prot.contains(Prot::WRITE)));
     drop(store);
     rig.assert_nothing_left();
+}
+/// Bytes of a map with memory of every kind, by the page.
+const EVERYTHING: [u8; 14] = [1, 1, 0, 2, 2, FILLED, 3, 3, 4, 5, 6, FILLED, 0, 7];
+
+/// Memory of every kind in one piece, part of it in swap, and part of it wired; nothing has been made for it that a fork makes.
+fn everything(rig: &Rig) -> (VirtAddr, ObjectRef) {
+    let object = rig.file(1);
+    let file = rig.file(3);
+    let start = 8;
+    let place = |page| Place::FixedNoReplace(VirtAddr((start + page) * PAGE_SIZE));
+    let anonymous = |page, pages, inherit| MapRequest {
+        place: place(page),
+        inherit,
+        ..MapRequest::read_write(pages * PAGE_SIZE)
+    };
+    let private = MapRequest {
+        sharing: Sharing::Private,
+        ..anonymous(3, 3, Inherit::Copy)
+    };
+    let map = |request: &MapRequest| rig.map.map_anonymous(request).unwrap();
+    map(&anonymous(0, 3, Inherit::Copy));
+    rig.map.map(&file, &private).unwrap();
+    map(&anonymous(6, 2, Inherit::Copy));
+    map(&anonymous(8, 1, Inherit::Share));
+    map(&anonymous(9, 1, Inherit::Zero));
+    map(&anonymous(10, 1, Inherit::None));
+    rig.map.map(&object, &anonymous(11, 1, Inherit::Share)).unwrap();
+    map(&anonymous(12, 1, Inherit::Share));
+    map(&anonymous(13, 1, Inherit::Copy));
+    let va = VirtAddr(start * PAGE_SIZE);
+    for (page, byte) in (0..).zip(EVERYTHING) {
+        if byte != 0 && byte != FILLED {
+            rig.map.store(at(va, page), &[byte]).unwrap();
+        }
+    }
+    rig.map.wire(at(va, 6), 2 * PAGE_SIZE).unwrap();
+    rig.press();
+    assert_eq!(byte(&rig.map, at(va, 1)), 1);
+    rig.map.store(at(va, 13), &[7]).unwrap();
+    (va, object)
+}
+
+/// The bytes that a map shows, page by page; `None` where nothing is mapped.
+fn seen(map: &Map, va: VirtAddr) -> Vec<Option<u8>> {
+    let mapped = |page| map.attributes_at(at(va, page)).is_some();
+    (0..EVERYTHING.len() as u64)
+        .map(|page| mapped(page).then(|| byte(map, at(va, page))))
+        .collect()
+}
+
+/// Does something that wants memory again and again, with one allocation more each time, until it succeeds. What fails leaves everything as it
+/// was: what is seen, what can be written without a fault, and who shows what.
+fn starved<T>(rig: &Rig, va: VirtAddr, what: impl Fn() -> Result<T, Error>) -> T {
+    let mut refused = 0;
+    loop {
+        failing::after(Some(refused));
+        let done = what();
+        failing::after(None);
+        match done {
+            Ok(done) => {
+                assert!(refused > 2, "it did not want memory");
+                return done;
+            }
+            Err(Error::NoMemory | Error::Fault(FaultError::NoMemory)) => {}
+            Err(error) => panic!("with {refused} allocations: {error}"),
+        }
+        let faults = rig.engine.stats().counts().faults;
+        rig.map.store(at(va, 6), &[3]).unwrap();
+        rig.map.store(at(va, 7), &[3]).unwrap();
+        assert_eq!(rig.engine.stats().counts().faults, faults, "wired memory faulted");
+        assert_eq!(seen(&rig.map, va), EVERYTHING.map(Some), "with {refused} allocations");
+        for page in [0, 3, 6, 8, 13] {
+            let entries = rig.map.read();
+            let entry = entries.lookup(at(va, page)).unwrap();
+            let amap = entry.backing.amap().unwrap();
+            assert!(amap.is_sole(&entry.places()), "page {page}, with {refused} allocations");
+        }
+        refused += 1;
+    }
+}
+
+#[test]
+fn a_fork_without_memory_leaves_everything_as_it_was() {
+    let rig = rig();
+    let (va, object) = everything(&rig);
+    let child = starved(&rig, va, || rig.map.fork());
+    let mut of_child = EVERYTHING.map(Some);
+    (of_child[9], of_child[10]) = (Some(0), None);
+    assert_eq!(seen(&child, va), of_child);
+    assert_eq!(seen(&rig.map, va), EVERYTHING.map(Some));
+    rig.map.store(va, &[9]).unwrap();
+    child.store(at(va, 8), &[10]).unwrap();
+    assert_eq!((byte(&child, va), byte(&rig.map, at(va, 8))), (1, 10));
+    drop((child, object));
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn a_copy_without_memory_leaves_everything_as_it_was() {
+    let rig = rig();
+    let (va, object) = everything(&rig);
+    let bounds = AddrRange {
+        start: VirtAddr(PAGE_SIZE),
+        end: VirtAddr(64 * PAGE_SIZE),
+    };
+    let to = Map::new(rig.engine.clone(), bounds).unwrap();
+    let copied = starved(&rig, va, || {
+        assert_eq!(to.entry_count(), 0);
+        let place = Place::FixedNoReplace(va);
+        let len = EVERYTHING.len() as u64 * PAGE_SIZE;
+        let serve = Serve::default();
+        rig.map.copy_to(
+            &to,
+            &CopyRequest {
+                start: va,
+                len,
+                place,
+                serve,
+            },
+        )
+    });
+    assert_eq!(copied.start, va);
+    assert_eq!(seen(&to, va), EVERYTHING.map(Some));
+    drop((to, object));
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn memory_that_cannot_be_mapped_extended_written_or_split_for_want_of_memory_stays_as_it_was() {
+    let rig = rig();
+    let (va, object) = everything(&rig);
+    let behind = at(va, EVERYTHING.len() as u64);
+    let request = MapRequest {
+        place: Place::FixedNoReplace(behind),
+        ..MapRequest::read_write(3 * PAGE_SIZE)
+    };
+    starved_alone(|| rig.map.map_anonymous(&request).map(drop));
+    let child = rig.map.fork().unwrap();
+    let written = |map: &Map| starved_alone(|| map.store(at(va, 1), &[1]).map_err(|stopped| stopped.error.into()));
+    written(&child);
+    written(&rig.map);
+    starved_alone(|| rig.map.unmap(at(behind, 1), PAGE_SIZE));
+    assert_eq!(byte(&rig.map, at(behind, 2)), 0);
+    assert_eq!(byte(&child, at(behind, 1)), 0);
+    drop((child, object));
+    rig.assert_nothing_left();
+}
+
+/// As [`starved`], without a look at what is left in between.
+fn starved_alone(what: impl Fn() -> Result<(), Error>) {
+    for allowed in 0.. {
+        failing::after(Some(allowed));
+        let done = what();
+        failing::after(None);
+        match done {
+            Ok(()) => return,
+            Err(Error::NoMemory | Error::Fault(FaultError::NoMemory | FaultError::Pager { .. })) => {}
+            Err(error) => panic!("with {allowed} allocations: {error}"),
+        }
+    }
 }
