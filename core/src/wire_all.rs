@@ -47,7 +47,8 @@ impl Map {
     }
 
     fn wire_mapped(&self, wired: &mut Vec<AddrRange>) -> Result<()> {
-        let ranges = self.mapped_ranges(self.read().bounds(), |_, is_accessible| is_accessible)?;
+        let bounds = self.read().bounds();
+        let ranges = self.mapped_ranges(bounds, |_, is_accessible| is_accessible)?;
         try_reserve(wired, ranges.len())?;
         for range in ranges {
             self.wire(range.start, range.len())?;
@@ -63,7 +64,8 @@ impl Map {
     /// Those of [`Map::unwire`]; some of it may have been unwired then.
     pub fn unwire_all(&self) -> Result<()> {
         self.wires_all().store(false, Ordering::Release);
-        for range in self.mapped_ranges(self.read().bounds(), |wired, _| wired > 0)? {
+        let bounds = self.read().bounds();
+        for range in self.mapped_ranges(bounds, |wired, _| wired > 0)? {
             self.unwire(range.start, range.len())?;
         }
         Ok(())
