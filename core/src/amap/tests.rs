@@ -22,7 +22,7 @@ use crate::pagedaemon::Targets;
 use crate::pager::{Answer, Pager, PagerOps};
 use crate::soft::{SoftConfig, SoftMachine};
 use crate::sync::Deadline;
-use crate::types::{AddrRange, Inherit, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use crate::types::{Access, AddrRange, Inherit, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 /// Keeps what it is given; what it was never given is made of one byte.
 #[derive(Debug, Default)]
@@ -463,4 +463,24 @@ fn starved_alone(what: impl Fn() -> Result<(), Error>) {
             Err(error) => panic!("with {allowed} allocations: {error}"),
         }
     }
+}
+
+#[test]
+fn a_fault_in_a_signal_handler_leaves_what_makes_an_anon_go_to_a_worker() {
+    let rig = rig();
+    let va = rig.anonymous(3);
+    rig.map.store(va, &[1; 2 * PAGE_BYTES]).unwrap();
+    let child = rig.map.fork().unwrap();
+    child.store(va, &[2]).unwrap();
+    let in_signal = |page| {
+        child
+            .fault_in_signal(at(va, page), Access::Write)
+            .map(|done| done.is_ok())
+    };
+    assert_eq!(in_signal(2), Some(true), "zeros replace nothing");
+    assert_eq!(in_signal(1), None, "the parent's could go while it is replaced");
+    rig.map.unmap(at(va, 1), PAGE_SIZE).unwrap();
+    assert_eq!(in_signal(1), Some(true), "nobody else refers to it");
+    drop(child);
+    rig.assert_nothing_left();
 }
