@@ -126,6 +126,9 @@ impl Object {
         if self.has_nothing_at(index) {
             return Err(Error::InUse("the page was given up"));
         }
+        if self.has_slot(index) {
+            page.page().note_was_put();
+        }
         Ok(page)
     }
 
