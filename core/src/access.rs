@@ -47,10 +47,17 @@ impl Map {
         for_each_page(va, from.len(), |va, piece| {
             let between = &mut between[..piece.len()];
             between.copy_from_slice(&from[piece]);
-            let held = self.hold(va, Access::Write)?;
-            machine.copy_in(held.page(), va.in_page(), between);
-            held.page().note_referenced();
-            Ok(())
+            loop {
+                let version = self.version();
+                let held = self.hold(va, Access::Write)?;
+                // Whoever copies the map waits, or has done so, and then the page may not be ours alone any more.
+                let _entries = self.read();
+                if self.version() == version {
+                    machine.copy_in(held.page(), va.in_page(), between);
+                    held.page().note_referenced();
+                    return Ok(());
+                }
+            }
         })
     }
 

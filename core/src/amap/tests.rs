@@ -484,3 +484,37 @@ fn a_fault_in_a_signal_handler_leaves_what_makes_an_anon_go_to_a_worker() {
     drop(child);
     rig.assert_nothing_left();
 }
+
+#[test]
+fn what_is_copied_in_while_a_map_is_forked_comes_before_the_fork_or_does_not_reach_the_child() {
+    const ROUNDS: u8 = 250;
+    let rig = rig();
+    let va = rig.anonymous(1);
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut byte = 0_u8;
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                byte = byte.wrapping_add(1);
+                rig.map.copy_in(va, &[byte; PAGE_BYTES]).unwrap();
+            }
+        });
+        for _ in 0..ROUNDS {
+            let child = rig.map.fork().unwrap();
+            let page = || {
+                let mut page = [0; PAGE_BYTES];
+                child.copy_out(va, &mut page).unwrap();
+                page
+            };
+            let first = page();
+            for _ in 0..8 {
+                if page() != first {
+                    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+                    panic!("the child's memory changed");
+                }
+            }
+        }
+        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    rig.assert_nothing_left();
+}
