@@ -4,8 +4,10 @@ use quire_core::error::{Error, FaultError};
 use quire_core::fault::FaultCase;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
+use quire_core::object::Opening;
+use quire_core::pager::PagerOps;
 use quire_core::types::{Access, Advice, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
-use quire_tests::{Rig, in_all_modes, in_soft_modes, page_at, pattern};
+use quire_tests::{Mode, Rig, Script, in_all_modes, in_soft_modes, page_at, pattern};
 
 const NO_FORK: &str = "a fork wants two maps with the same addresses";
 
@@ -334,4 +336,46 @@ fn inheritance_says_what_a_child_gets() {
         drop(child);
         rig.assert_nothing_left();
     });
+}
+
+/// With so few frames every page that is needed pushes another one out, perhaps one that is needed as well.
+#[test]
+fn n14_with_hardly_any_memory_every_case_of_a_fault_ends() {
+    for (frames, mode) in (2..=4).flat_map(|frames| Mode::exact().into_iter().map(move |mode| (frames, mode))) {
+        let rig = Rig::new(mode.with_frames(frames, 0));
+        let (_swap, pager) = Script::with(PagerOps::PUT, 64);
+        let opening = Opening {
+            pager,
+            source: 0,
+            identity: None,
+            size: 64 * PAGE_SIZE,
+            change: None,
+        };
+        rig.engine.add_swap(opening, 0).unwrap();
+        let (_script, object) = rig.object(4);
+        let own = anonymous(&rig, 4);
+        let file = rig.map.map(&object, &private(4)).unwrap().start;
+        let mut ends = [0, 0];
+        let mut access = |va: VirtAddr, access: Access| match rig.map.fault(va, access) {
+            Ok(_) => ends[0] += 1,
+            Err(FaultError::NoMemory) => ends[1] += 1,
+            Err(error) => panic!("{frames} frames in {mode:?}: {error}"),
+        };
+        let mut all = vec![own, file];
+        for round in 0..3 {
+            for va in &all {
+                for page in 0..4 {
+                    access(page_at(*va, page), Access::Write);
+                    access(page_at(*va, (page + round) % 4), Access::Read);
+                }
+            }
+            all.extend(rig.map.copied(own, 4 * PAGE_SIZE));
+            all.extend(rig.map.copied(file, 4 * PAGE_SIZE));
+            access(own, Access::Write);
+            access(file, Access::Write);
+        }
+        assert!(ends[0] > ends[1], "{ends:?} with {frames} frames in {mode:?}");
+        drop(object);
+        rig.assert_nothing_left();
+    }
 }
