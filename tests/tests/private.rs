@@ -2,6 +2,7 @@
 
 use quire_core::error::{Error, FaultError};
 use quire_core::fault::FaultCase;
+use quire_core::fork::CopyRequest;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
 use quire_core::object::Opening;
@@ -378,4 +379,43 @@ fn n14_with_hardly_any_memory_every_case_of_a_fault_ends() {
         drop(object);
         rig.assert_nothing_left();
     }
+}
+
+#[test]
+fn a_copy_over_its_own_source_is_what_was_there_before() {
+    in_all_modes(|rig| {
+        for pieces in [1, 3] {
+            let base = rig.map.base();
+            let request = MapRequest {
+                place: Place::Fixed(base),
+                ..MapRequest::read_write(8 * PAGE_SIZE)
+            };
+            rig.map.map_anonymous(&request).unwrap();
+            for page in 0..8 {
+                rig.map.store(page_at(base, page), &[page as u8 + 1]).unwrap();
+            }
+            if pieces > 1 {
+                rig.map.advise(page_at(base, 2), 2 * PAGE_SIZE, Advice::Random).unwrap();
+                rig.map.wire(page_at(base, 1), PAGE_SIZE).unwrap();
+            }
+            let copy = |start, pages, to| {
+                let request = CopyRequest {
+                    start: page_at(base, start),
+                    len: pages * PAGE_SIZE,
+                    place: Place::Fixed(page_at(base, to)),
+                    serve: rig.mode.serve(),
+                };
+                rig.map.copy_to(&rig.map, &request).unwrap();
+                (0..8)
+                    .map(|page| byte(&rig.map, page_at(base, page)))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(copy(0, 6, 1), [1, 1, 2, 3, 4, 5, 6, 8]);
+            assert_eq!(copy(2, 6, 0), [2, 3, 4, 5, 6, 8, 6, 8]);
+            assert_eq!(copy(0, 8, 0), [2, 3, 4, 5, 6, 8, 6, 8]);
+            rig.map.store(base, &[9; 8 * PAGE_BYTES]).unwrap();
+            rig.map.unmap(base, 8 * PAGE_SIZE).unwrap();
+        }
+        rig.assert_nothing_left();
+    });
 }
