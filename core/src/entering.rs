@@ -71,7 +71,7 @@ impl Map {
         let mut shown = in_turn(range.start, pieces)
             .try_for_each(|(range, piece)| prepare(&entries, piece, range).and_then(|()| self.lay(piece, range)));
         if shown.is_ok() {
-            let new = in_turn(range.start, pieces).map(|(range, piece)| (range, (&*piece).entry()));
+            let new = in_turn(range.start, pieces).map(|(range, piece)| (range, piece.entry()));
             shown = entries.insert_all(range, new);
         }
         if shown.is_err() {

@@ -125,11 +125,15 @@ impl Map {
     }
 
     fn child_with(&self, bounds: AddrRange, copies: Vec<MapEntry<Shown>>) -> Result<Self> {
-        let entries = child_of(bounds, copies)?;
-        Self::with_entries(self.engine().clone(), entries).map_err(|(error, entries)| {
-            let _ = let_go(entries);
-            error
-        })
+        let engine = self.engine();
+        let pmap = match engine.machine().clone().pmap_create(bounds) {
+            Ok(pmap) => pmap,
+            Err(error) => {
+                let _ = release(copies);
+                return Err(error);
+            }
+        };
+        Ok(Self::with_entries(engine.clone(), pmap, child_of(bounds, copies)?))
     }
 
     /// What is copied is write-protected, and faults when it is written.

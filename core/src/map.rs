@@ -115,26 +115,21 @@ impl Map {
     /// # Errors
     /// [`Error::Invalid`] for a range that is empty or not page aligned, or which the machine cannot translate; [`Error::NoMemory`].
     pub fn new(engine: Arc<Engine>, range: AddrRange) -> Result<Self> {
-        Self::with_entries(engine, Entries::new(range)?).map_err(|(error, _)| error)
+        let entries = Entries::new(range)?;
+        let pmap = engine.machine().clone().pmap_create(range)?;
+        Ok(Self::with_entries(engine, pmap, entries))
     }
 
     /// A map with these entries, of which nothing is mapped yet.
-    ///
-    /// # Errors
-    /// As [`Map::new`], with the entries.
-    pub(crate) fn with_entries(engine: Arc<Engine>, entries: Entries<Shown>) -> Result<Self, (Error, Entries<Shown>)> {
-        let pmap = match engine.machine().clone().pmap_create(entries.bounds()) {
-            Ok(pmap) => pmap,
-            Err(error) => return Err((error, entries)),
-        };
-        Ok(Self {
+    pub(crate) fn with_entries(engine: Arc<Engine>, pmap: Arc<dyn Pmap>, entries: Entries<Shown>) -> Self {
+        Self {
             engine,
             pmap,
             entries: MapLock::new(entries),
             version: AtomicU64::new(0),
             interrupt_safe: None,
             wires_all: AtomicBool::new(false),
-        })
+        }
     }
 
     /// An empty map for memory that interrupt handlers use: a fault in it fails at once and takes no lock ([`InterruptSafe`](crate::error::FaultError::InterruptSafe)), so that

@@ -1,5 +1,7 @@
 //! Memory of a mapping's own: private mappings, anonymous memory, copies, and the cases of a fault that make them.
 
+#![allow(clippy::cast_possible_truncation, reason = "the pages of a test are few")]
+
 use quire_core::error::{Error, FaultError};
 use quire_core::fault::FaultCase;
 use quire_core::fork::CopyRequest;
