@@ -6,6 +6,7 @@ use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
@@ -485,36 +486,48 @@ fn a_fault_in_a_signal_handler_leaves_what_makes_an_anon_go_to_a_worker() {
     rig.assert_nothing_left();
 }
 
-#[test]
-fn what_is_copied_in_while_a_map_is_forked_comes_before_the_fork_or_does_not_reach_the_child() {
-    const ROUNDS: u8 = 250;
-    let rig = rig();
-    let va = rig.anonymous(1);
-    let is_over = std::sync::atomic::AtomicBool::new(false);
-    std::thread::scope(|scope| {
+/// Forks the map while another thread does something to it again and again: what a child has stays as it is.
+fn forked_while(rig: &Rig, va: VirtAddr, what: impl Fn(u8) + Sync) {
+    let is_over = AtomicBool::new(false);
+    let page_of = |map: &Map| {
+        let mut page = [0; PAGE_BYTES];
+        map.copy_out(va, &mut page).unwrap();
+        page
+    };
+    let stays = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut byte = 0_u8;
-            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+            while !is_over.load(Ordering::Relaxed) {
                 byte = byte.wrapping_add(1);
-                rig.map.copy_in(va, &[byte; PAGE_BYTES]).unwrap();
+                what(byte);
             }
         });
-        for _ in 0..ROUNDS {
+        let stays = (0..250).all(|_| {
             let child = rig.map.fork().unwrap();
-            let page = || {
-                let mut page = [0; PAGE_BYTES];
-                child.copy_out(va, &mut page).unwrap();
-                page
-            };
-            let first = page();
-            for _ in 0..8 {
-                if page() != first {
-                    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
-                    panic!("the child's memory changed");
-                }
-            }
-        }
-        is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+            let first = page_of(&child);
+            (0..8).all(|_| page_of(&child) == first)
+        });
+        is_over.store(true, Ordering::Relaxed);
+        stays
+    });
+    assert!(stays, "a child's memory changed");
+}
+
+#[test]
+fn what_is_copied_in_while_a_map_is_forked_comes_before_the_fork_or_does_not_reach_the_child() {
+    let rig = rig();
+    let va = rig.anonymous(1);
+    forked_while(&rig, va, |byte| rig.map.copy_in(va, &[byte; PAGE_BYTES]).unwrap());
+    rig.assert_nothing_left();
+}
+
+#[test]
+fn what_is_freed_while_a_map_is_forked_is_gone_before_the_fork_or_stays_with_the_child() {
+    let rig = rig();
+    let va = rig.anonymous(1);
+    forked_while(&rig, va, |byte| {
+        rig.map.store(va, &[byte]).unwrap();
+        rig.map.free(va, PAGE_SIZE).unwrap();
     });
     rig.assert_nothing_left();
 }
