@@ -3,14 +3,14 @@
 use alloc::vec::Vec;
 use core::ops::Range;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::{Layout, Serve};
 use crate::map::{Map, release};
 use crate::map_entry::{Attributes, MapEntry};
 use crate::map_ops::{Entries, NewEntry, Place};
 use crate::shown::{Shown, ShownRef, Upper};
 use crate::sync::assert_no_locks_held;
-use crate::types::{AddrRange, ByteOff, PageIndex, VirtAddr, pages_of};
+use crate::types::{AddrRange, ByteOff, PAGE_SIZE, PageIndex, VirtAddr, pages_of};
 
 /// A mapping that is about to be entered.
 #[derive(Debug)]
@@ -29,35 +29,53 @@ pub(crate) struct Entering {
 }
 
 impl Map {
-    /// Enters a mapping and answers with its range.
+    /// Enters mappings side by side, all of them or none, at the first one's place, and answers with the range of all.
     ///
     /// # Errors
-    /// As [`Map::map`]. What the mapping was to show has been let go of then.
-    pub(crate) fn enter(&self, mut new: Entering) -> Result<AddrRange> {
+    /// As [`Map::map`]. What the mappings were to show has been let go of then.
+    pub(crate) fn enter<P>(&self, mut pieces: P) -> Result<AddrRange>
+    where
+        P: AsMut<[Entering]> + IntoIterator<Item = Entering>,
+    {
         assert_no_locks_held("mapping");
-        let is_accessible = !new.attr.prot.is_empty();
         let mut removed = Vec::new();
-        let entered = self.enter_now(&mut new, &mut removed);
-        // Where no lock is held: what it replaced, and what is not shown after all.
-        let released = release(removed);
-        let ended = new.end(entered.is_ok());
-        let range = entered.and_then(|range| released.and(ended).map(|()| range))?;
-        self.wire_if_all(range, is_accessible)
+        let entered = self.enter_now(pieces.as_mut(), &mut removed);
+        // Where no lock is held: what was replaced, and what is not shown after all.
+        let mut ended = release(removed);
+        for piece in pieces {
+            ended = ended.and(piece.end(entered.is_ok()));
+        }
+        let range = entered.and_then(|range| ended.map(|()| range))?;
+        self.wire_if_all(range)
     }
 
-    fn enter_now(&self, new: &mut Entering, removed: &mut Vec<MapEntry<Shown>>) -> Result<AddrRange> {
-        let len = new.entry().check()?;
+    fn enter_now(&self, pieces: &mut [Entering], removed: &mut Vec<MapEntry<Shown>>) -> Result<AddrRange> {
+        let (first, others) = pieces
+            .split_first()
+            .ok_or(Error::Invalid("there is nothing to be mapped"))?;
+        let mut whole = first.entry();
+        let mut len = whole.check()?;
+        for piece in others {
+            len += piece.entry().check()?;
+            // Of several only the sum of the lengths is still to be checked.
+            whole.offset = ByteOff(0);
+        }
+        whole.len = len;
         let mut entries = self.write();
-        let range = self.claim(&entries, &new.entry(), len)?;
+        let range = self.claim(&entries, &whole, len)?;
         if let Err(error) = entries.make_way(range, removed) {
             self.give_holes_back(&entries, range);
             return Err(error);
         }
         self.remove_translations(removed);
-        let shown = prepare(&entries, new, range).and_then(|()| self.lay(new, range));
-        match &shown {
-            Ok(()) => entries.insert(range, &new.entry()),
-            Err(_) => self.pmap().give_back(range),
+        let mut shown = in_turn(range.start, pieces)
+            .try_for_each(|(range, piece)| prepare(&entries, piece, range).and_then(|()| self.lay(piece, range)));
+        if shown.is_ok() {
+            let new = in_turn(range.start, pieces).map(|(range, piece)| (range, piece.entry()));
+            shown = entries.insert_all(range, new);
+        }
+        if shown.is_err() {
+            self.pmap().give_back(range);
         }
         self.changed(entries);
         shown.map(|()| range)
@@ -160,6 +178,20 @@ impl Entering {
         let unused = self.unused.map_or(Ok(()), |unused| unused.release(&none));
         self.shown.release(&slots).and(unused)
     }
+}
+
+/// Each with its range.
+fn in_turn(mut start: VirtAddr, pieces: &mut [Entering]) -> impl Iterator<Item = (AddrRange, &mut Entering)> {
+    pieces.iter_mut().map(move |piece| {
+        let end = VirtAddr(start.0 + pages_of(piece.len) * PAGE_SIZE);
+        (
+            AddrRange {
+                start: core::mem::replace(&mut start, end),
+                end,
+            },
+            piece,
+        )
+    })
 }
 
 /// Counts the entry on what it is to show, or on a neighbour's memory, which it shows instead if that can be made longer.

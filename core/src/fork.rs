@@ -16,7 +16,7 @@ use crate::amap::Amap;
 use crate::entering::Entering;
 use crate::error::{Error, Result};
 use crate::machine::Serve;
-use crate::map::{Map, MapRequest, release};
+use crate::map::{Map, release};
 use crate::map_entry::{Attributes, MapEntry};
 use crate::map_ops::{Entries, NewEntry, Place};
 use crate::object::Object;
@@ -103,7 +103,8 @@ impl Map {
     /// here and now. May block; no lock may be held.
     ///
     /// # Errors
-    /// [`Error::NoMemory`]; [`Error::Unsupported`] on a machine with real addresses, where two maps cannot have the same ones: see [`Map::copy_to`].
+    /// [`Error::NoMemory`]; [`Error::Unsupported`] for an interrupt-safe map, and on a machine with real addresses, where two maps cannot
+    /// have the same ones: see [`Map::copy_to`].
     /// [`Error::Fault`] when a page of wired memory cannot be copied. There is no child then, and this map is as it was.
     pub fn fork(&self) -> Result<Self> {
         assert_no_locks_held("forking a map");
@@ -112,17 +113,37 @@ impl Map {
                 "this machine's addresses are those of the process, which has each of them once; copy the ranges that are wanted to other addresses",
             ));
         }
+        self.check_may_be_copied()?;
         let bounds = self.read().bounds();
-        let engine = self.engine().clone();
-        let pmap = engine.machine().clone().pmap_create(bounds)?;
         let copies = self.copies(bounds, None)?;
-        let child = Self::with(engine, pmap, child_of(bounds, copies.entries)?);
-        for wired in copies.wired {
-            let owned = child.own(wired);
-            self.write_again(wired);
-            owned?;
+        let child = self.child_with(bounds, copies.entries).and_then(|child| {
+            copies.wired.iter().try_for_each(|wired| child.own(*wired))?;
+            Ok(child)
+        });
+        self.write_again(&copies.wired);
+        child
+    }
+
+    fn child_with(&self, bounds: AddrRange, copies: Vec<MapEntry<Shown>>) -> Result<Self> {
+        let engine = self.engine();
+        let pmap = match engine.machine().clone().pmap_create(bounds) {
+            Ok(pmap) => pmap,
+            Err(error) => {
+                let _ = release(copies);
+                return Err(error);
+            }
+        };
+        Ok(Self::with_entries(engine.clone(), pmap, child_of(bounds, copies)?))
+    }
+
+    /// What is copied is write-protected, and faults when it is written.
+    fn check_may_be_copied(&self) -> Result<()> {
+        if self.is_interrupt_safe() {
+            return Err(Error::Unsupported(
+                "the map is interrupt-safe, and what is copied faults when it is written; copy its bytes out instead",
+            ));
         }
-        Ok(child)
+        Ok(())
     }
 
     /// Copies a range, as it is at this moment, to addresses of `to`, which may be this map. What shows an object is a private
@@ -136,6 +157,7 @@ impl Map {
         if !Arc::ptr_eq(self.engine(), to.engine()) {
             return Err(Error::Invalid("the two maps belong to different engines"));
         }
+        self.check_may_be_copied()?;
         let range = {
             let entries = self.read();
             let range = entries.check_range(request.start, request.len)?;
@@ -143,53 +165,28 @@ impl Map {
             range
         };
         let copies = self.copies(range, Some(Inherit::Copy))?;
-        let copied = to.enter_copies(copies.entries, range, request)?;
-        for wired in copies.wired {
-            let start = VirtAddr(copied.start.0 + (wired.start.0 - range.start.0));
-            let end = VirtAddr(start.0 + wired.len());
-            let owned = to.own(AddrRange { start, end });
-            self.write_again(wired);
-            owned.inspect_err(|_| {
-                let _ = to.unmap(copied.start, copied.len());
-            })?;
-        }
-        Ok(copied)
+        let copied = to.enter_copies(copies.entries, request).and_then(|copied| {
+            let owned = copies.wired.iter().try_for_each(|wired| {
+                let start = VirtAddr(copied.start.0 + (wired.start.0 - range.start.0));
+                let end = VirtAddr(start.0 + wired.len());
+                to.own(AddrRange { start, end })
+            });
+            owned.map(|()| copied).inspect_err(|_| to.take_back(copied))
+        });
+        self.write_again(&copies.wired);
+        copied
     }
 
-    /// Enters copies of what is in `from`, which they cover without a hole, in one piece.
-    fn enter_copies(
-        &self,
-        mut copies: Vec<MapEntry<Shown>>,
-        from: AddrRange,
-        request: &CopyRequest,
-    ) -> Result<AddrRange> {
-        if copies.len() == 1
-            && let Some(copy) = copies.pop()
-        {
-            return self.enter(Entering::copy(copy, request.place, request.serve));
+    /// Enters copies, one behind the other.
+    fn enter_copies(&self, copies: Vec<MapEntry<Shown>>, request: &CopyRequest) -> Result<AddrRange> {
+        let mut pieces = Vec::new();
+        if let Err(error) = try_reserve(&mut pieces, copies.len()) {
+            let _ = release(copies);
+            return Err(error);
         }
-        // First the addresses of all of them.
-        let held = self.map_anonymous(&MapRequest {
-            place: request.place,
-            prot: Prot::empty(),
-            max_prot: Prot::empty(),
-            serve: request.serve,
-            ..MapRequest::read_only(from.len())
-        });
-        let mut copies = copies.into_iter();
-        let entered = held.and_then(|held| {
-            copies.by_ref().try_for_each(|copy| {
-                let place = Place::Fixed(VirtAddr(held.start.0 + (copy.range.start.0 - from.start.0)));
-                let entered = self.enter(Entering::copy(copy, place, request.serve));
-                entered.map(drop).inspect_err(|_| {
-                    let _ = self.unmap(held.start, held.len());
-                })
-            })?;
-            Ok(held)
-        });
-        entered.inspect_err(|_| {
-            let _ = release(copies.collect());
-        })
+        let copy = |copy| Entering::copy(copy, request.place, request.serve);
+        pieces.extend(copies.into_iter().map(copy));
+        self.enter(pieces)
     }
 
     /// Copies of what is mapped in `range`, by what each entry leaves to a child, or all alike.
@@ -208,10 +205,10 @@ impl Map {
                         .for_each(|(amap, slots)| write_protect(&amap, slots));
                     return Ok(copies);
                 }
-                Ok(false) => release(copies.entries)?,
-                Err(error) => {
-                    let _ = release(copies.entries);
-                    return Err(error);
+                not_copied => {
+                    let released = release(copies.entries);
+                    self.write_again(&copies.wired);
+                    not_copied.and(released)?;
                 }
             }
         }
@@ -346,13 +343,18 @@ impl Map {
         Ok(true)
     }
 
-    /// Has every page in `range` that may be written written to without a fault again: it is wired, and was protected over a copy.
-    fn write_again(&self, range: AddrRange) {
-        let mut va = range.start;
-        while va < range.end {
-            // What cannot be mapped now will be by the access itself, or tells it why.
-            let _ = self.fault(va, Access::Write);
-            va.0 += PAGE_SIZE;
+    /// Has every page in these ranges that may be written be written without a fault again: they are wired, and were protected over a copy.
+    fn write_again(&self, ranges: &[AddrRange]) {
+        for range in ranges {
+            let mut va = range.start;
+            while va < range.end {
+                // Something else may be mapped there by now.
+                if self.attributes_at(va).is_some_and(|attr| attr.wired > 0) {
+                    // What cannot be mapped now will be by the access itself, or tells it why.
+                    let _ = self.fault(va, Access::Write);
+                }
+                va.0 += PAGE_SIZE;
+            }
         }
     }
 }

@@ -117,11 +117,11 @@ impl Map {
     pub fn new(engine: Arc<Engine>, range: AddrRange) -> Result<Self> {
         let entries = Entries::new(range)?;
         let pmap = engine.machine().clone().pmap_create(range)?;
-        Ok(Self::with(engine, pmap, entries))
+        Ok(Self::with_entries(engine, pmap, entries))
     }
 
-    /// A map with these entries, of which nothing is mapped in the pmap yet.
-    pub(crate) fn with(engine: Arc<Engine>, pmap: Arc<dyn Pmap>, entries: Entries<Shown>) -> Self {
+    /// A map with these entries, of which nothing is mapped yet.
+    pub(crate) fn with_entries(engine: Arc<Engine>, pmap: Arc<dyn Pmap>, entries: Entries<Shown>) -> Self {
         Self {
             engine,
             pmap,
@@ -233,7 +233,7 @@ impl Map {
         if shown.as_private().is_some() && self.pmap.is_linear() && (may_be_written || shown.below.is_none()) {
             shown = Shown::private(shown.below, Some(Amap::alone(&self.engine)?));
         }
-        self.enter(Entering {
+        self.enter([Entering {
             place: request.place,
             len: request.len,
             offset: request.offset,
@@ -242,7 +242,7 @@ impl Map {
             shown,
             is_counted: false,
             unused: None,
-        })
+        }])
     }
 
     /// Unmaps `len` bytes from `start`, rounded up to whole pages; parts that are not mapped are no error. The last use of an
@@ -261,6 +261,28 @@ impl Map {
         }
         self.changed(entries);
         release(removed)
+    }
+
+    /// Unmaps what was mapped a moment ago, and is not to stay: without memory as well, as far as no neighbour has become one with it.
+    pub(crate) fn take_back(&self, range: AddrRange) {
+        if self.unmap(range.start, range.len()).is_ok() {
+            return;
+        }
+        loop {
+            let mut entries = self.entries.write();
+            let Some(entry) = entries.pop_inside(range) else { break };
+            // As for a map that goes, there is nobody to hear of what could not be written; it stands on the engine's list.
+            let _ = self.let_go_of(entries, entry);
+        }
+    }
+
+    /// Unmaps an entry that has been taken out.
+    fn let_go_of(&self, entries: MapWriteGuard<'_, Entries<Shown>>, entry: MapEntry<Shown>) -> Result<()> {
+        self.pmap.remove(entry.range);
+        self.pmap.give_back(entry.range);
+        entry_is_gone(&entry);
+        self.changed(entries);
+        release_entry(entry)
     }
 
     /// Gives `len` bytes from `start` another protection. Rights that go are taken at once; rights that come are found by the next fault.
@@ -307,11 +329,7 @@ impl Map {
         loop {
             let mut entries = self.entries.write();
             let Some(entry) = entries.pop_first() else { break };
-            self.pmap.remove(entry.range);
-            self.pmap.give_back(entry.range);
-            entry_is_gone(&entry);
-            self.changed(entries);
-            if let Err(error) = release_entry(entry) {
+            if let Err(error) = self.let_go_of(entries, entry) {
                 failure.get_or_insert(error);
             }
         }

@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::alloc_fallible::try_reserve;
-use crate::amap::Anon;
+use crate::amap::{Anon, ToFree};
 use crate::error::{Error, Result};
 use crate::flush::{FlushFlags, PutFlags};
 use crate::map::Map;
@@ -201,20 +201,36 @@ impl Map {
     /// As [`Map::sync`] for the arguments.
     pub fn free(&self, start: VirtAddr, len: u64) -> Result<()> {
         self.dont_need(start, len)?;
-        let mut own = Vec::new();
-        {
-            let entries = self.read();
-            let range = entries.check_range(start, len)?;
-            for entry in entries.iter(range).filter(|entry| entry.attr.wired == 0) {
-                let private = entry.backing.as_private().filter(|private| !private.needs_copy);
-                if let Some(amap) = private.and_then(|private| private.amap.as_ref()) {
-                    try_reserve(&mut own, 1)?;
-                    own.push((amap.clone(), entry.places_in(range)));
+        let mut rest = self.read().check_range(start, len)?;
+        while let Some((va, to_free)) = self.free_next(rest) {
+            let is_done = match to_free {
+                ToFree::Page(_, busy) => {
+                    busy.forget();
+                    true
                 }
-            }
+                // A page that is there and cannot be had is kept by a pager that broke its promise.
+                ToFree::Busy(_, store, place) => {
+                    Object::busy_resident(&store, place).is_none() && store.lookup(place).is_some()
+                }
+            };
+            rest.start = VirtAddr(va.0 + if is_done { PAGE_SIZE } else { 0 });
         }
-        own.into_iter().for_each(|(amap, slots)| amap.free(&slots));
+        self.engine().swap().tell_freed();
         Ok(())
+    }
+
+    /// The first page in memory that is to be freed in a range, and where to go on. It is busied with the map locked: who copies the map before
+    /// has it kept, and who does so later finds it gone.
+    fn free_next(&self, range: AddrRange) -> Option<(VirtAddr, ToFree)> {
+        let entries = self.read();
+        entries.iter(range).find_map(|entry| {
+            let private = entry.backing.as_private().filter(|private| !private.needs_copy)?;
+            let amap = private.amap.as_ref().filter(|_| entry.attr.wired == 0)?;
+            let to_free = amap.look().free_next(&entry.places_in(range))?;
+            let (ToFree::Page(slot, _) | ToFree::Busy(slot, ..)) = to_free;
+            let va = entry.range.start.0 + (slot.0 - entry.places().start.0) * PAGE_SIZE;
+            Some((VirtAddr(va), to_free))
+        })
     }
 
     /// Tells what is known of each page of `len` bytes from `start`, in `to`, one entry a page. It may have changed when the

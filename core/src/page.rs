@@ -267,6 +267,12 @@ impl Page {
         });
     }
 
+    /// Its pager was given it before it was brought in. Exclusively busied.
+    pub(crate) fn note_was_put(&self) {
+        self.busy.assert_exclusive();
+        self.state.fetch_or(WAS_PUT, Ordering::AcqRel);
+    }
+
     /// Whether a put of it ever began: its pager may have been given it.
     pub(crate) fn was_put(&self) -> bool {
         self.state.load(Ordering::Acquire) & WAS_PUT != 0

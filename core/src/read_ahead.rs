@@ -26,8 +26,8 @@ use crate::alloc_fallible::try_reserve;
 use crate::engine::Engine;
 use crate::error::Error;
 use crate::io::Direction;
-use crate::machine::{Pmap, Reserve};
-use crate::object::{ExclusiveBusy, Object, Transfer};
+use crate::machine::Pmap;
+use crate::object::{Object, Transfer};
 use crate::page_index::PageIndexTree;
 use crate::pager::PagerOps;
 use crate::sync::FrameLock;
@@ -357,7 +357,7 @@ impl Object {
         let mut run = Vec::new();
         try_reserve(&mut run, most)?;
         while run.len() < most && at < end {
-            match ExclusiveBusy::insert_new(self.clone(), PageIndex(at), Reserve::Ordinary) {
+            match self.insert_missing(PageIndex(at)) {
                 Ok(busy) => run.push(busy),
                 Err(_) => break,
             }

@@ -36,6 +36,7 @@ impl<T> Slab<T> {
     ///
     /// # Errors
     /// [`Error::NoMemory`].
+    #[allow(clippy::cast_possible_truncation, reason = "a place in a chunk")]
     pub(crate) fn reserve(&mut self) -> Result<()> {
         if self.free.is_some() {
             return Ok(());

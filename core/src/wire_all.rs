@@ -47,7 +47,8 @@ impl Map {
     }
 
     fn wire_mapped(&self, wired: &mut Vec<AddrRange>) -> Result<()> {
-        let ranges = self.mapped_ranges(|_, is_accessible| is_accessible)?;
+        let bounds = self.read().bounds();
+        let ranges = self.mapped_ranges(bounds, |_, is_accessible| is_accessible)?;
         try_reserve(wired, ranges.len())?;
         for range in ranges {
             self.wire(range.start, range.len())?;
@@ -63,33 +64,38 @@ impl Map {
     /// Those of [`Map::unwire`]; some of it may have been unwired then.
     pub fn unwire_all(&self) -> Result<()> {
         self.wires_all().store(false, Ordering::Release);
-        for range in self.mapped_ranges(|wired, _| wired > 0)? {
+        let bounds = self.read().bounds();
+        for range in self.mapped_ranges(bounds, |wired, _| wired > 0)? {
             self.unwire(range.start, range.len())?;
         }
         Ok(())
     }
 
-    /// The ranges of entries, by how often they are wired and whether they allow any access.
-    fn mapped_ranges(&self, wanted: impl Fn(u32, bool) -> bool) -> Result<Vec<AddrRange>> {
+    /// The parts of entries in a range, by how often they are wired and whether they allow any access.
+    fn mapped_ranges(&self, range: AddrRange, wanted: impl Fn(u32, bool) -> bool) -> Result<Vec<AddrRange>> {
         let entries = self.read();
         let mut ranges = Vec::new();
         try_reserve(&mut ranges, entries.len())?;
         let wanted = entries
-            .iter(entries.bounds())
+            .iter(range)
             .filter(|entry| wanted(entry.attr.wired, !entry.attr.prot.is_empty()));
-        ranges.extend(wanted.map(|entry| entry.range));
+        ranges.extend(wanted.map(|entry| AddrRange {
+            start: entry.range.start.max(range.start),
+            end: entry.range.end.min(range.end),
+        }));
         Ok(ranges)
     }
 
-    /// What has just been mapped is wired, if everything is to be. If it cannot be, it is unmapped.
+    /// What has just been mapped is wired, if everything is to be. If it cannot be, it is unmapped. Parts that allow no access are passed over.
     ///
     /// # Errors
     /// Those of [`Map::wire`].
-    pub(crate) fn wire_if_all(&self, range: AddrRange, is_accessible: bool) -> Result<AddrRange> {
-        if is_accessible && self.wires_all().load(Ordering::Acquire) {
-            self.wire(range.start, range.len()).inspect_err(|_| {
-                let _ = self.unmap(range.start, range.len());
-            })?;
+    pub(crate) fn wire_if_all(&self, range: AddrRange) -> Result<AddrRange> {
+        if self.wires_all().load(Ordering::Acquire) {
+            let parts = self.mapped_ranges(range, |_, is_accessible| is_accessible);
+            let mut parts = parts.inspect_err(|_| self.take_back(range))?.into_iter();
+            let wired = parts.try_for_each(|part| self.wire(part.start, part.len()));
+            wired.inspect_err(|_| self.take_back(range))?;
         }
         Ok(range)
     }

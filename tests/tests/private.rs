@@ -11,7 +11,7 @@ use quire_core::object::Opening;
 use quire_core::pagedaemon::Targets;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Access, Advice, ByteOff, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
-use quire_tests::{Rig, Script, Twist, in_all_modes, in_soft_modes, page_at, pattern};
+use quire_tests::{Mode, Rig, Script, Twist, in_all_modes, in_soft_modes, page_at, pattern};
 
 const NO_FORK: &str = "a fork wants two maps with the same addresses";
 
@@ -568,6 +568,87 @@ fn a_copy_that_nobody_wrote_is_taken_away_and_had_from_the_object_again() {
             assert_eq!(counts.free, counts.total);
         }
         drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+/// With so few frames every page that is needed pushes another one out, perhaps one that is needed as well.
+#[test]
+fn n14_with_hardly_any_memory_every_case_of_a_fault_ends() {
+    for (frames, mode) in (2..=4).flat_map(|frames| Mode::exact().into_iter().map(move |mode| (frames, mode))) {
+        let rig = Rig::new(mode.with_frames(frames, 0));
+        let (_swap, pager) = Script::with(PagerOps::PUT, 64);
+        let opening = Opening {
+            pager,
+            source: 0,
+            identity: None,
+            size: 64 * PAGE_SIZE,
+            change: None,
+        };
+        rig.engine.add_swap(opening, 0).unwrap();
+        let (_script, object) = rig.object(4);
+        let own = anonymous(&rig, 4);
+        let file = rig.map.map(&object, &private(4)).unwrap().start;
+        let mut ends = [0, 0];
+        let mut access = |va: VirtAddr, access: Access| match rig.map.fault(va, access) {
+            Ok(_) => ends[0] += 1,
+            Err(FaultError::NoMemory) => ends[1] += 1,
+            Err(error) => panic!("{frames} frames in {mode:?}: {error}"),
+        };
+        let mut all = vec![own, file];
+        for round in 0..3 {
+            for va in &all {
+                for page in 0..4 {
+                    access(page_at(*va, page), Access::Write);
+                    access(page_at(*va, (page + round) % 4), Access::Read);
+                }
+            }
+            all.extend(rig.map.copied(own, 4 * PAGE_SIZE));
+            all.extend(rig.map.copied(file, 4 * PAGE_SIZE));
+            access(own, Access::Write);
+            access(file, Access::Write);
+        }
+        assert!(ends[0] > ends[1], "{ends:?} with {frames} frames in {mode:?}");
+        drop(object);
+        rig.assert_nothing_left();
+    }
+}
+
+#[test]
+fn a_copy_over_its_own_source_is_what_was_there_before() {
+    in_all_modes(|rig| {
+        for pieces in [1, 3] {
+            let base = rig.map.base();
+            let request = MapRequest {
+                place: Place::Fixed(base),
+                ..MapRequest::read_write(8 * PAGE_SIZE)
+            };
+            rig.map.map_anonymous(&request).unwrap();
+            for page in 0..8_u8 {
+                rig.map.store(page_at(base, page.into()), &[page + 1]).unwrap();
+            }
+            if pieces > 1 {
+                rig.map.advise(page_at(base, 2), 2 * PAGE_SIZE, Advice::Random).unwrap();
+                rig.map.wire(page_at(base, 1), PAGE_SIZE).unwrap();
+            }
+            let copy = |start, pages, to| {
+                let request = CopyRequest {
+                    start: page_at(base, start),
+                    len: pages * PAGE_SIZE,
+                    place: Place::Fixed(page_at(base, to)),
+                    serve: rig.mode.serve(),
+                };
+                rig.map.copy_to(&rig.map, &request).unwrap();
+                (0..8)
+                    .map(|page| byte(&rig.map, page_at(base, page)))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(copy(0, 6, 1), [1, 1, 2, 3, 4, 5, 6, 8]);
+            assert_eq!(copy(2, 6, 0), [2, 3, 4, 5, 6, 8, 6, 8]);
+            assert_eq!(copy(0, 8, 0), [2, 3, 4, 5, 6, 8, 6, 8]);
+            rig.map.store(base, &[9; 8 * PAGE_BYTES]).unwrap();
+            rig.map.unmap(base, 8 * PAGE_SIZE).unwrap();
+        }
         rig.assert_nothing_left();
     });
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, Result};
 use crate::object::{Object, ObjectRef};
 use crate::slab::Slab;
 use crate::sparse::Sparse;
+use crate::swap::Contents;
 use crate::sync::{AmapLock, AmapReadGuard, AmapWriteGuard};
 use crate::types::{MAX_OBJECT_SIZE, PageIndex};
 
@@ -141,7 +142,7 @@ impl Family {
     }
 
     fn new_store(&self) -> Result<ObjectRef> {
-        self.engine.create_anonymous(MAX_OBJECT_SIZE)
+        self.engine.new_anonymous(MAX_OBJECT_SIZE, Contents::Nothing)
     }
 }
 
@@ -300,6 +301,11 @@ impl<'a> Look<'a> {
     pub(crate) fn next(&self, slot: PageIndex) -> Option<PageIndex> {
         let next = self.state.amaps.get(self.number).slots.next(slot.0);
         next.map(|(slot, _)| PageIndex(slot))
+    }
+
+    /// Whether what one entry writes to it another one sees.
+    pub(super) fn is_shared(&self) -> bool {
+        self.state.amaps.get(self.number).is_shared
     }
 
     /// Its store.

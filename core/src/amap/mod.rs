@@ -29,7 +29,9 @@ mod copy;
 mod coverage;
 mod family;
 mod release;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use change::{Change, Old};
 pub(crate) use family::{Amap, Anon, Look};
-pub(crate) use release::Left;
+pub(crate) use release::{Left, ToFree};

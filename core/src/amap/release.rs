@@ -7,16 +7,22 @@ use alloc::sync::Arc;
 use core::num::NonZeroU32;
 use core::ops::Range;
 
-use super::family::{Amap, Family, Held, State};
+use super::family::{Amap, Family, Held, Look, State};
 use crate::few::Few;
-use crate::object::{Object, ObjectRef};
+use crate::object::{ExclusiveBusy, Object, ObjectRef};
 use crate::types::PageIndex;
 
 /// Anons that are taken out under one hold of the lock.
 const AT_ONCE: usize = 64;
 
-/// Where an anon's page is.
-type Place = (Arc<Object>, PageIndex);
+/// A page that is to be freed.
+#[derive(Debug)]
+pub(crate) enum ToFree {
+    /// This one, of that slot.
+    Page(PageIndex, ExclusiveBusy<Arc<Object>>),
+    /// That slot's, at this place of its store, once whoever has it busied lets go of it.
+    Busy(PageIndex, Arc<Object>, PageIndex),
+}
 
 /// An anon that nothing refers to. Dropping it forgets its page; no lock may be held then.
 #[derive(Debug)]
@@ -41,6 +47,32 @@ impl Drop for Left {
     }
 }
 
+impl Look<'_> {
+    /// Of what the anons in `slots` hold that nothing else refers to: gives up what is in swap, up to the first page in memory, which is
+    /// the answer. What lies below shows afterwards, until they are written again. Memory that several entries share is left alone.
+    pub(crate) fn free_next(&self, slots: &Range<PageIndex>) -> Option<ToFree> {
+        let mut from = slots.start;
+        while let Some(slot) = self.next(from).filter(|slot| *slot < slots.end && !self.is_shared()) {
+            from = PageIndex(slot.0 + 1);
+            let Some(anon) = self.anon(slot).filter(|anon| !anon.is_shared) else {
+                continue;
+            };
+            let state = anon.store.lock();
+            match state.pages.get(anon.place) {
+                None => anon.store.release_slot(anon.place),
+                Some(_) => {
+                    let busy = ExclusiveBusy::try_resident(anon.store.clone(), &state, anon.place);
+                    return Some(match busy {
+                        Some(busy) => ToFree::Page(slot, busy),
+                        None => ToFree::Busy(slot, anon.store.clone(), anon.place),
+                    });
+                }
+            }
+        }
+        None
+    }
+}
+
 impl Amap {
     /// One entry less shows `slots`. What nobody shows any more is given up. May block for busy pages; no lock may be held.
     pub(crate) fn uncover(&self, slots: &Range<PageIndex>) {
@@ -58,28 +90,6 @@ impl Amap {
             state.amaps.get(amap).coverage.bare(from..range.end)
         });
         self.family().write().data(self.number()).releasing -= 1;
-    }
-
-    /// What anons in `slots` hold is not needed any more, as far as nothing else refers to them: what lies below shows, until they
-    /// are written again. May block for busy pages; no lock may be held.
-    pub(crate) fn free(&self, slots: &Range<PageIndex>) {
-        self.family().write().data(self.number()).releasing += 1;
-        let mut from = slots.start;
-        while let Some((slot, anon)) = self.next_own(from..slots.end) {
-            from = PageIndex(slot.0 + 1);
-            if let Some((store, place)) = anon {
-                store.forget_places(place..PageIndex(place.0 + 1));
-            }
-        }
-        self.family().write().data(self.number()).releasing -= 1;
-    }
-
-    /// The next slot with an anon, and where its page is if nothing else refers to it.
-    fn next_own(&self, slots: Range<PageIndex>) -> Option<(PageIndex, Option<Place>)> {
-        let look = self.look();
-        let slot = look.next(slots.start).filter(|slot| *slot < slots.end)?;
-        let own = look.anon(slot).filter(|anon| !anon.is_shared && anon.was_written());
-        Some((slot, own.map(|anon| (anon.store.clone(), anon.place))))
     }
 
     /// Gives up what is in the slots that `next` names, each time from where the last ones ended.

@@ -118,6 +118,8 @@ pub(crate) enum Need {
     Amap(VirtAddr),
     /// A page at this place, to copy into.
     Spare(Arc<Object>, PageIndex),
+    /// The same, in place of an anon that may go then, with its page and its room in swap.
+    Replacement(Arc<Object>, PageIndex),
     /// A page in the attic of an amap, to copy into.
     Attic(Arc<Amap>),
     /// Memory for tables: the machine's, or the engine's own.

@@ -85,6 +85,8 @@ impl Fault<'_> {
             | Need::Populate(..)
             | Need::Leave(..)
             | Need::Rehome(..)
+            // Who hears of what goes is a pager.
+            | Need::Replacement(..)
             | Need::Amap(_)
             | Need::Attic(_) => Ok(Met::Elsewhere),
         }

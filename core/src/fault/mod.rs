@@ -179,7 +179,10 @@ impl Fault<'_> {
 
     /// It starts over once it has what it needs. For what is at hand at once it has not waited.
     fn note_restart(&mut self, need: &Need) {
-        if !matches!(need, Need::Amap(_) | Need::Spare(..) | Need::Attic(_)) {
+        if !matches!(
+            need,
+            Need::Amap(_) | Need::Spare(..) | Need::Replacement(..) | Need::Attic(_)
+        ) {
             self.restarted = true;
             self.map.engine().stats().count(Counter::FaultRestarts);
         }
@@ -210,7 +213,7 @@ impl Fault<'_> {
             Need::Page(page, object, index) => self.wait_for_page(page, BusyMode::Shared, object, index),
             Need::Alone(page, object, index) => self.wait_for_page(page, BusyMode::Exclusive, object, index),
             Need::Amap(va) => self.get_amap(va),
-            Need::Spare(object, place) => self.get_spare(&object, place),
+            Need::Spare(object, place) | Need::Replacement(object, place) => self.get_spare(&object, place),
             Need::Attic(amap) => self.get_spare_in_attic(&amap),
             Need::Get(object, index, along) => match self.page_in(&object, index, along)? {
                 Ok(_) => Ok(()),

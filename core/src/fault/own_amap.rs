@@ -58,7 +58,9 @@ impl Map {
         if shown.amap().is_some() {
             self.engine().stats().count(Counter::AmapCopies);
         }
-        shown.release(&seen.slots)
+        // The entry goes on using the object. If somebody has unmapped it since, what could not be written stands on the engine's list.
+        let _ = shown.release(&seen.slots);
+        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ use crate::object::{ExclusiveBusy, Object, ObjectRef, SharedBusy};
 use crate::page::PageRef;
 use crate::shown::Private;
 use crate::stats::Counter;
-use crate::types::{Access, PageIndex, Prot};
+use crate::types::{Access, AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 /// A page that is copied, busied so that it stays as it is.
 #[derive(Debug)]
@@ -164,13 +164,25 @@ fn copy(
         change.undo(replaced);
         return Err(stop);
     }
-    if found.entry.attr.wired > 0 {
-        fault.map.engine().memory.wire(page);
-        fault.map.engine().memory.unwire(source.page());
-    }
+    move_wirings(fault, found, change, source.page(), page);
     fault.left = change.end(replaced);
     let kept = fault.put_spare_to_use();
     Ok(kept.map(|kept| finish(fault, kept, FaultCase::OneB)))
+}
+
+/// The wirings of those who show the amap go along with its slot. Others who refer to the old page have not wired it: for that it would have
+/// had to be their own.
+fn move_wirings(fault: &Fault<'_>, found: &Found<'_>, change: &Change<'_>, from: PageRef, to: PageRef) {
+    let memory = &fault.map.engine().memory;
+    let wirings = if change.is_shared() {
+        from.wire_count()
+    } else {
+        u32::from(found.entry.attr.wired > 0)
+    };
+    for _ in 0..wirings {
+        memory.wire(to);
+        memory.unwire(from);
+    }
 }
 
 /// Case 1B: the slot keeps the page at its home, and the others who refer to it get a copy in the attic.
@@ -218,7 +230,8 @@ fn bring_to(fault: &Fault<'_>, source: Option<&Source>, page: PageRef) -> Result
     Ok(())
 }
 
-/// Enters the slot's own page, whatever the fault is for: what was mapped there is replaced.
+/// Enters the slot's own page, whatever the fault is for: what was mapped there is replaced. Where the entry does not allow the access,
+/// which is that of somebody who copies it, nothing is mapped.
 fn show(fault: &Fault<'_>, found: &Found<'_>, page: PageRef, object: &Arc<Object>, prot: Prot) -> Result<(), Stop> {
     {
         let mut state = object.lock();
@@ -228,6 +241,11 @@ fn show(fault: &Fault<'_>, found: &Found<'_>, page: PageRef, object: &Arc<Object
         if fault.access == Access::Write || fault.goal == Goal::Wire {
             state.note_modified(page);
         }
+    }
+    if !prot.contains(fault.access.needs()) {
+        let (start, end) = (found.page_va, VirtAddr(found.page_va.0 + PAGE_SIZE));
+        fault.map.pmap().remove(AddrRange { start, end });
+        return Ok(());
     }
     let (_, stopped) = fault.map.pmap().enter(&EnterRun {
         start: found.page_va,

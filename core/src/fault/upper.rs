@@ -77,7 +77,14 @@ pub(super) fn resolve<'e>(fault: &mut Fault<'_>, found: &Found<'e>, private: &'e
             Err(Stop::Wait(Need::Attic(amap.clone())))
         }
         Step::Copy(_) | Step::CopyFromSwap(_) | Step::Fill => {
-            Err(Stop::Wait(Need::Spare(look.store().clone(), found.index)))
+            let store = look.store().clone();
+            Err(Stop::Wait(
+                if look.anon(found.index).is_some_and(|anon| !anon.at_home) {
+                    Need::Replacement(store, found.index)
+                } else {
+                    Need::Spare(store, found.index)
+                },
+            ))
         }
     }
 }

@@ -79,8 +79,37 @@ impl<B: Backing> Entries<B> {
         self.take_out(range, 1, removed)
     }
 
+    /// Enters mappings side by side where [`Entries::make_way`] has made way for them. The first one cannot fail.
+    ///
+    /// # Errors
+    /// [`Error::NoMemory`]; none was entered then.
+    pub(crate) fn insert_all<'a>(
+        &mut self,
+        all: AddrRange,
+        pieces: impl Iterator<Item = (AddrRange, NewEntry<'a, B>)>,
+    ) -> Result<()>
+    where
+        B: 'a,
+    {
+        for (range, new) in pieces {
+            if let Err(error) = self.tree.reserve(1) {
+                // The caller has references of its own. Not joined yet, each lies whole in the range.
+                while self.pop_inside(all).is_some() {}
+                return Err(error);
+            }
+            self.put(range, &new);
+        }
+        self.join(all);
+        Ok(())
+    }
+
     /// Enters a mapping where [`Entries::make_way`] has made way for it.
-    pub(crate) fn insert(&mut self, range: AddrRange, new: &NewEntry<'_, B>) {
+    fn insert(&mut self, range: AddrRange, new: &NewEntry<'_, B>) {
+        self.put(range, new);
+        self.join(range);
+    }
+
+    fn put(&mut self, range: AddrRange, new: &NewEntry<'_, B>) {
         let (backing, offset, attr) = (new.backing.clone(), new.offset, new.attr);
         self.tree.insert_reserved(MapEntry {
             range,
@@ -88,7 +117,6 @@ impl<B: Backing> Entries<B> {
             offset,
             attr,
         });
-        self.join(range);
     }
 
     /// The lowest free range of `len` bytes, rounded up to whole pages, at or above `hint`, or else the lowest in the map. Its

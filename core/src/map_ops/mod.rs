@@ -103,6 +103,13 @@ impl<B: Backing> Entries<B> {
         self.tree.pop_first()
     }
 
+    /// Takes out the first entry that lies whole in `range`. Allocates nothing.
+    pub(crate) fn pop_inside(&mut self, range: AddrRange) -> Option<MapEntry<B>> {
+        let whole = |entry: &EntryRef<'_, B>| range.start <= entry.range.start && entry.range.end <= range.end;
+        let start = self.tree.iter(range).find(whole)?.range.start;
+        self.tree.remove(start)
+    }
+
     /// The range of `len` bytes from `start`, rounded up to whole pages.
     ///
     /// # Errors

@@ -100,19 +100,36 @@ impl Object {
         let most = 1 + self.offered_behind(index, along, in_signal);
         let mut pages = Vec::new();
         try_reserve(&mut pages, most)?;
-        match ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary) {
+        match self.insert_missing(index) {
             Ok(page) => pages.push(page),
             Err(Error::InUse(_)) => return Ok(None),
             Err(error) => return Err(error),
         }
         while pages.len() < most {
             let next = PageIndex(index.0 + pages.len() as u64);
-            match ExclusiveBusy::insert_new(self.clone(), next, Reserve::Ordinary) {
+            match self.insert_missing(next) {
                 Ok(page) => pages.push(page),
                 Err(_) => break,
             }
         }
         Transfer::new(paging, Direction::Get, pages, 0).map(Some)
+    }
+
+    /// A new page at `index`, to be brought in.
+    ///
+    /// # Errors
+    /// As [`ExclusiveBusy::insert_new`]; [`Error::InUse`] also when there is nothing to bring in any more: an anon's page was given up
+    /// since it was seen to be in swap. Nobody would look for a page there.
+    pub(crate) fn insert_missing(self: &Arc<Self>, index: PageIndex) -> Result<ExclusiveBusy<Arc<Self>>> {
+        let page = ExclusiveBusy::insert_new(self.clone(), index, Reserve::Ordinary)?;
+        // Only now: with the page busied, its slot stays.
+        if self.has_nothing_at(index) {
+            return Err(Error::InUse("the page was given up"));
+        }
+        if self.has_slot(index) {
+            page.page().note_was_put();
+        }
+        Ok(page)
     }
 
     /// How many of the `wanted` pages behind `index` the object has and the pager offers. An error of `has_page` is no offer.

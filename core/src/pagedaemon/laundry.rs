@@ -179,6 +179,7 @@ impl Memory {
 
 /// Busies page `index` and the unbroken run around it of pages that may be dirty, as far as nobody else has them or wired them, and as many as the
 /// pager takes at once; and those others of its block of 64 that are in the laundry. Ascending. Nothing if the page itself is busy or gone.
+/// What is wired is passed over: it would be unmapped, and cannot go (S211).
 fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<ExclusiveBusy<Arc<Object>>>> {
     let longest = object.longest_run();
     let mut run = Vec::new();
@@ -193,7 +194,7 @@ fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<Exclus
         // Wired ones stay, mappings and all. Nobody wires a page that is busied.
         ExclusiveBusy::try_resident(object.clone(), &state, index).filter(|busy| busy.page().wire_count() == 0)
     };
-    let dirty = |page: PageRef| page.dirtiness() != Dirtiness::Clean;
+    let dirty = |page: PageRef| page.dirtiness() != Dirtiness::Clean && page.wire_count() == 0;
     let Some(first) = busy_one(Some(index.0), &dirty) else {
         return Ok(run);
     };

@@ -1,6 +1,7 @@
 //! The places of an anonymous object, and what the object does with them.
 
 use alloc::sync::Arc;
+use core::borrow::Borrow;
 use core::num::NonZeroU32;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -14,16 +15,26 @@ use crate::object::{BATCH, ExclusiveBusy, Object, ObjectRef};
 use crate::page::PageRef;
 use crate::sparse::Sparse;
 use crate::sync::{Deadline, FrameLock, assert_no_locks_held};
-use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex};
+use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex, Prot};
 
 /// Which places of one object have slots: a few bytes for each that has one.
 #[derive(Debug)]
 pub(crate) struct Anonymous {
     swap: Arc<Swap>,
+    without_slot: Contents,
     places: FrameLock<Sparse>,
     /// How many have one, so that nothing is locked while none has. Changed under the lock; whoever may ask about a place
     /// sees what was done to it.
     count: AtomicU64,
+}
+
+/// What a place has that has neither a page nor a slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Contents {
+    /// Zeros.
+    Zeros,
+    /// Nothing: what belongs there somebody else knows, and puts a page there.
+    Nothing,
 }
 
 /// A slot as the tree has it: never 0.
@@ -37,9 +48,10 @@ fn slot_of(number: NonZeroU32) -> Slot {
 }
 
 impl Anonymous {
-    fn new(swap: Arc<Swap>) -> Self {
+    fn new(swap: Arc<Swap>, without_slot: Contents) -> Self {
         Self {
             swap,
+            without_slot,
             places: FrameLock::default(),
             count: AtomicU64::new(0),
         }
@@ -144,15 +156,34 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for a size that cannot be; [`Error::NoMemory`].
     pub fn create_anonymous(self: &Arc<Self>, size: u64) -> Result<ObjectRef> {
+        self.new_anonymous(size, Contents::Zeros)
+    }
+
+    /// The same, with `without_slot` at places that have neither a page nor a slot.
+    ///
+    /// # Errors
+    /// As [`Engine::create_anonymous`].
+    pub(crate) fn new_anonymous(self: &Arc<Self>, size: u64, without_slot: Contents) -> Result<ObjectRef> {
         assert_no_locks_held("making an object");
         if size > MAX_OBJECT_SIZE {
             return Err(Error::Invalid(
                 "no object can be that long; 2^64 - 4096 bytes are the most",
             ));
         }
-        let anonymous = Arc::new(Anonymous::new(self.swap().clone()));
+        let anonymous = Arc::new(Anonymous::new(self.swap().clone(), without_slot));
         let pager = try_box(SwapPager::new(anonymous.clone()))?;
         self.list_anonymous(pager, anonymous, size)
+    }
+}
+
+impl<O: Borrow<Object>> ExclusiveBusy<O> {
+    /// Unmaps the page, and frees it and its slot: what it holds is given up. No lock may be held.
+    pub(crate) fn forget(self) {
+        let (page, object) = (self.page(), self.object());
+        object.engine().machine().page_protect(&[page], Prot::empty());
+        page.settle();
+        object.release_slot(page.index());
+        self.free();
     }
 }
 
@@ -169,6 +200,13 @@ impl Object {
     pub fn has_slot(&self, place: PageIndex) -> bool {
         self.anonymous()
             .is_some_and(|anonymous| anonymous.slot(place).is_some())
+    }
+
+    /// Whether there is nothing to bring in for a place: it has no slot, and is not zeros without one. Stable as
+    /// [`Object::has_slot`] is.
+    pub(crate) fn has_nothing_at(&self, place: PageIndex) -> bool {
+        self.anonymous()
+            .is_some_and(|anonymous| anonymous.without_slot == Contents::Nothing && anonymous.slot(place).is_none())
     }
 
     /// Takes the slot of a place away, if it has one: what it holds is worthless. For whoever has the place's page exclusively
@@ -224,35 +262,49 @@ impl Object {
     }
 
     /// Gives up what the places of a range hold: their pages are unmapped and freed, wired ones as well, and their slots released. They are
-    /// zeros afterwards. Waits for busy pages, and calls the pagers of swap areas that want to hear of it; no lock may be held. A page that is brought in meanwhile may stay.
+    /// as they were before they had any. Waits for busy pages, and calls the pagers of swap areas that want to hear of it; no lock may be held.
     pub(crate) fn forget_places(&self, range: Range<PageIndex>) {
-        self.unmap_and_free(
-            range.clone(),
-            true,
-            |_| true,
-            |page| {
-                self.release_slot(page.index());
-                true
-            },
-        );
+        let free = |range| {
+            self.unmap_and_free(
+                range,
+                true,
+                |_| true,
+                |page| {
+                    self.release_slot(page.index());
+                    true
+                },
+            )
+        };
+        free(range.clone());
         let Some(anonymous) = self.anonymous() else { return };
-        self.forget_absent(anonymous, range);
+        // What is being brought in since then has its page.
+        while let Some(came_back) = self.forget_absent(anonymous, &range) {
+            let (_, kept) = free(came_back..range.end);
+            if kept > 0 {
+                // A pager that broke its promise has them.
+                break;
+            }
+        }
         anonymous.swap().tell_freed();
     }
 
-    /// Releases the slots of those places of a range that have no page.
-    fn forget_absent(&self, anonymous: &Anonymous, mut rest: Range<PageIndex>) {
+    /// Releases the slots of those places of a range that have no page. Answers with the first one that has both.
+    fn forget_absent(&self, anonymous: &Anonymous, range: &Range<PageIndex>) -> Option<PageIndex> {
+        let (mut rest, mut with_page) = (range.clone(), None);
         while let Some(first) = anonymous.next(&rest) {
             // What is brought in or written out has a page; without one, nobody but us touches the slot.
             let state = self.lock();
             rest.start = first;
             for _ in 0..BATCH {
-                let Some(place) = anonymous.next(&rest) else { return };
+                let Some(place) = anonymous.next(&rest) else { break };
                 if state.pages.get(place).is_none() {
                     anonymous.release(place);
+                } else {
+                    with_page = with_page.or(Some(place));
                 }
                 rest.start = PageIndex(place.0 + 1);
             }
         }
+        with_page
     }
 }

@@ -32,7 +32,7 @@ use core::fmt;
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-pub(crate) use anonymous::Anonymous;
+pub(crate) use anonymous::{Anonymous, Contents};
 pub use area::SwapAreaId;
 use area::{Asked, Call, Part};
 pub use manage::{SwapAreaInfo, SwapCounts};
