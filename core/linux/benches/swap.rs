@@ -52,7 +52,8 @@ fn main() {
     ];
     ways::heading(mib);
     let counted = RefCell::new(Vec::new());
-    let mut all = vec![plain(&folder.path().join("plain"), mib)];
+    let path = folder.path().join("plain");
+    let mut all = vec![plain(&path, mib, false), plain(&path, mib, true)];
     for (name, mode, daemon_thread) in ours {
         let Some(mode) = mode else { continue };
         let (path, counted, anon) = (folder.path().join("swap"), &counted, &anon);
@@ -82,20 +83,24 @@ fn main() {
     Loaded::unload_when_unused(anon).expect("unloads");
 }
 
-/// As many bytes to a file that has none yet, in pieces of 1 MiB, each filled before.
-fn plain<'a>(path: &Path, mib: usize) -> Way<'a> {
+/// As many bytes to a file that has none yet, in pieces of 1 MiB, each filled before: always the same one, or one after the other of
+/// memory that the kernel fills with zeros when it is touched.
+fn plain<'a>(path: &Path, mib: usize, is_fresh: bool) -> Way<'a> {
     let file = File::create(path).expect("a file");
-    let mut piece = vec![0; MIB];
-    Way::new("pwrite of 1 MiB pieces", move || {
+    let name = if is_fresh { "fresh memory" } else { "the same memory" };
+    Way::new(format!("pwrite of 1 MiB pieces from {name}"), move || {
         file.set_len(0).expect("is emptied");
         file.set_len((mib * MIB) as u64).expect("is made longer");
+        let mut memory = vec![0; if is_fresh { mib * MIB } else { MIB }];
         timed(|| {
             for i in 0..mib {
+                let at = if is_fresh { i * MIB } else { 0 };
+                let piece = &mut memory[at..at + MIB];
                 piece
                     .chunks_exact_mut(PAGE_BYTES)
                     .enumerate()
                     .for_each(|(page, bytes)| fill(bytes, i * MIB / PAGE_BYTES + page));
-                file.write_all_at(&piece, (i * MIB) as u64).expect("is written");
+                file.write_all_at(piece, (i * MIB) as u64).expect("is written");
             }
         })
     })
