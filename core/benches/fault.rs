@@ -16,7 +16,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use quire_core::map::Map;
 use quire_core::types::{Access, Advice, VirtAddr};
 
-use rig::{Mapped, engine, mapped, object, short};
+use rig::{Mapped, engine, in_batches, mapped, object, short};
 
 /// Faults at each address, and says how long that took.
 fn fault_at(map: &Map, addresses: &[VirtAddr], access: Access) -> Duration {
@@ -29,15 +29,11 @@ fn fault_at(map: &Map, addresses: &[VirtAddr], access: Access) -> Duration {
 
 /// Time for `iterations` faults, each at a page that is not translated.
 fn cold_faults(mapped: &Mapped, addresses: &[VirtAddr], access: Access, iterations: u64) -> Duration {
-    let mut left = usize::try_from(iterations).expect("fits");
-    let mut spent = Duration::ZERO;
-    while left > 0 {
-        let batch = left.min(addresses.len());
-        spent += fault_at(&mapped.map, &addresses[..batch], access);
+    in_batches(iterations, addresses, |wanted| {
+        let took = fault_at(&mapped.map, wanted, access);
         mapped.forget_translations();
-        left -= batch;
-    }
-    spent
+        took
+    })
 }
 
 fn one_thread(c: &mut Criterion) {

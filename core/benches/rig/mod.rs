@@ -74,13 +74,18 @@ pub struct Mapped {
     pub pages: u64,
 }
 
-/// Maps the object in an address space of its own, to be read and written, and brings all of it in. No page is translated then.
-pub fn mapped(object: &ObjectRef, pages: u64, advice: Advice) -> Mapped {
+/// An address space of its own.
+pub fn new_map(engine: &Arc<Engine>) -> Map {
     let everywhere = AddrRange {
         start: VirtAddr(0x20_0000),
         end: VirtAddr(0x7fff_0000_0000),
     };
-    let map = Map::new(object.engine().clone(), everywhere).expect("a map");
+    Map::new(engine.clone(), everywhere).expect("a map")
+}
+
+/// Maps the object in an address space of its own, to be read and written, and brings all of it in. No page is translated then.
+pub fn mapped(object: &ObjectRef, pages: u64, advice: Advice) -> Mapped {
+    let map = new_map(object.engine());
     let request = MapRequest {
         // A leaf table is 2 MiB: halves of the object share none.
         place: Place::Anywhere {
@@ -114,6 +119,19 @@ impl Mapped {
     pub fn forget_translations(&self) {
         self.map.pmap().remove(self.range);
     }
+}
+
+/// Time for `iterations` faults, at the first of these addresses or at all of them, over and over. `batch` tells how long its faults took, and makes
+/// anew what they used up.
+pub fn in_batches(iterations: u64, addresses: &[VirtAddr], mut batch: impl FnMut(&[VirtAddr]) -> Duration) -> Duration {
+    let mut left = usize::try_from(iterations).expect("fits");
+    let mut spent = Duration::ZERO;
+    while left > 0 {
+        let wanted = &addresses[..left.min(addresses.len())];
+        spent += batch(wanted);
+        left -= wanted.len();
+    }
+    spent
 }
 
 /// Short runs: all benches together take less than three minutes.

@@ -14,6 +14,7 @@
     reason = "a module of the tests, of which a part is used"
 )]
 mod built;
+mod ways;
 
 use std::ffi::CString;
 use std::fs::{File, OpenOptions};
@@ -23,7 +24,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use quire_bridge::Open;
 use quire_core::engine::Engine;
@@ -35,8 +36,7 @@ use quire_core::soft::{SoftConfig, SoftMachine};
 use quire_core::stats::Counts;
 use quire_core::types::{AddrRange, Advice, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_loader::Loaded;
-
-const MIB: usize = 1 << 20;
+use ways::{MIB, Way, compare, number, timed};
 
 fn main() {
     // Only `cargo bench` says so; a run of all test targets is not to measure.
@@ -54,7 +54,7 @@ fn main() {
         (0..mib).for_each(|_| file.write_all(&piece).expect("is written"));
         file.sync_all().expect("is written");
     }
-    println!("{:<58}{:>8}{:>16}   of {mib} MiB", "MiB/s", "median", "range");
+    ways::heading(mib);
     // A word after `--` chooses a part; whatever else is there is for other benches.
     let part = std::env::args().find(|argument| ["flush", "scan", "pressure"].contains(&argument.as_str()));
     let wanted = |name: &str| part.as_ref().is_none_or(|part| part == name);
@@ -70,13 +70,6 @@ fn main() {
     if wanted("pressure") {
         pressure(&files[0], mib);
     }
-}
-
-fn number(name: &str, default: usize) -> usize {
-    std::env::var(name)
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(default)
 }
 
 /// A file, mapped through the plugin.
@@ -152,50 +145,6 @@ impl Mapped {
         drop(self.engine);
         Loaded::unload_when_unused(self.plugin).expect("unloads");
     }
-}
-
-/// One way of doing it, and how long each of its turns took.
-struct Way<'a> {
-    name: String,
-    run: Box<dyn FnMut() -> Duration + 'a>,
-    took: Vec<Duration>,
-}
-
-impl<'a> Way<'a> {
-    fn new(name: impl Into<String>, run: impl FnMut() -> Duration + 'a) -> Self {
-        Self {
-            name: name.into(),
-            run: Box::new(run),
-            took: Vec::new(),
-        }
-    }
-}
-
-/// Lets every way take its turn, once without counting and then `rounds` times, and prints them beside the first.
-fn compare(mib: usize, rounds: usize, mut ways: Vec<Way<'_>>) {
-    for round in 0..=rounds {
-        for way in &mut ways {
-            let took = (way.run)();
-            if round > 0 {
-                way.took.push(took);
-            }
-        }
-    }
-    let mut first = None;
-    for way in &mut ways {
-        way.took.sort_unstable();
-        let rate = |took: Duration| mib as f64 / took.as_secs_f64();
-        let median = rate(way.took[rounds / 2]);
-        let range = format!("{:.0}-{:.0}", rate(way.took[rounds - 1]), rate(way.took[0]));
-        let first = *first.get_or_insert(median);
-        println!("{:<58}{median:>8.0}{range:>16}   {:.2}", way.name, median / first);
-    }
-}
-
-fn timed(act: impl FnOnce()) -> Duration {
-    let begin = Instant::now();
-    act();
-    begin.elapsed()
 }
 
 /// Bytes, and how many of them to skip for an address that direct I/O takes.
