@@ -46,7 +46,7 @@ pub struct MapRequest {
     pub prot: Prot,
     /// The most that the rights may be raised to.
     pub max_prot: Prot,
-    /// What a fork does with it.
+    /// What a fork does with it. A copy is the default, also of what is shared: who wants what mmap does says [`Inherit::Share`] there.
     pub inherit: Inherit,
     /// What is known of future accesses.
     pub advice: Advice,
