@@ -48,7 +48,7 @@ impl Gathered {
 
     /// Those that can be written through their mappings.
     pub(super) fn writable(&self) -> impl Iterator<Item = PageRef> {
-        let with_prots = self.pages.iter().zip(&self.prots);
+        let with_prots = self.pages[..self.window.len].iter().zip(&self.prots);
         with_prots.filter_map(|(page, prot)| page.filter(|_| prot.contains(Prot::WRITE)))
     }
 
@@ -88,9 +88,13 @@ impl Gathered {
 
     /// Whether the machine can be handed page `i` and the one behind it in one piece: both are there, follow each other in one object, and
     /// are mapped alike.
+    #[inline]
     fn goes_on(&self, i: usize) -> bool {
-        match (self.pages[i], self.pages.get(i + 1)) {
-            (Some(page), Some(Some(next))) if self.prots[i] == self.prots[i + 1] => page
+        if i + 1 >= self.window.len {
+            return false;
+        }
+        match (self.pages[i], self.pages[i + 1]) {
+            (Some(page), Some(next)) if self.prots[i] == self.prots[i + 1] => page
                 .object()
                 .is_some_and(|object| next.is(object, PageIndex(page.index().0 + 1))),
             _ => false,
