@@ -82,6 +82,11 @@ pub(crate) struct Anon<'a> {
 }
 
 impl Anon<'_> {
+    /// Whether nothing refers to it any more when its slot gets an anon at home.
+    pub(crate) fn goes_when_replaced(&self) -> bool {
+        !self.at_home && !self.is_shared
+    }
+
     /// Whether it has contents: without any, what lies below shows.
     pub(crate) fn was_written(&self) -> bool {
         self.store.lookup(self.place).is_some() || self.store.has_slot(self.place)

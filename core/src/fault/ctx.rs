@@ -37,6 +37,8 @@ pub(crate) struct Fault<'m> {
     pub(super) own: bool,
     /// What is to be written to the page from this byte on, before the map is let go of: whoever copies the map has it or does not have it.
     pub(super) bytes: Option<(usize, &'m [u8])>,
+    /// It is resolved in a signal handler.
+    pub(super) in_signal: bool,
     // decided
     /// It has waited at least once.
     pub(super) restarted: bool,
@@ -69,6 +71,7 @@ impl<'m> Fault<'m> {
             goal,
             own: false,
             bytes: None,
+            in_signal: false,
             restarted: false,
             populate_declined: false,
             fruitless: 0,
@@ -118,7 +121,7 @@ pub(crate) enum Need {
     Amap(VirtAddr),
     /// A page at this place, to copy into.
     Spare(Arc<Object>, PageIndex),
-    /// The same, in place of an anon that may go then, with its page and its room in swap.
+    /// The same, in place of an anon that goes then, with its page and its room in swap.
     Replacement(Arc<Object>, PageIndex),
     /// A page in the attic of an amap, to copy into.
     Attic(Arc<Amap>),

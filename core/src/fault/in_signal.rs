@@ -43,6 +43,7 @@ impl Map {
 impl Fault<'_> {
     fn run_in_signal(mut self) -> Option<Result<Outcome, FaultError>> {
         assert_no_locks_held("resolving a fault in a signal handler");
+        self.in_signal = true;
         loop {
             match self.attempt() {
                 Ok(outcome) => {
@@ -81,14 +82,17 @@ impl Fault<'_> {
             }
             Need::Tables => Ok(self.make_room_in_signal()),
             Need::Spare(object, place) => Ok(self.get_spare_in_signal(&object, place)),
+            Need::Attic(amap) => match amap.attic_place() {
+                Ok((attic, place)) => Ok(self.get_spare_in_signal(&attic, place)),
+                Err(_) => Ok(self.make_room_in_signal()),
+            },
             Need::Get(..)
             | Need::Populate(..)
             | Need::Leave(..)
             | Need::Rehome(..)
             // Who hears of what goes is a pager.
             | Need::Replacement(..)
-            | Need::Amap(_)
-            | Need::Attic(_) => Ok(Met::Elsewhere),
+            | Need::Amap(_) => Ok(Met::Elsewhere),
         }
     }
 

@@ -67,6 +67,11 @@ pub(super) fn promote(
     amap: &Arc<Amap>,
 ) -> Result<Option<Outcome>, Stop> {
     let mut change = amap.change();
+    if fault.in_signal && change.anon(found.index).is_some_and(|anon| anon.goes_when_replaced()) {
+        // Those who shared it have gone since: who hears of what goes is a pager.
+        let store = change.store().clone();
+        return Err(Stop::Wait(Need::Replacement(store, found.index)));
+    }
     let source = match upper::next_step(fault, found, private, change.anon(found.index))? {
         Step::Fill => None,
         Step::Copy(there) => {

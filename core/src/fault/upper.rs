@@ -77,14 +77,12 @@ pub(super) fn resolve<'e>(fault: &mut Fault<'_>, found: &Found<'e>, private: &'e
             Err(Stop::Wait(Need::Attic(amap.clone())))
         }
         Step::Copy(_) | Step::CopyFromSwap(_) | Step::Fill => {
-            let store = look.store().clone();
-            Err(Stop::Wait(
-                if look.anon(found.index).is_some_and(|anon| !anon.at_home) {
-                    Need::Replacement(store, found.index)
-                } else {
-                    Need::Spare(store, found.index)
-                },
-            ))
+            let (store, anon) = (look.store().clone(), look.anon(found.index));
+            Err(Stop::Wait(if anon.is_some_and(|anon| anon.goes_when_replaced()) {
+                Need::Replacement(store, found.index)
+            } else {
+                Need::Spare(store, found.index)
+            }))
         }
     }
 }
