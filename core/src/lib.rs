@@ -101,6 +101,9 @@ pub mod policy;
 pub mod populate;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
+mod radix;
+#[cfg(not(loom))]
+#[deny(unsafe_code)]
 pub mod read_ahead;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
@@ -113,9 +116,6 @@ mod shown;
 mod slab;
 #[cfg(not(loom))]
 pub mod soft;
-#[cfg(not(loom))]
-#[deny(unsafe_code)]
-mod sparse;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod stats;

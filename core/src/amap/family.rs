@@ -9,8 +9,8 @@ use super::coverage::Coverage;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::object::{Object, ObjectRef};
+use crate::radix::Radix;
 use crate::slab::Slab;
-use crate::sparse::Sparse;
 use crate::swap::Contents;
 use crate::sync::{AmapLock, AmapReadGuard, AmapWriteGuard};
 use crate::types::{MAX_OBJECT_SIZE, PageIndex};
@@ -44,7 +44,7 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Data {
     pub(super) store: NonZeroU32,
-    pub(super) slots: Sparse,
+    pub(super) slots: Radix<NonZeroU32>,
     pub(super) coverage: Coverage,
     /// Slots whose anon is at home.
     pub(super) at_home: u64,
@@ -191,7 +191,7 @@ impl Amap {
             let store = state.stores.insert(Store { object, uses: 1 })?;
             state.amaps.insert(Data {
                 store,
-                slots: Sparse::default(),
+                slots: Radix::default(),
                 coverage: Coverage::default(),
                 at_home: 0,
                 releasing: 0,

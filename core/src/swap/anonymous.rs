@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::object::{BATCH, ExclusiveBusy, Object, ObjectRef};
 use crate::page::PageRef;
-use crate::sparse::Sparse;
+use crate::radix::Radix;
 use crate::sync::{Deadline, FrameLock, assert_no_locks_held};
 use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex, Prot};
 
@@ -22,7 +22,7 @@ use crate::types::{MAX_OBJECT_SIZE, PAGE_BYTES, PageIndex, Prot};
 pub(crate) struct Anonymous {
     swap: Arc<Swap>,
     without_slot: Contents,
-    places: FrameLock<Sparse>,
+    places: FrameLock<Radix<NonZeroU32>>,
     /// How many have one, so that nothing is locked while none has. Changed under the lock; whoever may ask about a place
     /// sees what was done to it.
     count: AtomicU64,
