@@ -403,9 +403,7 @@ fn write_protect(amap: &Amap, slots: Range<PageIndex>) {
         from = PageIndex(slot.0 + 1);
         let Some((store, place)) = anon else { continue };
         if let Some(busy) = Object::busy_resident(&store, place) {
-            let machine = store.engine().machine();
-            machine.page_protect(&[busy.page()], Prot::READ | Prot::EXEC);
-            busy.page().settle();
+            busy.lower(Prot::READ | Prot::EXEC);
         }
     }
 }

@@ -43,11 +43,9 @@ impl Source {
     }
 
     /// From here on those who had it mapped fault.
-    fn unmap(&self, fault: &Fault<'_>) {
+    fn unmap(&self) {
         if let Self::Alone(busy) = self {
-            let page = busy.page();
-            fault.map.engine().machine().page_protect(&[page], Prot::empty());
-            page.settle();
+            busy.lower(Prot::empty());
         }
     }
 
@@ -128,7 +126,7 @@ fn fill(fault: &mut Fault<'_>, found: &Found<'_>, change: &mut Change<'_>) -> Re
         )
     };
     if let Some(source) = &source {
-        source.unmap(fault);
+        source.unmap();
     }
     let prot = if is_others_too {
         found.entry.attr.prot - Prot::WRITE
@@ -164,7 +162,7 @@ fn copy(
     let replaced = change
         .replace(found.index, Old::Stays)
         .map_err(|_| Stop::Wait(Need::Tables))?;
-    source.unmap(fault);
+    source.unmap();
     if let Err(stop) = show(fault, found, page, change.store(), found.entry.attr.prot) {
         change.undo(replaced);
         return Err(stop);
@@ -206,7 +204,7 @@ fn leave_home(
     let replaced = change
         .replace(found.index, moves)
         .map_err(|_| Stop::Wait(Need::Tables))?;
-    source.unmap(fault);
+    source.unmap();
     change.store().dirty_and_release(source.page());
     if let Err(stop) = show(fault, found, source.page(), change.store(), found.entry.attr.prot) {
         change.undo(replaced);

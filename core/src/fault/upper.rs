@@ -143,9 +143,7 @@ impl Fault<'_> {
     pub(super) fn wants_own(&self, found: &Found<'_>) -> bool {
         self.own || self.access == Access::Write || (self.goal == Goal::Wire && found.entry.may_be_written())
     }
-}
 
-impl Fault<'_> {
     /// What the machine is told that a page of the entry's own is accessed for. One that is wired is noted as modified, so that the first write
     /// to it need not fault either.
     pub(super) fn own_access(&self, prot: Prot) -> Access {

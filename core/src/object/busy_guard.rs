@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::few::Few;
 use crate::machine::{Placement, Reserve};
 use crate::page::{self, PageRef};
-use crate::types::{Frame, PageIndex};
+use crate::types::{Frame, PageIndex, Prot};
 
 /// A page of an object, exclusively busied by whoever has this.
 ///
@@ -97,6 +97,14 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         object.borrow().engine.memory.page_is_filled(page);
         page.busy.downgrade();
         SharedBusy { page, object }
+    }
+
+    /// Lowers every mapping of the page to `prot`, which allows no writing, and records what the machine collected: afterwards it is clean or
+    /// dirty, but on a machine that lifts the protection by itself.
+    pub(crate) fn lower(&self, prot: Prot) {
+        // In this order: such a machine notes the page as writable again.
+        self.page.settle();
+        self.object().engine.machine().page_protect(&[self.page], prot);
     }
 
     /// Takes the page out of its object and frees it. It must not be mapped. What it held is gone: dirty pages are the caller's decision.

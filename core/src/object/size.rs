@@ -140,9 +140,8 @@ impl Object {
     /// Frees a page unless it is, or has become, dirty.
     fn drop_if_clean(self: &Arc<Self>, index: PageIndex) {
         if let Some(busy) = Self::busy_resident(&&**self, index) {
+            busy.lower(Prot::empty());
             let page = busy.page();
-            self.engine.machine().page_protect(&[page], Prot::empty());
-            page.settle();
             if page.dirtiness() == Dirtiness::Clean && page.wire_count() == 0 {
                 busy.free();
             }

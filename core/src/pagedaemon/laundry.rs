@@ -191,10 +191,10 @@ fn dirty_run_around(object: &Arc<Object>, index: PageIndex) -> Result<Vec<Exclus
         if !wanted(page) || !object.has_index(index) {
             return None;
         }
-        // Wired ones stay, mappings and all. Nobody wires a page that is busied.
+        // Only now: nobody wires a page that is busied.
         ExclusiveBusy::try_resident(object.clone(), &state, index).filter(|busy| busy.page().wire_count() == 0)
     };
-    let dirty = |page: PageRef| page.dirtiness() != Dirtiness::Clean && page.wire_count() == 0;
+    let dirty = |page: PageRef| page.dirtiness() != Dirtiness::Clean;
     let Some(first) = busy_one(Some(index.0), &dirty) else {
         return Ok(run);
     };

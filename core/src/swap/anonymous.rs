@@ -179,10 +179,8 @@ impl Engine {
 impl<O: Borrow<Object>> ExclusiveBusy<O> {
     /// Unmaps the page, and frees it and its slot: what it holds is given up. No lock may be held.
     pub(crate) fn forget(self) {
-        let (page, object) = (self.page(), self.object());
-        object.engine().machine().page_protect(&[page], Prot::empty());
-        page.settle();
-        object.release_slot(page.index());
+        self.lower(Prot::empty());
+        self.object().release_slot(self.page().index());
         self.free();
     }
 }
