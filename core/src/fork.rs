@@ -97,6 +97,24 @@ struct Copies {
     written: Vec<(Arc<Amap>, Range<PageIndex>)>,
 }
 
+impl Copies {
+    /// Sees to it that the next note finds room.
+    fn reserve(&mut self) -> Result<()> {
+        try_reserve(&mut self.wired, 1)?;
+        try_reserve(&mut self.written, 1)
+    }
+
+    /// Notes what has to be done once the map is not locked any more for memory that was copied at once.
+    fn note(&mut self, range: AddrRange, is_wired: bool, amap: Arc<Amap>, slots: Range<PageIndex>) {
+        if is_wired {
+            self.wired.push(range);
+        }
+        if amap.is_shared() {
+            self.written.push((amap, slots));
+        }
+    }
+}
+
 impl Map {
     /// A map of the same size, with what each part of this one leaves to a child ([`Map::inherit`]): the same memory, a copy of it, zeros or
     /// nothing. Takes time for entries and for pages that are mapped, not for pages that are not; only memory that is wired is copied
@@ -311,18 +329,10 @@ impl Map {
                 Copying::Now(amap) => {
                     let made = fresh.next().filter(|(beside, _)| is_same(beside.as_ref(), Some(&amap)));
                     let Some((_, copy)) = made else { return Ok(false) };
-                    if attr.wired > 0 {
-                        try_reserve(&mut copies.wired, 1)?;
-                    }
-                    try_reserve(&mut copies.written, 1)?;
+                    copies.reserve()?;
                     copy.copy_from(&amap, &slots)?;
                     self.pmap().write_protect(piece);
-                    if attr.wired > 0 {
-                        copies.wired.push(piece);
-                    }
-                    if amap.is_shared() {
-                        copies.written.push((amap, slots));
-                    }
+                    copies.note(piece, attr.wired > 0, amap, slots);
                     Shown::private(below, Some(copy.clone()))
                 }
                 Copying::BelowLaid => {

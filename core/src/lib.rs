@@ -75,6 +75,8 @@ pub mod map_tree;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod mapped;
+#[cfg(all(test, not(loom)))]
+mod memory_pager;
 #[cfg(not(loom))]
 pub mod object;
 #[cfg(loom)]

@@ -13,9 +13,10 @@ use std::sync::Arc;
 
 use quire_core::engine::Engine;
 use quire_core::map::MapRequest;
-use quire_core::object::ObjectRef;
+use quire_core::object::{ObjectRef, Opening};
 use quire_core::page::Dirtiness;
-use quire_core::pagedaemon::EngineOptions;
+use quire_core::pagedaemon::{EngineOptions, Targets};
+use quire_core::pager::{Pager, PagerOps};
 use quire_core::soft::SoftMachine;
 use quire_core::types::{PAGE_BYTES, PAGE_SIZE, VirtAddr};
 use quire_linux::LinuxMachine;
@@ -112,6 +113,24 @@ impl Rig {
         )
     }
 
+    /// A swap area of so many pages, on a pager that the test drives and which takes `max_run` pages at once.
+    #[must_use]
+    pub fn swap(&self, ops: PagerOps, max_run: u32, pages: u64) -> Script {
+        let (script, pager) = Script::with(ops, max_run);
+        self.engine.add_swap(opening(pager, pages), 0).expect("an area");
+        script
+    }
+
+    /// Has the page daemon take all that can go, in the steps that come.
+    pub fn want_all_free(&self) {
+        let total = self.engine.machine().frame_counts().total;
+        self.engine.set_daemon_targets(Targets {
+            free_min: total,
+            free_target: total,
+            free_enough: total,
+        });
+    }
+
     /// A scripted object, mapped from its start to its end to be read and written.
     #[must_use]
     pub fn mapped(&self, pages: u64) -> (Script, ObjectRef, VirtAddr) {
@@ -163,6 +182,18 @@ fn in_modes(modes: impl IntoIterator<Item = Mode>, test: impl Fn(Rig)) {
     for mode in modes {
         eprintln!("mode: {mode:?}");
         test(Rig::new(mode));
+    }
+}
+
+/// What a pager opened, of so many pages and without a name.
+#[must_use]
+pub fn opening(pager: Box<dyn Pager>, pages: u64) -> Opening {
+    Opening {
+        pager,
+        source: 0,
+        identity: None,
+        size: pages * PAGE_SIZE,
+        change: None,
     }
 }
 

@@ -2,10 +2,9 @@
 
 use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
-use quire_core::object::Opening;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Advice, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
-use quire_tests::{Mode, Rig, Script, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at};
+use quire_tests::{Mode, Rig, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at};
 
 const NO_FORK: &str = "a fork wants two maps with the same addresses";
 
@@ -272,15 +271,7 @@ fn a_chain_of_1000_copies_uses_the_frames_that_can_be_reached_and_no_more() {
 #[test]
 fn f19_private_memory_twice_what_there_is_goes_to_swap_at_least_16_pages_at_a_time() {
     in_all_modes_with_frames(256, |rig| {
-        let (script, pager) = Script::with(PagerOps::PUT, 256);
-        let opening = Opening {
-            pager,
-            source: 0,
-            identity: None,
-            size: 1024 * PAGE_SIZE,
-            change: None,
-        };
-        rig.engine.add_swap(opening, 0).expect("an area");
+        let script = rig.swap(PagerOps::PUT, 256, 1024);
         let va = anonymous(&rig.map, 512, Advice::Normal);
         let filling = |page: u64| (page + 1).to_le_bytes().repeat(PAGE_BYTES / 8);
         for page in 0..512 {

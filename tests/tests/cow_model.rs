@@ -15,7 +15,7 @@ use quire_core::fork::CopyRequest;
 use quire_core::machine::NotEntered;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
-use quire_core::object::{ObjectRef, Opening};
+use quire_core::object::ObjectRef;
 use quire_core::pager::PagerOps;
 use quire_core::soft::{Failure, Injection};
 use quire_core::types::{ByteOff, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
@@ -231,15 +231,7 @@ struct Run {
 impl Run {
     fn new(mode: Mode) -> Self {
         let rig = Rig::new(mode.with_frames(FRAMES, 0));
-        let (swap, pager) = Script::with(PagerOps::PUT, 64);
-        let opening = Opening {
-            pager,
-            source: 0,
-            identity: None,
-            size: 1024 * PAGE_SIZE,
-            change: None,
-        };
-        rig.engine.add_swap(opening, 0).unwrap();
+        let swap = rig.swap(PagerOps::PUT, 64, 1024);
         let (_script, file) = rig.object(PAGES);
         let memory = rig.engine.create_anonymous(PAGES * PAGE_SIZE).unwrap();
         let spaces = (0..if mode.is_linux() { MAPS } else { 1 })

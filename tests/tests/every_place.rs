@@ -11,7 +11,6 @@ use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::io::Io;
 use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef, Opening};
-use quire_core::pagedaemon::Targets;
 use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
 use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
@@ -331,12 +330,7 @@ impl Case {
             Other::Detaches => drop(self.maps[1].clear()),
             Other::Terminates => drop(object.terminate(Dirty::Write)),
             Other::Squeezes => {
-                let total = self.rig.engine.machine().frame_counts().total;
-                self.rig.engine.set_daemon_targets(Targets {
-                    free_min: total,
-                    free_target: total,
-                    free_enough: total,
-                });
+                self.rig.want_all_free();
                 for _ in 0..3 {
                     self.rig.engine.daemon_step();
                 }

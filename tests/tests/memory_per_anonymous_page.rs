@@ -11,7 +11,6 @@ use counting::{Counting, counts};
 use quire_core::engine::Engine;
 use quire_core::io::Io;
 use quire_core::map::{Map, MapRequest};
-use quire_core::object::Opening;
 use quire_core::pagedaemon::Targets;
 use quire_core::pager::{Answer, Pager, PagerOps};
 use quire_core::types::{AddrRange, PAGE_SIZE, VirtAddr};
@@ -122,13 +121,7 @@ fn the_engine_takes_at_most_128_bytes_for_a_page_of_anonymous_memory_and_32_when
     let range = written(&map, FRAMES);
     map.unmap(range.start, range.len()).expect("mapped");
     let before = counts().live_bytes;
-    let opening = Opening {
-        pager: Box::new(Sink),
-        source: 0,
-        identity: None,
-        size: PAGES * PAGE_SIZE,
-        change: None,
-    };
+    let opening = quire_tests::opening(Box::new(Sink), PAGES);
     map.engine().add_swap(opening, 0).expect("an area");
     let area = per_page(before);
     written(&map, PAGES);

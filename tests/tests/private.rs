@@ -7,8 +7,6 @@ use quire_core::fault::FaultCase;
 use quire_core::fork::CopyRequest;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
-use quire_core::object::Opening;
-use quire_core::pagedaemon::Targets;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Access, Advice, ByteOff, Inherit, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use quire_tests::{Mode, Rig, Script, Twist, in_all_modes, in_soft_modes, page_at, pattern};
@@ -344,27 +342,13 @@ fn inheritance_says_what_a_child_gets() {
 
 /// A swap area whose pager the test drives.
 fn swap(rig: &Rig, pages: u64) -> Script {
-    let (script, pager) = Script::with(PagerOps::PUT | PagerOps::ASYNC, 64);
-    let opening = Opening {
-        pager,
-        source: 0,
-        identity: None,
-        size: pages * PAGE_SIZE,
-        change: None,
-    };
-    rig.engine.add_swap(opening, 0).unwrap();
-    script
+    rig.swap(PagerOps::PUT | PagerOps::ASYNC, 64, pages)
 }
 
 /// Has the page daemon write what it can, in a thread of its own.
 fn squeeze(rig: &Rig) -> thread::JoinHandle<()> {
+    rig.want_all_free();
     let engine = rig.engine.clone();
-    let all = engine.machine().frame_counts().total;
-    engine.set_daemon_targets(Targets {
-        free_min: all,
-        free_target: all,
-        free_enough: all,
-    });
     thread::spawn(move || {
         for _ in 0..4 {
             engine.daemon_step();
@@ -553,12 +537,7 @@ fn a_copy_that_nobody_wrote_is_taken_away_and_had_from_the_object_again() {
     in_all_modes(|rig| {
         let (_script, object) = rig.object(4);
         let va = rig.map.map(&object, &private(4)).unwrap().start;
-        let total = rig.engine.machine().frame_counts().total;
-        rig.engine.set_daemon_targets(Targets {
-            free_min: total,
-            free_target: total,
-            free_enough: total,
-        });
+        rig.want_all_free();
         for _ in 0..2 {
             for i in 0..4 {
                 assert_eq!(rig.load_page(page_at(va, i)), pattern(i), "in {:?}", rig.mode);
@@ -577,15 +556,7 @@ fn a_copy_that_nobody_wrote_is_taken_away_and_had_from_the_object_again() {
 fn n14_with_hardly_any_memory_every_case_of_a_fault_ends() {
     for (frames, mode) in (2..=4).flat_map(|frames| Mode::exact().into_iter().map(move |mode| (frames, mode))) {
         let rig = Rig::new(mode.with_frames(frames, 0));
-        let (_swap, pager) = Script::with(PagerOps::PUT, 64);
-        let opening = Opening {
-            pager,
-            source: 0,
-            identity: None,
-            size: 64 * PAGE_SIZE,
-            change: None,
-        };
-        rig.engine.add_swap(opening, 0).unwrap();
+        let _swap = rig.swap(PagerOps::PUT, 64, 64);
         let (_script, object) = rig.object(4);
         let own = anonymous(&rig, 4);
         let file = rig.map.map(&object, &private(4)).unwrap().start;

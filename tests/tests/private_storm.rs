@@ -9,11 +9,10 @@ use std::thread;
 use quire_core::fork::CopyRequest;
 use quire_core::map::{Map, MapRequest};
 use quire_core::map_ops::Place;
-use quire_core::object::Opening;
 use quire_core::pagedaemon::EngineOptions;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Inherit, PAGE_SIZE, VirtAddr};
-use quire_tests::{Dice, Mode, Rig, Script, page_at, watch};
+use quire_tests::{Dice, Mode, Rig, page_at, watch};
 
 const PAGES: u64 = 24;
 const FRAMES: u64 = 64;
@@ -25,15 +24,7 @@ fn rig(mode: Mode) -> Rig {
         ..EngineOptions::default()
     };
     let rig = Rig::with_options(mode.with_frames(FRAMES, 4), &options);
-    let (_script, pager) = Script::with(PagerOps::PUT, 64);
-    let opening = Opening {
-        pager,
-        source: 0,
-        identity: None,
-        size: 4096 * PAGE_SIZE,
-        change: None,
-    };
-    rig.engine.add_swap(opening, 0).unwrap();
+    let _script = rig.swap(PagerOps::PUT, 64, 4096);
     rig
 }
 

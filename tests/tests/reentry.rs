@@ -9,7 +9,7 @@ use quire_core::flush::FlushFlags;
 use quire_core::io::Io;
 use quire_core::map::{Map, MapRequest};
 use quire_core::object::Object;
-use quire_core::pagedaemon::{EngineOptions, Targets};
+use quire_core::pagedaemon::EngineOptions;
 use quire_core::pager::{Answer, Pager, PagerOps};
 use quire_core::types::{PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_tests::{Mode, Rig, Script, ServedMap, in_all_modes, page_at, watch};
@@ -133,12 +133,7 @@ fn a_pager_that_needs_memory_when_all_of_it_is_being_written_gets_an_answer() {
 fn s190_a_pager_that_needs_memory_so_that_the_daemon_can_write_has_the_reserve() {
     for mode in Mode::exact() {
         let (answers, rescues) = write_everything_to_a_pager_that_reads(full(mode, 2), |rig, _| {
-            let all = rig.engine.machine().frame_counts().total;
-            rig.engine.set_daemon_targets(Targets {
-                free_min: all,
-                free_target: all,
-                free_enough: all,
-            });
+            rig.want_all_free();
             while rig.engine.daemon_counts().washed < 4 {
                 rig.engine.daemon_step();
             }

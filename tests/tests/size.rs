@@ -8,7 +8,6 @@ use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::map::MapRequest;
 use quire_core::object::{Dirty, ObjectRef};
 use quire_core::page::Dirtiness;
-use quire_core::pagedaemon::Targets;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Access, MAX_OBJECT_SIZE, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr, pages_of};
 use quire_tests::{Call, Rig, Script, Twist, in_all_modes, page_at, pattern, watch};
@@ -350,12 +349,7 @@ fn a_pager_that_changes_the_size_while_it_changes_the_size_is_refused() {
 
 /// Lets the daemon write and free whatever it can, once.
 fn squeeze(rig: &Rig) -> quire_core::pagedaemon::Step {
-    let all = rig.engine.machine().frame_counts().total;
-    rig.engine.set_daemon_targets(Targets {
-        free_min: all,
-        free_target: all,
-        free_enough: all,
-    });
+    rig.want_all_free();
     // The first step takes away the marks of use.
     rig.engine.daemon_step();
     rig.engine.daemon_step()

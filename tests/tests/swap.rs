@@ -9,7 +9,7 @@ use quire_core::flush::FlushFlags;
 use quire_core::io::Direction;
 use quire_core::map::MapRequest;
 use quire_core::object::{ObjectRef, Opening};
-use quire_core::pagedaemon::{EngineOptions, Targets};
+use quire_core::pagedaemon::EngineOptions;
 use quire_core::pager::PagerOps;
 use quire_core::soft::SoftConfig;
 use quire_core::swap::{SwapAreaId, SwapCounts, SwapRefusal};
@@ -29,14 +29,7 @@ fn mapped(rig: &Rig, pages: u64) -> (ObjectRef, VirtAddr) {
 /// What a scripted pager opened, as a swap area.
 fn opening(ops: PagerOps, pages: u64) -> (Script, Opening) {
     let (script, pager) = Script::with(ops, 256);
-    let opening = Opening {
-        pager,
-        source: 0,
-        identity: None,
-        size: pages * PAGE_SIZE,
-        change: None,
-    };
-    (script, opening)
+    (script, quire_tests::opening(pager, pages))
 }
 
 /// A swap area of so many pages.
@@ -70,12 +63,7 @@ fn assert_filled(rig: &Rig, va: VirtAddr, pages: u64, n: u64) {
 /// Sends everything to swap that can go.
 fn page_out(rig: &Rig) {
     let before = rig.engine.daemon_targets();
-    let total = rig.engine.machine().frame_counts().total;
-    rig.engine.set_daemon_targets(Targets {
-        free_min: total,
-        free_target: total,
-        free_enough: total,
-    });
+    rig.want_all_free();
     while rig.engine.daemon_step().freed > 0 {}
     rig.engine.set_daemon_targets(before);
 }

@@ -5,22 +5,16 @@ use quire_core::flush::FlushFlags;
 use quire_core::map::{Map, MapRequest, Sharing};
 use quire_core::map_ops::Place;
 use quire_core::mapped::Residency;
-use quire_core::object::{Dirty, ObjectRef, Opening};
+use quire_core::object::{Dirty, ObjectRef};
 use quire_core::page::Dirtiness;
-use quire_core::pagedaemon::Targets;
 use quire_core::pager::PagerOps;
 use quire_core::types::{Access, AddrRange, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 use quire_core::wire_all::WireAll;
-use quire_tests::{Rig, Script, Twist, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at};
+use quire_tests::{Rig, Twist, in_all_modes, in_all_modes_with_frames, in_soft_modes, page_at};
 
 /// Lets the daemon free whatever it can.
 fn squeeze(rig: &Rig) {
-    let all = rig.engine.machine().frame_counts().total;
-    rig.engine.set_daemon_targets(Targets {
-        free_min: all,
-        free_target: all,
-        free_enough: all,
-    });
+    rig.want_all_free();
     for _ in 0..4 {
         rig.engine.daemon_step();
     }
@@ -405,15 +399,7 @@ fn own_memory(rig: &Rig, pages: u64) -> VirtAddr {
 #[test]
 fn s189_n15_wiring_memory_in_swap_brings_it_back_dirty_and_releases_its_slots() {
     in_all_modes(|rig| {
-        let (script, pager) = Script::with(PagerOps::PUT, 64);
-        let opening = Opening {
-            pager,
-            source: 0,
-            identity: None,
-            size: 64 * PAGE_SIZE,
-            change: None,
-        };
-        rig.engine.add_swap(opening, 0).unwrap();
+        let script = rig.swap(PagerOps::PUT, 64, 64);
         let va = own_memory(&rig, 4);
         squeeze(&rig);
         assert_eq!((rig.engine.swap_counts().used, script.puts()), (4, 1));

@@ -3,79 +3,26 @@
 extern crate std;
 
 use alloc::boxed::Box;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use crate::alloc_fallible::failing;
 use crate::engine::Engine;
 use crate::error::{Error, FaultError};
 use crate::fault::FaultCase;
 use crate::fork::CopyRequest;
-use crate::io::{Direction, Io};
 use crate::machine::Serve;
 use crate::map::{Map, MapRequest, Sharing};
 use crate::map_ops::Place;
+use crate::memory_pager::MemoryPager;
 use crate::object::{Object, ObjectRef, Opening, PageIn};
 use crate::pagedaemon::Targets;
-use crate::pager::{Answer, Pager, PagerOps};
 use crate::soft::{SoftConfig, SoftMachine};
 use crate::sync::Deadline;
 use crate::types::{Access, AddrRange, Inherit, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
-/// Keeps what it is given; what it was never given is made of one byte.
-#[derive(Debug, Default)]
-struct Store {
-    pages: Mutex<BTreeMap<u64, Vec<u8>>>,
-}
-
 const FILLED: u8 = 0x5a;
-
-impl Pager for Store {
-    fn describe(&self) -> String {
-        "store".into()
-    }
-
-    fn ops(&self) -> PagerOps {
-        PagerOps::PUT
-    }
-
-    fn max_run(&self) -> u32 {
-        64
-    }
-
-    fn get(&self, io: &Arc<Io>) -> Answer {
-        self.move_all(io)
-    }
-
-    fn put(&self, io: &Arc<Io>) -> Answer {
-        self.move_all(io)
-    }
-
-    fn close(&self) -> Result<(), crate::error::PagerError> {
-        Ok(())
-    }
-}
-
-impl Store {
-    fn move_all(&self, io: &Arc<Io>) -> Answer {
-        let mut pages = self.pages.lock().unwrap();
-        for i in 0..io.len() {
-            let new = || alloc::vec![FILLED; PAGE_BYTES];
-            let page = pages.entry(io.first().0 + i as u64).or_insert_with(new);
-            if io.direction() == Direction::Get {
-                io.fill(i, page);
-            } else {
-                io.copy_to(i, page);
-                io.page_done(i);
-            }
-        }
-        Answer::Done(Ok(()))
-    }
-}
 
 struct Rig {
     engine: Arc<Engine>,
@@ -85,7 +32,7 @@ struct Rig {
 fn rig() -> Rig {
     let engine = Engine::new(SoftMachine::new(SoftConfig::default()).unwrap());
     let swap = Opening {
-        pager: Box::new(Store::default()),
+        pager: Box::new(MemoryPager::of(FILLED)),
         source: 0,
         identity: None,
         size: 256 * PAGE_SIZE,
@@ -107,7 +54,7 @@ impl Rig {
     }
 
     fn file(&self, pages: u64) -> ObjectRef {
-        let pager = Box::new(Store::default());
+        let pager = Box::new(MemoryPager::of(FILLED));
         self.engine.create_object(pager, pages * PAGE_SIZE).unwrap()
     }
 

@@ -3,80 +3,25 @@
 extern crate std;
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
-use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Mutex;
 
 use crate::alloc_fallible::failing;
 use crate::engine::Engine;
-use crate::error::{Error, PagerError};
-use crate::io::{Direction, Io};
+use crate::error::Error;
 use crate::map::{Map, MapRequest};
+use crate::memory_pager::MemoryPager;
 use crate::object::{ObjectRef, Opening};
 use crate::page::Dirtiness;
 use crate::pagedaemon::Targets;
-use crate::pager::{Answer, Pager, PagerOps};
 use crate::soft::{SoftConfig, SoftMachine};
 use crate::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 
-/// An area in memory.
-#[derive(Debug, Default)]
-struct Store {
-    pages: Mutex<BTreeMap<u64, Vec<u8>>>,
-    closed: Arc<AtomicBool>,
-}
-
-impl Store {
-    fn move_all(&self, io: &Arc<Io>) -> Answer {
-        let mut pages = self.pages.lock().unwrap();
-        for i in 0..io.len() {
-            let page = pages.entry(io.first().0 + i as u64).or_default();
-            if io.direction() == Direction::Get {
-                io.fill(i, page);
-            } else {
-                page.resize(PAGE_BYTES, 0);
-                io.copy_to(i, page);
-                io.page_done(i);
-            }
-        }
-        Answer::Done(Ok(()))
-    }
-}
-
-impl Pager for Store {
-    fn describe(&self) -> String {
-        "store".into()
-    }
-
-    fn ops(&self) -> PagerOps {
-        PagerOps::PUT
-    }
-
-    fn max_run(&self) -> u32 {
-        256
-    }
-
-    fn get(&self, io: &Arc<Io>) -> Answer {
-        self.move_all(io)
-    }
-
-    fn put(&self, io: &Arc<Io>) -> Answer {
-        self.move_all(io)
-    }
-
-    fn close(&self) -> Result<(), PagerError> {
-        self.closed.store(true, Ordering::Relaxed);
-        Ok(())
-    }
-}
-
 fn opening() -> Opening {
     Opening {
-        pager: Box::new(Store::default()),
+        pager: Box::new(MemoryPager::default()),
         source: 0,
         identity: None,
         size: 64 * PAGE_SIZE,
@@ -228,7 +173,7 @@ fn without_memory_for_a_read_it_fails_and_succeeds_later() {
 fn without_memory_for_an_area_the_opening_is_closed() {
     let engine = Engine::new(SoftMachine::new(SoftConfig::default()).unwrap());
     for allowed in 0..100 {
-        let store = Store::default();
+        let store = MemoryPager::default();
         let closed = store.closed.clone();
         let opening = Opening {
             pager: Box::new(store),
