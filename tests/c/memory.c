@@ -18,6 +18,7 @@
 #define WRITABLE (QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)
 #define PAGES 16
 #define DISK 256
+#include "gated_disk.h"
 #define UNTOUCHED ((uint64_t)0x5a5a5a5a5a5a5a5a)
 #define NO_THREADS (QUIRE_NO_DAEMON_THREAD | QUIRE_NO_READ_AHEAD_THREAD | QUIRE_NO_WATCHDOG_THREAD)
 
@@ -551,29 +552,7 @@ static void the_daemons_thread_frees_memory(void)
  * A pager of this program's own: 256 pages, whose requests wait until the gate is open, and that can say what it has. It
  * cannot leave requests pending.
  */
-static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
-static int gate_is_shut, at_the_gate, disk_is_full;
-static unsigned char disk[DISK * QUIRE_PAGE_SIZE];
-
-static void pass_the_gate(void)
-{
-    pthread_mutex_lock(&gate);
-    at_the_gate++;
-    while (gate_is_shut)
-        pthread_cond_wait(&opened, &gate);
-    at_the_gate--;
-    pthread_mutex_unlock(&gate);
-}
-
-static int a_call_waits_at_the_gate(void)
-{
-    int waits;
-    pthread_mutex_lock(&gate);
-    waits = at_the_gate != 0;
-    pthread_mutex_unlock(&gate);
-    return waits;
-}
+static int disk_is_full;
 
 static int32_t slow_open(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out)
 {
@@ -585,29 +564,12 @@ static int32_t slow_open(void *ctx, const struct quire_pager_open_args *args, st
     return QUIRE_PAGER_OK;
 }
 
-static int32_t slow_close(void *ctx, void *handle)
-{
-    (void)ctx;
-    (void)handle;
-    return QUIRE_PAGER_OK;
-}
-
 static int32_t slow_move(struct quire_pager_io *io, int put)
 {
-    uint32_t i;
     pass_the_gate();
     if (put && disk_is_full)
         return -ENOSPC;
-    for (i = 0; i < io->count; i++) {
-        unsigned char *at = disk + (io->first + i) * PAGE;
-        void *bytes = QUIRE_IO_PAGE(io, i)->bytes;
-        if (put)
-            memcpy(at, bytes, PAGE);
-        else
-            memcpy(bytes, at, PAGE);
-        QUIRE_IO_PAGE(io, i)->status = QUIRE_PAGER_OK;
-    }
-    return QUIRE_PAGER_OK;
+    return move_on_disk(io, put);
 }
 
 static int32_t slow_get(void *handle, struct quire_pager_io *io)
@@ -629,14 +591,6 @@ static int32_t slow_has_page(void *handle, uint64_t page, struct quire_pager_ext
     return QUIRE_PAGER_OK;
 }
 
-static void set_gate(int shut)
-{
-    pthread_mutex_lock(&gate);
-    gate_is_shut = shut;
-    pthread_cond_broadcast(&opened);
-    pthread_mutex_unlock(&gate);
-}
-
 /* The slow disk, mapped whole. */
 static uint64_t set_up_disk(const struct quire_engine_options *options, uint32_t advice)
 {
@@ -649,7 +603,7 @@ static uint64_t set_up_disk(const struct quire_engine_options *options, uint32_t
     table.thread_model = QUIRE_THREADS_PARALLEL;
     table.name = "slow";
     table.open = slow_open;
-    table.close = slow_close;
+    table.close = close_disk;
     table.get = slow_get;
     table.put = slow_put;
     table.has_page = slow_has_page;
@@ -756,7 +710,7 @@ static void a_fault_gives_up_and_what_is_overdue_is_reported_and_cancelled(void)
     table.name = "stuck";
     table.init = stuck_init;
     table.open = slow_open;
-    table.close = slow_close;
+    table.close = close_disk;
     table.get = stuck_get;
     table.cancel = stuck_cancel;
     options.fault_timeout = options.overdue_after = 1;

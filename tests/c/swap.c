@@ -18,6 +18,7 @@
 #define MIB ((uint64_t)1 << 20)
 #define RW (QUIRE_PROT_READ | QUIRE_PROT_WRITE)
 #define DISK 512
+#include "gated_disk.h"
 
 static const char *folder;
 static struct quire_engine *engine;
@@ -76,40 +77,9 @@ static void name_of(char *text, size_t room, const char *name, const char *optio
     snprintf(text, room, "%s/%s%s", folder, name, options);
 }
 
-/* The pager of this program: a disk in memory, whose every call may fail, or stop at a gate. */
-static unsigned char disk[DISK * 4096];
+/* The pager of this program: a gated disk, whose every call may fail. */
 static volatile int32_t disk_fails;
 static volatile int disk_lies;
-static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-static pthread_cond_t opened = PTHREAD_COND_INITIALIZER;
-static int gate_is_shut, at_the_gate;
-
-static void pass_the_gate(void)
-{
-    pthread_mutex_lock(&gate);
-    at_the_gate++;
-    while (gate_is_shut)
-        pthread_cond_wait(&opened, &gate);
-    at_the_gate--;
-    pthread_mutex_unlock(&gate);
-}
-
-static void set_gate(int shut)
-{
-    pthread_mutex_lock(&gate);
-    gate_is_shut = shut;
-    pthread_cond_broadcast(&opened);
-    pthread_mutex_unlock(&gate);
-}
-
-static int somebody_waits(void)
-{
-    int waits;
-    pthread_mutex_lock(&gate);
-    waits = at_the_gate != 0;
-    pthread_mutex_unlock(&gate);
-    return waits;
-}
 
 static int32_t disk_open(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out)
 {
@@ -120,31 +90,14 @@ static int32_t disk_open(void *ctx, const struct quire_pager_open_args *args, st
     return QUIRE_PAGER_OK;
 }
 
-static int32_t disk_close(void *ctx, void *handle)
-{
-    (void)ctx;
-    (void)handle;
-    return QUIRE_PAGER_OK;
-}
-
 static int32_t disk_move(struct quire_pager_io *io, int put)
 {
-    uint32_t i;
     pass_the_gate();
     if (disk_lies)
         return 17;
     if (disk_fails != 0)
         return disk_fails;
-    for (i = 0; i < io->count; i++) {
-        unsigned char *at = disk + (io->first + i) * PAGE;
-        void *bytes = QUIRE_IO_PAGE(io, i)->bytes;
-        if (put)
-            memcpy(at, bytes, PAGE);
-        else
-            memcpy(bytes, at, PAGE);
-        QUIRE_IO_PAGE(io, i)->status = QUIRE_PAGER_OK;
-    }
-    return QUIRE_PAGER_OK;
+    return move_on_disk(io, put);
 }
 
 static int32_t disk_get(void *handle, struct quire_pager_io *io)
@@ -170,7 +123,7 @@ static struct quire_pager *register_disk(int writes)
     table->thread_model = QUIRE_THREADS_PARALLEL;
     table->name = writes ? "disk" : "rom";
     table->open = disk_open;
-    table->close = disk_close;
+    table->close = close_disk;
     table->get = disk_get;
     table->put = writes ? disk_put : NULL;
     OK(quire_pager_register(engine, table, NULL, &pager));
@@ -424,7 +377,7 @@ static void an_area_is_removed_while_others_look(void)
     add_file(anon, folder, "other", 4 * MIB, 0);
     set_gate(1);
     CHECK(pthread_create(&thread, NULL, remove_it, NULL) == 0);
-    while (!somebody_waits())
+    while (!a_call_waits_at_the_gate())
         sched_yield();
     EXPECT(QUIRE_ERR_IN_USE, "being removed already", quire_swap_remove(engine, leaving));
     {
