@@ -74,6 +74,12 @@
 #define QUIRE_IO_PAGE(io, i) \
     ((struct quire_pager_io_page *)(void *)((char *)(io)->pages + (size_t)(i) * (io)->page_stride))
 
+struct quire_pager_host_api;
+struct quire_pager_open_args;
+struct quire_pager_open_result;
+struct quire_pager_populate;
+struct quire_pager_io;
+
 /**
  * The first word of every `quire_pager_module`: the bytes `QPGR` as a big-endian number.
  */
@@ -101,6 +107,33 @@
 #define QUIRE_PAGER_FLAGS_MUST_KNOW 4294901760
 
 /**
+ * `quire_driver.kind`: the frames are the device's own, and each fault is answered with one of them. The host neither writes them out nor
+ * takes them away to make room. Such a driver has no `populate` (S213).
+ */
+#define QUIRE_DRIVER_UNMANAGED 1
+
+/**
+ * `quire_driver.kind`: the pages are the host's, filled by the driver: the host can take them back, have them written
+ * with `put`, and the driver can revoke them.
+ */
+#define QUIRE_DRIVER_MANAGED 2
+
+/**
+ * `quire_driver.kind`: the frames are the device's own, and `populate` installs large contiguous windows of them.
+ */
+#define QUIRE_DRIVER_PHYS 3
+
+/**
+ * The size every driver of this major version has at least: up to and including `dtor`.
+ */
+#define QUIRE_DRIVER_MIN_SIZE 24
+
+/**
+ * The smallest `struct_size` of `struct quire_driver_fault`.
+ */
+#define QUIRE_DRIVER_FAULT_MIN_SIZE 64
+
+/**
  * `log` level: something is wrong and somebody must look at it.
  */
 #define QUIRE_LOG_ERROR 1
@@ -119,6 +152,36 @@
  * `log` level: for the pager's author.
  */
 #define QUIRE_LOG_DEBUG 4
+
+/**
+ * `revoke` flags: what is dirty is given up.
+ */
+#define QUIRE_REVOKE_DISCARD 1
+
+/**
+ * `revoke` flags: from now on every access to the object that finds no mapping fails, as long as it is open. The whole object only.
+ */
+#define QUIRE_REVOKE_FAIL 2
+
+/**
+ * `quire_aperture.cache`: ordinary memory.
+ */
+#define QUIRE_CACHE_WRITE_BACK 0
+
+/**
+ * `quire_aperture.cache`: stores may be gathered and reordered, loads are not cached: frame buffers.
+ */
+#define QUIRE_CACHE_WRITE_COMBINING 1
+
+/**
+ * `quire_aperture.cache`: every access reaches the device, in order: registers.
+ */
+#define QUIRE_CACHE_UNCACHED 2
+
+/**
+ * The smallest `struct_size` of `struct quire_aperture`.
+ */
+#define QUIRE_APERTURE_MIN_SIZE 40
 
 /**
  * The smallest `struct_size` of `struct quire_pager_host_api`: the words before the services.
@@ -171,6 +234,12 @@
  * (POSIX), whatever becomes of the request.
  */
 #define QUIRE_CAP_SIGNAL_SAFE 16
+
+/**
+ * `caps`: the module is a driver of devices, and no pager: `open`, `close` and `get` are absent, and `get_extension` answers its
+ * `struct quire_driver` to the name `QUIRE_DRIVER_EXTENSION`. Devices of it are opened through the device pager.
+ */
+#define QUIRE_CAP_DRIVER 32
 
 /**
  * The size every module of this major version has at least: up to and including `get`.
@@ -345,40 +414,6 @@
 struct quire_pager_host;
 
 /**
- * What is to be opened. Borrowed until `open` returns.
- */
-struct quire_pager_open_args {
-    /**
-     * Size of this struct in bytes, as the host knows it.
-     */
-    uint32_t struct_size;
-    /**
-     * A set of `QUIRE_OPEN_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
-     */
-    uint32_t flags;
-    /**
-     * Names this call in `set_error`.
-     */
-    uint64_t token;
-    /**
-     * What to open, zero-terminated; what it means is the pager's business (a path, an address). NULL when `fd` says it all.
-     */
-    const char *name;
-    /**
-     * An open file descriptor to use, or -1. It stays the caller's; a pager that wants to keep it duplicates it.
-     */
-    int32_t fd;
-    /**
-     * Bytes in a page; a power of two.
-     */
-    uint32_t page_size;
-    /**
-     * A driver for the pager, by handle: reserved for device pagers, NULL otherwise.
-     */
-    const void *driver;
-};
-
-/**
  * What was opened. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
  */
 struct quire_pager_open_result {
@@ -419,6 +454,246 @@ struct quire_pager_open_result {
      * change the words, if there is `get_change` to ask for the new ones afterwards.
      */
     uint64_t change[2];
+};
+
+/**
+ * Memory of a device: a range of addresses of this process, or what a file descriptor maps. Borrowed until return.
+ */
+struct quire_aperture {
+    /**
+     * Size of this struct in bytes, as the caller knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * One of `QUIRE_CACHE_…`: how the device wants to be accessed. A machine with page tables of its own obeys; in a process the mapping
+     * that the device's file gives decides.
+     */
+    uint32_t cache;
+    /**
+     * The memory, page aligned; NULL when `fd` is to be mapped. It stays the caller's. On the Linux machine it must be a
+     * shared mapping (`MAP_SHARED`), as it is shown at other addresses too.
+     */
+    void *memory;
+    /**
+     * Its length in bytes: a multiple of the page size, not 0.
+     */
+    uint64_t length;
+    /**
+     * An open file descriptor that can be mapped, or -1. It is duplicated, and stays the caller's. With `memory` as well, that is where it is mapped already.
+     */
+    int32_t fd;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Where in the file the memory begins, in bytes; a multiple of the page size.
+     */
+    uint64_t offset;
+};
+
+/**
+ * Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
+ * than the first version of its major number checks `QUIRE_HAS` first.
+ *
+ * Every service may be called on any thread, also one of the pager's own, and with locks of the pager's held: none of them
+ * blocks for a pager operation, or runs one on the caller's stack, but for `revoke`, which says so. Those of populate are for as long as
+ * the populate whose token they name runs; another thread may call them for it meanwhile.
+ */
+struct quire_pager_host_api {
+    /**
+     * The host's `QUIRE_PAGER_ABI_VERSION`.
+     */
+    uint32_t abi_version;
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * The first argument of every service.
+     */
+    struct quire_pager_host *host;
+    /**
+     * Bytes in a page; a power of two.
+     */
+    uint32_t page_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Writes a line, zero-terminated UTF-8, borrowed until return, to the host's log. `level` is one of `QUIRE_LOG_…`.
+     */
+    void (*log)(struct quire_pager_host *host, uint32_t level, const char *text);
+    /**
+     * Says in words what went wrong: operation, place, name and the system's text. `token` is that of the request; 0 means
+     * the operation that runs on this thread. `text` is copied before the call returns, 1024 bytes of it at most. The
+     * last call before the operation's end counts.
+     */
+    void (*set_error)(struct quire_pager_host *host, uint64_t token, const char *text);
+    /**
+     * Completes a request that pended, or is about to (it may come before the operation returns `PEND`). `status` as an
+     * operation's answer, and not `PEND`; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
+     * operation. Answers `OK`, or `STALE` when the token is not that of a request under way: that is logged and ignored.
+     */
+    int32_t (*complete)(struct quire_pager_host *host, uint64_t token, int32_t status);
+    /**
+     * Answers an extension table of the host by its name, or NULL.
+     */
+    const void *(*get_extension)(struct quire_pager_host *host, const char *id);
+    /**
+     * During populate: takes new pages of the object, `count` of them from `first` on, exclusively busied, and stores the
+     * address of each one's bytes in `bytes`, an array of `count`. The bytes are lent until `page_ready` or the end of
+     * populate, aligned to the page size, and come with any contents. Stops at the first page that cannot be had, and stores in
+     * `inserted`, which may be NULL when `count` is 1, how many were. `OK` if one was; otherwise why the first was not: `AGAIN`: it is in memory
+     * already, or busy (`page_take` may have it); `BAD`: outside the object; `NOMEM`; `STALE`; `INVALID`: `count` is 0.
+     */
+    int32_t (*page_insert)(struct quire_pager_host *host,
+                           uint64_t token,
+                           uint64_t first,
+                           uint32_t count,
+                           void **bytes,
+                           uint32_t *inserted);
+    /**
+     * During populate: `count` pages from `first` on, which were inserted, are filled, whole. A page that is not made
+     * ready by the end of populate is freed. `INVALID`: one of them was not inserted; those before it are ready.
+     */
+    int32_t (*page_ready)(struct quire_pager_host *host, uint64_t token, uint64_t first, uint32_t count);
+    /**
+     * During populate: busies pages that are in memory already, `count` of them from `first` on, so that they can be part of
+     * the answer. Waits for nobody: stops at the first page that is not there, or that somebody else has busied, and stores in
+     * `taken`, which may be NULL when `count` is 1, how many were had. `OK` if one was; otherwise `AGAIN`, `BAD`, `NOMEM`, `STALE`, `INVALID` as from
+     * `page_insert`.
+     */
+    int32_t (*page_take)(struct quire_pager_host *host, uint64_t token, uint64_t first, uint32_t count, uint32_t *taken);
+    /**
+     * During populate: installs pages whose memory is the device's own: `count` pages from `first` on show the aperture's bytes
+     * from `offset` on, which is a multiple of the page size. They are ready at once: accesses go to that memory, and nothing
+     * is copied, written back or taken away to make room. Otherwise as `page_insert`. `INVALID` also when the pages do not lie
+     * in the aperture.
+     */
+    int32_t (*frame_insert)(struct quire_pager_host *host,
+                            uint64_t token,
+                            uint64_t first,
+                            uint32_t count,
+                            uint64_t aperture,
+                            uint64_t offset,
+                            uint32_t *inserted);
+    /**
+     * Registers memory of a device, from which `frame_insert` makes pages, and stores its number in `aperture`. It must stay
+     * as it is until `aperture_remove` has answered `OK`. At any time between `init` and `fini`. `INVALID`, `NOMEM`, `UNSUPPORTED`, a negated `errno`.
+     */
+    int32_t (*aperture_add)(struct quire_pager_host *host, const struct quire_aperture *what, uint64_t *aperture);
+    /**
+     * Ends what `aperture_add` began. `AGAIN` while pages show it: `revoke` them, or close their objects, first. `INVALID`: no such aperture.
+     */
+    int32_t (*aperture_remove)(struct quire_pager_host *host, uint64_t aperture);
+    /**
+     * Takes pages of an object back, `count` of them from `first` on, `count` 0: to the end: removes their mappings in every
+     * map and frees them, waiting for those that others have busied. `object` is `quire_pager_open_args.host_object`. `flags` is a set of
+     * `QUIRE_REVOKE_…`; without any, what is dirty is written first, and the next access faults again. On any thread, but not
+     * inside an operation of the same object, where it answers `-EDEADLK`. `STALE`: no such object, or it is closed; otherwise an
+     * error of the writing, after which what is dirty is still there.
+     */
+    int32_t (*revoke)(struct quire_pager_host *host, uint64_t object, uint64_t first, uint64_t count, uint32_t flags);
+};
+
+/**
+ * A fault that a driver is to answer with one page. Borrowed until return.
+ */
+struct quire_driver_fault {
+    /**
+     * Size of this struct in bytes, as the caller knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * Zero for now. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
+     */
+    uint32_t flags;
+    /**
+     * Names the request in `set_error`.
+     */
+    uint64_t token;
+    /**
+     * The page index.
+     */
+    uint64_t index;
+    /**
+     * Managed devices: the page's bytes, to be filled whole; they come with any contents. NULL otherwise.
+     */
+    void *bytes;
+    /**
+     * Out, for `OK`, where `bytes` is NULL: the aperture that has the frame.
+     */
+    uint64_t aperture;
+    /**
+     * Out, likewise: where in the aperture the frame begins; a multiple of the page size.
+     */
+    uint64_t offset;
+    /**
+     * Bytes in a page.
+     */
+    uint32_t page_size;
+    /**
+     * The access: one of `QUIRE_ACCESS_…`. Managed devices are always told a read (S237).
+     */
+    uint32_t access;
+    /**
+     * The host's services.
+     */
+    const struct quire_pager_host_api *host;
+};
+
+/**
+ * A request to install pages around a faulting index (S216 to S223). Borrowed until return.
+ *
+ * There is no promise of a second call when a read is followed by a write (S237): pages are to be prepared for `max_prot`.
+ */
+struct quire_pager_populate {
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * Zero for now. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
+     */
+    uint32_t flags;
+    /**
+     * Names the request in the host's page services and in `set_error`.
+     */
+    uint64_t token;
+    /**
+     * The faulting page index.
+     */
+    uint64_t index;
+    /**
+     * In: the first index that is mapped. Out, for `OK`: the first page that was installed.
+     */
+    uint64_t first;
+    /**
+     * In: the last index that is mapped. Out, for `OK`: the last page that was installed. `first <= index <= last`.
+     */
+    uint64_t last;
+    /**
+     * One of `QUIRE_ACCESS_…`.
+     */
+    uint32_t access;
+    /**
+     * The most that the mapping may ever be allowed, as a set of `QUIRE_ACCESS_…`.
+     */
+    uint32_t max_prot;
+    /**
+     * Bytes in a page.
+     */
+    uint32_t page_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The host's services, for this request's token.
+     */
+    const struct quire_pager_host_api *host;
 };
 
 /**
@@ -491,6 +766,123 @@ struct quire_pager_io {
 };
 
 /**
+ * The table of a driver: constant, and alive as long as its module is. Append-only: members after `dtor` are optional, NULL or beyond
+ * `struct_size` means absent. `ctx` is what the module's `init` stored, `device` what `ctor` stored.
+ *
+ * The rules of `quire_pager_module` hold for its functions: statuses, text by `set_error`, no lock of the host held, the module's
+ * thread model. Each may block.
+ */
+struct quire_driver {
+    /**
+     * `sizeof(struct quire_driver)`.
+     */
+    uint32_t struct_size;
+    /**
+     * One of `QUIRE_DRIVER_…`.
+     */
+    uint32_t kind;
+    /**
+     * Makes a device of what `args` names. Of `out`, `object` is the device, and `size` must be set; all else as from a pager's `open`, but
+     * for `QUIRE_OBJECT_POPULATE`, which the device pager sets. A `ctor` that fails is followed by no `dtor`. Mandatory.
+     */
+    int32_t (*ctor)(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out);
+    /**
+     * Ends a device, exactly once for each `ctor` that answered `OK`; no call for it is under way, and none follows. Not called
+     * when the process ends before. Mandatory.
+     */
+    void (*dtor)(void *ctx, void *device);
+    /**
+     * Answers one page. Absent: the page cannot be had that way (`FAIL`, S235).
+     */
+    int32_t (*fault)(void *device, struct quire_driver_fault *req);
+    /**
+     * Installs as many pages as the driver thinks right; as a pager's. `BAD`: one page, by `fault`. Absent: always so.
+     */
+    int32_t (*populate)(void *device, struct quire_pager_populate *req);
+    /**
+     * Writes pages back; as a pager's, but that it must not pend. Of managed devices only. Absent: the device cannot be written.
+     */
+    int32_t (*put)(void *device, struct quire_pager_io *io);
+    /**
+     * Writes a name for people, zero-terminated and cut to `len` bytes, into `text`. Absent: the name given to open.
+     */
+    int32_t (*path)(void *device, char *text, size_t len);
+    /**
+     * Makes everything that was put durable before it returns. Absent: a put is durable when it returns.
+     */
+    int32_t (*sync)(void *device);
+};
+
+/**
+ * A driver, as it is handed to the device pager: its table, and what its module's `init` stored.
+ */
+struct quire_driver_handle {
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * The table.
+     */
+    const struct quire_driver *table;
+    /**
+     * The first argument of `ctor` and `dtor`.
+     */
+    void *ctx;
+    /**
+     * The driver's short name: that of its module.
+     */
+    const char *name;
+};
+
+/**
+ * What is to be opened. Borrowed until `open` returns.
+ */
+struct quire_pager_open_args {
+    /**
+     * Size of this struct in bytes, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * A set of `QUIRE_OPEN_…`. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
+     */
+    uint32_t flags;
+    /**
+     * Names this call in `set_error`.
+     */
+    uint64_t token;
+    /**
+     * What to open, zero-terminated; what it means is the pager's business (a path, an address). NULL when `fd` says it all.
+     */
+    const char *name;
+    /**
+     * An open file descriptor to use, or -1. It stays the caller's; a pager that wants to keep it duplicates it.
+     */
+    int32_t fd;
+    /**
+     * Bytes in a page; a power of two.
+     */
+    uint32_t page_size;
+    /**
+     * A driver for the pager: for device pagers, NULL otherwise. Valid until the object's `close` has returned.
+     */
+    const struct quire_driver_handle *driver;
+    /**
+     * The object's name in the host's services that take an object, from when `open` has answered `OK` until `close`
+     * returns; they answer `STALE` before and afterwards.
+     */
+    uint64_t host_object;
+    /**
+     * The host's services, as `init` was given them; for drivers, which need no `init`. Valid until the object's `close` has returned.
+     */
+    const struct quire_pager_host_api *host;
+};
+
+/**
  * What `has_page` answers. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
  */
 struct quire_pager_extent {
@@ -506,115 +898,6 @@ struct quire_pager_extent {
      * Pages directly after it.
      */
     uint32_t after;
-};
-
-/**
- * A request to install pages around a faulting index (S216 to S223). Borrowed until return.
- *
- * There is no promise of a second call when a read is followed by a write (S237): pages are to be prepared for `max_prot`.
- */
-struct quire_pager_populate {
-    /**
-     * Size of this struct in bytes, as the host knows it.
-     */
-    uint32_t struct_size;
-    /**
-     * Zero for now. Unknown flags: see `QUIRE_PAGER_FLAGS_MUST_KNOW`.
-     */
-    uint32_t flags;
-    /**
-     * Names the request in the host's page services and in `set_error`.
-     */
-    uint64_t token;
-    /**
-     * The faulting page index.
-     */
-    uint64_t index;
-    /**
-     * In: the first index that is mapped. Out, for `OK`: the first page that was installed.
-     */
-    uint64_t first;
-    /**
-     * In: the last index that is mapped. Out, for `OK`: the last page that was installed. `first <= index <= last`.
-     */
-    uint64_t last;
-    /**
-     * One of `QUIRE_ACCESS_…`.
-     */
-    uint32_t access;
-    /**
-     * The most that the mapping may ever be allowed, as a set of `QUIRE_ACCESS_…`.
-     */
-    uint32_t max_prot;
-    /**
-     * Bytes in a page.
-     */
-    uint32_t page_size;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-};
-
-/**
- * Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
- * than the first version of its major number checks `QUIRE_HAS` first.
- *
- * Every service may be called on any thread, also one of the pager's own, and with locks of the pager's held: none of them
- * blocks for a pager operation, or runs one on the caller's stack. `page_insert` and `page_ready` are for as long as
- * the populate whose token they name runs; another thread may call them for it meanwhile.
- */
-struct quire_pager_host_api {
-    /**
-     * The host's `QUIRE_PAGER_ABI_VERSION`.
-     */
-    uint32_t abi_version;
-    /**
-     * Size of this struct in bytes, as the host knows it.
-     */
-    uint32_t struct_size;
-    /**
-     * The first argument of every service.
-     */
-    struct quire_pager_host *host;
-    /**
-     * Bytes in a page; a power of two.
-     */
-    uint32_t page_size;
-    /**
-     * Zero.
-     */
-    uint32_t reserved;
-    /**
-     * Writes a line, zero-terminated UTF-8, borrowed until return, to the host's log. `level` is one of `QUIRE_LOG_…`.
-     */
-    void (*log)(struct quire_pager_host *host, uint32_t level, const char *text);
-    /**
-     * Says in words what went wrong: operation, place, name and the system's text. `token` is that of the request; 0 means
-     * the operation that runs on this thread. `text` is copied before the call returns, 1024 bytes of it at most. The
-     * last call before the operation's end counts.
-     */
-    void (*set_error)(struct quire_pager_host *host, uint64_t token, const char *text);
-    /**
-     * Completes a request that pended, or is about to (it may come before the operation returns `PEND`). `status` as an
-     * operation's answer, and not `PEND`; the pages' statuses must be stored before. Any thread. Records and wakes, and calls no pager
-     * operation. Answers `OK`, or `STALE` when the token is not that of a request under way: that is logged and ignored.
-     */
-    int32_t (*complete)(struct quire_pager_host *host, uint64_t token, int32_t status);
-    /**
-     * During populate: allocates a page of the object at `index`, exclusively busied, and lends its bytes until
-     * `page_ready` or the end of populate. They are aligned to the page size and come with any contents. `OK`; `AGAIN`: somebody else has that page (resident, or busy), leave it out;
-     * `BAD`: outside the object; `NOMEM`; `STALE`.
-     */
-    int32_t (*page_insert)(struct quire_pager_host *host, uint64_t token, uint64_t index, void **bytes);
-    /**
-     * During populate: the page inserted at `index` is filled, whole. A page that is not made ready by the end of populate is freed.
-     */
-    int32_t (*page_ready)(struct quire_pager_host *host, uint64_t token, uint64_t index);
-    /**
-     * Answers an extension table of the host by its name, or NULL.
-     */
-    const void *(*get_extension)(struct quire_pager_host *host, const char *id);
 };
 
 /**
@@ -769,7 +1052,8 @@ struct quire_pager_module {
      */
     int32_t (*path)(void *object, char *text, size_t len);
     /**
-     * Answers an extension table by its name, or NULL. The table is static. May be absent. This host does not call it yet.
+     * Answers an extension table by its name, or NULL. The table is static. May be absent. The host asks a module with
+     * `QUIRE_CAP_DRIVER` for its driver, after `init`, and nothing else.
      */
     const void *(*get_extension)(void *ctx, const char *id);
     /**

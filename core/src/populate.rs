@@ -1,8 +1,9 @@
 //! A request to install pages around a fault, at the pager's discretion (rows S212 to S223).
 //!
-//! While it runs, the pager takes new pages of its own object, exclusively busied ([`Populate::insert`]), fills them and
-//! says so ([`Populate::ready`]). When it has answered, every page is settled whatever the answer was: ready ones become
-//! valid and are unbusied, the others are freed (D2, D3). Then the answer is checked.
+//! While it runs, the pager takes pages of its own object, exclusively busied: new ones, whose bytes it fills
+//! ([`Populate::insert`], [`Populate::ready`]), and such as are in memory already ([`Populate::take`]). When it has answered, the answer is judged page by page, while
+//! nobody can take one of them away: those of an answer that holds are handed to the fault, still busied, to be mapped at once. All others are
+//! settled whatever the answer was: what is filled is unbusied and stays as cache, what is not is freed (D2, D3).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -10,8 +11,10 @@ use core::ptr::NonNull;
 
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Cause, Error, PagerError, Result};
-use crate::machine::{Loan, Purpose, Reserve};
+use crate::few::Few;
+use crate::machine::{Loan, MOST_AT_ONCE, Purpose, Reserve};
 use crate::object::{ExclusiveBusy, Object, Paging, Refusal};
+use crate::page::PageRef;
 use crate::pager::Populated;
 use crate::stats::Counter;
 use crate::sync::{FrameLock, assert_no_locks_held};
@@ -47,29 +50,45 @@ pub struct Populate {
 #[derive(Debug, Default)]
 struct State {
     ended: bool,
-    pages: Vec<Inserted>,
-    /// Pages that were left out because they were there. They may go again before the answer comes.
-    present: Vec<PageIndex>,
+    parts: Vec<Part>,
     /// An insertion found no memory.
     short: bool,
 }
 
+/// Pages that came into a request together, one behind the other.
+#[derive(Debug)]
+struct Part {
+    first: PageIndex,
+    pages: Vec<Held>,
+    /// The bytes of new ones.
+    loan: Option<Loan>,
+    /// Which of them are filled.
+    ready: Vec<bool>,
+}
+
+type Held = ExclusiveBusy<Arc<Object>>;
+
 /// How a populate request ended, when it did not fail.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Debug)]
 pub(crate) enum Ended {
-    /// Pages were installed.
-    Installed,
+    /// These pages were installed, in one piece, with the faulting one among them. Nothing, if the object is no more.
+    Installed(Installed),
     /// The pager wants the ordinary path (S221).
     Declined,
     /// The pager wants the fault to start over.
     Restart,
 }
 
-#[derive(Debug)]
-struct Inserted {
-    busy: ExclusiveBusy<Arc<Object>>,
-    loan: Loan,
-    ready: bool,
+/// The pages of an answer that holds, exclusively busied; dropping it unbusies them.
+#[derive(Debug, Default)]
+pub(crate) struct Installed(Vec<Held>);
+
+impl Installed {
+    /// Those of a range of indices, in one piece.
+    pub(crate) fn within(&self, range: &core::ops::Range<PageIndex>) -> &[Held] {
+        let at = |index: PageIndex| self.0.partition_point(|held| held.page().index() < index);
+        &self.0[at(range.start)..at(range.end)]
+    }
 }
 
 /// Why a page could not be inserted.
@@ -85,6 +104,20 @@ pub enum NotInserted {
     Ended,
 }
 
+impl Part {
+    fn end(&self) -> u64 {
+        self.first.0 + self.pages.len() as u64
+    }
+
+    /// Whether page `i` was said to be filled, and is not.
+    fn is_unfilled(&self, marker: &Marker, i: usize) -> bool {
+        // SAFETY: every new page got the marker, and the request has ended: its bytes are ours again.
+        self.loan
+            .as_ref()
+            .is_some_and(|loan| unsafe { marker.is_on(loan.bytes()[i]) })
+    }
+}
+
 impl Populate {
     /// What is asked for.
     #[must_use]
@@ -92,63 +125,172 @@ impl Populate {
         &self.plan
     }
 
-    /// Takes a new page of the object at `index` and lends its bytes until it is [`Populate::ready`] or the request ends.
+    /// The object.
+    #[must_use]
+    pub fn object(&self) -> &Arc<Object> {
+        &self.object
+    }
+
+    /// Takes new pages of the object, up to `count` from `first` on, and tells `lent` where the bytes of each are, which are lent until
+    /// the page is [`Populate::ready`] or the request ends. Stops at the first page that cannot be had; answers with how many could.
     ///
     /// # Errors
-    /// See [`NotInserted`].
-    pub fn insert(&self, index: PageIndex) -> Result<NonNull<u8>, NotInserted> {
-        if !self.object.has_index(index) {
-            return Err(NotInserted::OutOfRange);
+    /// Why the first could not be had: see [`NotInserted`].
+    pub fn insert(&self, first: PageIndex, count: u64, lent: &mut dyn FnMut(NonNull<u8>)) -> Result<u64, NotInserted> {
+        let mut done = 0;
+        while done < count {
+            let wanted = usize::try_from(count - done).map_or(MOST_AT_ONCE, |rest| rest.min(MOST_AT_ONCE));
+            let from = PageIndex(first.0.checked_add(done).ok_or(NotInserted::OutOfRange)?);
+            match self.insert_part(from, wanted, lent) {
+                Ok(inserted) => {
+                    done += inserted as u64;
+                    if inserted < wanted {
+                        break;
+                    }
+                }
+                Err(why) if done == 0 => return Err(why),
+                Err(_) => break,
+            }
         }
-        let busy = match ExclusiveBusy::insert_new(self.object.clone(), index, Reserve::Ordinary) {
-            Ok(busy) => busy,
-            Err(Error::InUse(_)) => return Err(self.note_present(index)),
-            Err(_) => return Err(self.note_short()),
-        };
+        Ok(done)
+    }
+
+    /// As [`Populate::insert`], for one page: where its bytes are.
+    ///
+    /// # Errors
+    /// Why it could not be had: see [`NotInserted`].
+    pub fn insert_one(&self, index: PageIndex) -> Result<NonNull<u8>, NotInserted> {
+        let mut lent = None;
+        self.insert(index, 1, &mut |bytes| lent = Some(bytes))?;
+        lent.ok_or(NotInserted::NoMemory)
+    }
+
+    fn insert_part(
+        &self,
+        first: PageIndex,
+        wanted: usize,
+        lent: &mut dyn FnMut(NonNull<u8>),
+    ) -> Result<usize, NotInserted> {
+        let pages = self.new_pages(first, wanted, |index| {
+            ExclusiveBusy::insert_new(self.object.clone(), index, Reserve::Ordinary)
+        })?;
+        let ready = self.flags(pages.len(), false)?;
         let machine = self.object.engine().machine();
-        let Ok(loan) = machine.lend(&[busy.page()], Purpose::Fill) else {
+        let list = list_of(&pages);
+        let Ok(loan) = machine.lend(&list, Purpose::Fill) else {
             return Err(self.note_short());
         };
-        let bytes = loan.bytes()[0];
-        // SAFETY: the page is exclusively busied and its bytes are lent to us; the pager has not seen them yet.
-        unsafe { self.marker.put_on(bytes) };
-        let mut state = self.state.lock();
-        let refused = if state.ended {
-            NotInserted::Ended
-        } else if try_reserve(&mut state.pages, 1).is_ok() {
-            state.pages.push(Inserted {
-                busy,
-                loan,
-                ready: false,
-            });
-            return Ok(bytes);
-        } else {
-            state.short = true;
-            NotInserted::NoMemory
-        };
-        drop(state);
-        let _nothing_to_keep = machine.take_back(&[busy.page()], loan, &|_| false);
-        Err(refused)
-    }
-
-    /// The page inserted at `index` is filled, whole. False if there is none.
-    pub fn ready(&self, index: PageIndex) -> bool {
-        let mut state = self.state.lock();
-        let found = state
-            .pages
-            .iter_mut()
-            .find(|inserted| inserted.busy.page().index() == index);
-        found.map(|inserted| inserted.ready = true).is_some()
-    }
-
-    fn note_present(&self, index: PageIndex) -> NotInserted {
-        let mut state = self.state.lock();
-        if try_reserve(&mut state.present, 1).is_ok() {
-            state.present.push(index);
-            return NotInserted::Present;
+        for bytes in loan.bytes() {
+            // SAFETY: the pages are exclusively busied and their bytes are lent to us; the pager has not seen them yet.
+            unsafe { self.marker.put_on(*bytes) };
         }
-        state.short = true;
-        NotInserted::NoMemory
+        let part = Part {
+            first,
+            pages,
+            loan: Some(loan),
+            ready,
+        };
+        self.keep(part, lent).map_err(|(part, why)| {
+            if let Some(loan) = part.loan {
+                let _nothing_to_keep = machine.take_back(&list, loan, &|_| false);
+            }
+            why
+        })
+    }
+
+    /// Busies pages that are in memory already, up to `count` from `first` on, without waiting for anybody. Stops at the first
+    /// page that is not there, or busy; answers with how many were had.
+    ///
+    /// # Errors
+    /// Why the first was not: see [`NotInserted`].
+    pub fn take(&self, first: PageIndex, count: u64) -> Result<u64, NotInserted> {
+        let wanted = usize::try_from(count).unwrap_or(usize::MAX);
+        let pages = self.new_pages(first, wanted, |index| {
+            let state = self.object.lock();
+            ExclusiveBusy::try_resident(self.object.clone(), &state, index)
+                .ok_or(Error::InUse("it is not there, or busy"))
+        })?;
+        let ready = self.flags(pages.len(), true)?;
+        let part = Part {
+            first,
+            pages,
+            loan: None,
+            ready,
+        };
+        let taken = self.keep(part, &mut |_| {}).map_err(|(_, why)| why)?;
+        Ok(taken as u64)
+    }
+
+    /// Pages one behind the other, as many as can be had.
+    fn new_pages(
+        &self,
+        first: PageIndex,
+        wanted: usize,
+        one: impl Fn(PageIndex) -> Result<Held>,
+    ) -> Result<Vec<Held>, NotInserted> {
+        let mut pages = Vec::new();
+        let most = pages_of(self.object.size()).saturating_sub(first.0);
+        let wanted = wanted.min(usize::try_from(most).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            return Err(NotInserted::OutOfRange);
+        }
+        while pages.len() < wanted {
+            let why = match one(PageIndex(first.0 + pages.len() as u64)) {
+                Ok(busy) if try_reserve(&mut pages, 1).is_ok() => {
+                    pages.push(busy);
+                    continue;
+                }
+                Err(Error::InUse(_)) => NotInserted::Present,
+                Ok(_) | Err(_) => self.note_short(),
+            };
+            if pages.is_empty() {
+                return Err(why);
+            }
+            break;
+        }
+        Ok(pages)
+    }
+
+    /// The request has these pages from now on; gives them back if it cannot.
+    fn keep(&self, part: Part, lent: &mut dyn FnMut(NonNull<u8>)) -> Result<usize, (Part, NotInserted)> {
+        let mut state = self.state.lock();
+        if state.ended {
+            return Err((part, NotInserted::Ended));
+        }
+        if try_reserve(&mut state.parts, 1).is_err() {
+            state.short = true;
+            return Err((part, NotInserted::NoMemory));
+        }
+        let bytes = part.loan.iter().flat_map(|loan| loan.bytes());
+        bytes.for_each(|bytes| lent(*bytes));
+        let len = part.pages.len();
+        state.parts.push(part);
+        Ok(len)
+    }
+
+    /// The `count` pages from `first` on, which were inserted, are filled, whole. False if one of them was not inserted: those before
+    /// it are ready. Pages that were inserted by one call become ready in their order.
+    pub fn ready(&self, first: PageIndex, count: u64) -> bool {
+        let mut state = self.state.lock();
+        let (mut at, end) = (first.0, first.0.saturating_add(count));
+        while at < end {
+            let holds = |part: &&mut Part| part.first.0 <= at && at < part.end();
+            let Some(part) = state.parts.iter_mut().rev().find(holds) else {
+                return false;
+            };
+            let upto = part.end().min(end);
+            let first = part.first.0;
+            part.ready[place(at, first)..place(upto, first)].fill(true);
+            at = upto;
+        }
+        true
+    }
+
+    fn flags(&self, count: usize, value: bool) -> Result<Vec<bool>, NotInserted> {
+        let mut flags = Vec::new();
+        try_reserve(&mut flags, count).map_err(|_| self.note_short())?;
+        flags.resize(count, value);
+        Ok(flags)
     }
 
     fn note_short(&self) -> NotInserted {
@@ -158,105 +300,157 @@ impl Populate {
 
     /// Judges the answer while the pages are still busied, and nobody can take one away, and then settles every page.
     fn end(&self, answer: Populated) -> Result<Ended> {
-        let mut state = {
-            // What is taken leaves an ended request behind: nothing can be inserted any more.
-            core::mem::replace(
-                &mut *self.state.lock(),
-                State {
-                    ended: true,
-                    ..State::default()
-                },
-            )
+        // What is taken leaves an ended request behind: nothing can be inserted any more.
+        let ended = State {
+            ended: true,
+            ..State::default()
         };
-        let judged = match answer {
-            Populated::Range(first, last) => self.check(&mut state, first, last).map(|()| Ended::Installed),
-            Populated::Restart => Ok(Ended::Restart),
-            Populated::UseGet => Ok(Ended::Declined),
-            Populated::Failed(error) => Err(error),
-        };
+        let mut state = core::mem::replace(&mut *self.state.lock(), ended);
+        let judged = self.judge(&mut state.parts, answer);
         let short = state.short;
-        let (ready, lost) = self.settle(state.pages);
-        self.object.engine().stats().add(Counter::PagesPopulated, ready);
-        if lost && matches!(judged, Ok(Ended::Installed)) {
-            return Err(Error::NoMemory);
-        }
-        judged.map_err(|error| match error.cause {
+        let (pages, lost) = self.settle(state.parts);
+        let error = match judged {
+            Ok(_) if lost => return Err(Error::NoMemory),
+            Ok(Judged::Declined) => return Ok(Ended::Declined),
+            Ok(Judged::Restart) => return Ok(Ended::Restart),
+            Ok(Judged::Installed) => return Ok(Ended::Installed(Installed(pages))),
+            Err(error) => error,
+        };
+        match error.cause {
             // The pager only passed on that we had no memory for it: that is ours to wait for (rule 6 of the design).
-            Cause::NoMemory | Cause::Again if short => Error::NoMemory,
+            Cause::NoMemory | Cause::Again if short => Err(Error::NoMemory),
             _ => {
                 self.object.note_pager_error(&error);
-                error.into()
-            }
-        })
-    }
-
-    /// Gives the bytes back and lets go of the pages: filled ones are valid, others are freed. Returns how many were filled,
-    /// and whether the machine could not keep one.
-    fn settle(&self, pages: Vec<Inserted>) -> (u64, bool) {
-        let machine = self.object.engine().machine();
-        let (mut count, mut lost) = (0, false);
-        for Inserted { busy, loan, ready } in pages {
-            let kept = machine.take_back(&[busy.page()], loan, &|_| ready).is_ok();
-            lost |= !kept;
-            if ready && kept {
-                busy.page().mark_valid();
-                count += 1;
+                Err(error.into())
             }
         }
-        (count, lost)
     }
 
-    /// Does the answer hold? (S223, S227) A page that was said to be ready and is not filled is not ready afterwards.
-    fn check(&self, state: &mut State, first: PageIndex, last: PageIndex) -> Result<(), PagerError> {
+    fn judge(&self, parts: &mut [Part], answer: Populated) -> Result<Judged, PagerError> {
+        let unfilled = self.forget_unfilled(parts);
+        match answer {
+            Populated::UseGet => Ok(Judged::Declined),
+            Populated::Restart => Ok(Judged::Restart),
+            Populated::Failed(error) => Err(error),
+            Populated::Range(..) if unfilled.is_some() => Err(self.broken(format_args!(
+                "populate says page {} is ready, but its last bytes were not written",
+                unfilled.unwrap_or(PageIndex(0))
+            ))),
+            Populated::Range(first, last) => {
+                parts.sort_unstable_by_key(|part| part.first);
+                self.check(parts, first, last)
+            }
+        }
+    }
+
+    /// Pages that were said to be ready and are not filled are not ready; answers with the first of them.
+    fn forget_unfilled(&self, parts: &mut [Part]) -> Option<PageIndex> {
+        let mut first = None;
+        for part in parts {
+            for i in 0..part.pages.len() {
+                if part.ready[i] && part.is_unfilled(&self.marker, i) {
+                    part.ready[i] = false;
+                    first.get_or_insert(PageIndex(part.first.0 + i as u64));
+                }
+            }
+        }
+        first
+    }
+
+    /// Does the answer hold? (S223, S227) The parts are sorted.
+    fn check(&self, parts: &[Part], first: PageIndex, last: PageIndex) -> Result<Judged, PagerError> {
         let index = self.plan.index;
-        let broken = |what: core::fmt::Arguments<'_>| {
-            Err(PagerError::new(
-                Cause::BrokenPromise,
-                format_args!("{}: {what}", self.object.describe()),
-            ))
-        };
-        for inserted in state.pages.iter_mut().filter(|inserted| inserted.ready) {
-            // SAFETY: every inserted page got the marker, and the request has ended: its bytes are ours again.
-            if unsafe { self.marker.is_on(inserted.loan.bytes()[0]) } {
-                inserted.ready = false;
-                let page = inserted.busy.page().index();
-                return broken(format_args!(
-                    "populate says page {page} is ready, but its last bytes were not written"
-                ));
-            }
-        }
         if first > last || index < first || index > last {
-            return broken(format_args!(
+            return Err(self.broken(format_args!(
                 "populate answered the range {first} to {last}, which does not hold the fault at {index}"
-            ));
+            )));
         }
         if last >= self.end {
-            return broken(format_args!(
+            return Err(self.broken(format_args!(
                 "populate answered a range up to {last}, beyond the end of the object"
-            ));
+            )));
         }
-        state
-            .pages
-            .sort_unstable_by_key(|inserted| inserted.busy.page().index());
-        // What the pager did not install was there, now or when it tried.
-        let mut at = first;
-        while at <= last {
-            let installed = state
-                .pages
-                .binary_search_by_key(&at, |inserted| inserted.busy.page().index());
-            let there = match installed {
-                Ok(i) => state.pages[i].ready,
-                Err(_) => state.present.contains(&at) || self.object.lookup(at).is_some(),
-            };
-            if !there {
-                return broken(format_args!(
-                    "populate answered {first} to {last}, but page {at} is not there"
-                ));
+        let mut at = first.0;
+        for part in parts {
+            if part.end() <= at || part.first.0 > at {
+                continue;
             }
-            at = PageIndex(at.0 + 1);
+            let upto = part.end().min(last.0 + 1);
+            let ready = &part.ready[place(at, part.first.0)..place(upto, part.first.0)];
+            if let Some(gap) = ready.iter().position(|ready| !ready) {
+                let page = at + gap as u64;
+                return Err(self.broken(format_args!(
+                    "populate answered {first} to {last}, but never said that page {page} is ready"
+                )));
+            }
+            at = upto;
+            if at > last.0 {
+                return Ok(Judged::Installed);
+            }
         }
-        Ok(())
+        Err(self.missing(first, last, PageIndex(at)))
     }
+
+    /// The sentence for a page of the answer that this populate has not busied.
+    fn missing(&self, first: PageIndex, last: PageIndex, page: PageIndex) -> PagerError {
+        let state = match self.object.lookup(page) {
+            None => "is not there",
+            Some(there) if there.is_busied() => "is busied by somebody else",
+            Some(_) => "was in memory before, and populate has neither taken it nor left it out",
+        };
+        self.broken(format_args!(
+            "populate answered {first} to {last}, but page {page} {state}"
+        ))
+    }
+
+    fn broken(&self, what: core::fmt::Arguments<'_>) -> PagerError {
+        PagerError::new(Cause::BrokenPromise, format_args!("{}: {what}", self.object.describe()))
+    }
+
+    /// Gives the bytes back and lets go of what is not filled, which frees it. Returns the pages that are, in the order of
+    /// their indices, and whether the machine could not keep some.
+    fn settle(&self, mut parts: Vec<Part>) -> (Vec<Held>, bool) {
+        let machine = self.object.engine().machine();
+        parts.sort_unstable_by_key(|part| part.first);
+        let (mut all, mut filled, mut lost) = (Vec::new(), 0, false);
+        for Part { pages, loan, ready, .. } in parts {
+            let is_new = loan.is_some();
+            let kept = loan.is_none_or(|loan| machine.take_back(&list_of(&pages), loan, &|i| ready[i]).is_ok());
+            lost |= !kept;
+            // Without memory to keep them together they are unbusied here, and the fault finds them when it looks again.
+            let room = try_reserve(&mut all, pages.len()).is_ok();
+            for (held, ready) in pages.into_iter().zip(ready) {
+                if !ready || !kept {
+                    continue;
+                }
+                if is_new {
+                    held.page().mark_valid();
+                    filled += 1;
+                }
+                if room {
+                    all.push(held);
+                }
+            }
+        }
+        self.object.engine().stats().add(Counter::PagesPopulated, filled);
+        (all, lost)
+    }
+}
+
+/// An answer that holds.
+enum Judged {
+    Installed,
+    Declined,
+    Restart,
+}
+
+fn list_of(pages: &[Held]) -> Few<PageRef, MOST_AT_ONCE> {
+    pages.iter().map(Held::page).collect()
+}
+
+#[allow(clippy::cast_possible_truncation, reason = "a place in a list in memory")]
+fn place(index: u64, first: u64) -> usize {
+    (index - first) as usize
 }
 
 impl Object {
@@ -269,7 +463,7 @@ impl Object {
         let _paging: Paging = match self.begin_paging() {
             Ok(paging) => paging,
             // Nothing maps it any more: the fault finds out when it looks again.
-            Err(Refusal::Closed) => return Ok(Ended::Installed),
+            Err(Refusal::Closed) => return Ok(Ended::Installed(Installed::default())),
             Err(Refusal::Quarantined(error)) => return Err(error.into()),
         };
         let request = Arc::new(Populate {

@@ -84,11 +84,11 @@ static int32_t device_get(void *object, struct quire_pager_io *io)
 static int32_t install(const struct quire_pager_populate *req, uint64_t index)
 {
     void *bytes;
-    int32_t status = host->page_insert(host->host, req->token, index, &bytes);
+    int32_t status = host->page_insert(host->host, req->token, index, 1, &bytes, NULL);
     if (status != QUIRE_PAGER_OK)
         return status;
     fill(bytes, index, req->page_size);
-    return host->page_ready(host->host, req->token, index);
+    return host->page_ready(host->host, req->token, index, 1);
 }
 
 /* The faulting page first; then its neighbours on either side, up to one that somebody else has: the range has no gap. */

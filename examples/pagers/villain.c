@@ -243,13 +243,13 @@ static int32_t villain_populate(void *handle, struct quire_pager_populate *req)
         return QUIRE_PAGER_REFAULT;
     if (is(object, "populate-completes"))
         host->complete(host->host, req->token, QUIRE_PAGER_OK);
-    int32_t status = host->page_insert(host->host, req->token, req->index, &bytes);
+    int32_t status = host->page_insert(host->host, req->token, req->index, 1, &bytes, NULL);
     if (status != QUIRE_PAGER_OK)
         return status == QUIRE_PAGER_AGAIN ? QUIRE_PAGER_REFAULT : status;
     memset(bytes, (int)req->index + 1, req->page_size);
     if (is(object, "populate-unready"))
         return QUIRE_PAGER_OK;
-    host->page_ready(host->host, req->token, req->index);
+    host->page_ready(host->host, req->token, req->index, 1);
     if (is(object, "populate-elsewhere")) {
         req->first = req->index + 1;
         req->last = req->index + 1;

@@ -385,10 +385,10 @@ fn run(mode: Mode, op: Op, wrong: Wrong, other: Other) -> bool {
     let _watch = watch(&case.rig.engine);
     case.script.on_populate(|request| {
         let index = request.plan().index;
-        if let Ok(bytes) = request.insert(index) {
+        if let Ok(bytes) = request.insert_one(index) {
             // SAFETY: the request lends PAGE_BYTES bytes until it ends.
             unsafe { bytes.as_ptr().write_bytes(7, PAGE_BYTES) };
-            assert!(request.ready(index));
+            assert!(request.ready(index, 1));
         }
         Populated::Range(index, index)
     });

@@ -111,8 +111,8 @@ pub(crate) enum Need {
     Page(PageRef, ObjectId, PageIndex),
     /// A page that is not in memory, and how many behind it are wanted along.
     Get(Arc<Object>, PageIndex, u32),
-    /// The same, from a pager that installs pages itself.
-    Populate(Arc<Object>, PopulatePlan),
+    /// The same, from a pager that installs pages itself, for the map as it was at this version.
+    Populate(Arc<Object>, PopulatePlan, u64),
     /// The pager's leave to write a page that is clean.
     Leave(Arc<Object>, PageIndex),
     /// The same, with nobody else who has it busied.

@@ -141,15 +141,19 @@ pub(super) fn enter(
             neighbours += len;
         }
     }
-    if neighbours > 0 {
-        let stats = fault.map.engine().stats();
-        stats.add(Counter::NeighboursMapped, neighbours as u64);
-    }
+    fault.count_neighbours(neighbours as u64);
     #[allow(clippy::cast_possible_truncation, reason = "less than MAX_WINDOW")]
     Ok(fault.entered(case, neighbours as u32))
 }
 
 impl Fault<'_> {
+    pub(super) fn count_neighbours(&self, neighbours: u64) {
+        if neighbours > 0 {
+            let stats = self.map.engine().stats();
+            stats.add(Counter::NeighboursMapped, neighbours);
+        }
+    }
+
     /// The page has been entered, and so many neighbours.
     pub(super) fn entered(&self, case: FaultCase, neighbours: u32) -> Outcome {
         if !self.restarted {

@@ -16,6 +16,7 @@ use crate::object::{Object, ObjectState, SharedBusy};
 use crate::page::{Dirtiness, PageRef};
 use crate::pager::PagerOps;
 use crate::populate::PopulatePlan;
+use crate::shown::Upper;
 use crate::stats::Counter;
 use crate::types::{Access, PAGE_SIZE, PageIndex, Prot, VirtAddr, pages_of};
 
@@ -200,7 +201,8 @@ fn busy_faulting_page(fault: &Fault<'_>, found: &Below<'_>, state: &mut ObjectSt
 
 fn how_to_bring_in(fault: &Fault<'_>, found: &Below<'_>, state: &mut ObjectState) -> Need {
     let (object, index, entry) = (found.object.object(), found.at.index, &found.at.entry);
-    if !object.ops().contains(PagerOps::POPULATE) || fault.populate_declined {
+    let is_top = matches!(entry.backing.upper, Upper::Shared);
+    if !object.ops().contains(PagerOps::POPULATE) || !is_top || fault.populate_declined {
         let shown = found.shows.end.0 - index.0 - 1;
         let along = state.streams.missed(fault.reader(found), index, entry.attr.advice);
         return Need::Get(
@@ -218,7 +220,7 @@ fn how_to_bring_in(fault: &Fault<'_>, found: &Below<'_>, state: &mut ObjectState
         access: fault.access,
         max_prot: entry.attr.max_prot,
     };
-    Need::Populate(object.clone(), plan)
+    Need::Populate(object.clone(), plan, fault.map.version())
 }
 
 /// A write makes its page dirty before it can happen; a page that is merely mapped writable may become so unseen. Under

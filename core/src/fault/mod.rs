@@ -18,6 +18,7 @@
 //! 2. [`check`]: choose the window of neighbours that are mapped along, by the entry's advice.
 //! 3. [`lower`] for what is the object's, [`upper`] for what is the entry's own: find the page and its resident neighbours,
 //!    share-busy them ([`gathered`]), enter them. In a sequence [`along`] enters those behind them as well.
+//!    A pager that installs pages itself is asked to when the page is not there, and what it installed is mapped at once ([`populated`]).
 //! 4. [`promote`]: make a page the entry's own. It takes two more attempts: one finds out what is missing, an amap that may be
 //!    changed ([`own_amap`]), a page to copy into ([`spare`]), and the next puts it to use.
 //!
@@ -33,6 +34,7 @@ mod gathered;
 mod in_signal;
 mod lower;
 mod own_amap;
+mod populated;
 mod promote;
 mod spare;
 mod upper;
@@ -51,7 +53,6 @@ use crate::map::Map;
 use crate::map_ops::Entries;
 use crate::object::{Object, PageIn, SharedBusy};
 use crate::page::PageRef;
-use crate::populate::Ended;
 use crate::shown::{Shown, Upper};
 use crate::stats::Counter;
 use crate::sync::{Deadline, assert_no_locks_held};
@@ -161,6 +162,13 @@ impl Fault<'_> {
                     return Ok(outcome);
                 }
                 Err(Stop::Fail(error)) => return Err(error),
+                Err(Stop::Wait(Need::Populate(object, plan, version))) => {
+                    self.restarted = true;
+                    if let Some(outcome) = self.populate(&object, plan, version)? {
+                        return Ok(outcome);
+                    }
+                    self.map.engine().stats().count(Counter::FaultRestarts);
+                }
                 Err(Stop::Wait(need)) => {
                     self.note_restart(&need);
                     self.make_way_for(&need);
@@ -221,15 +229,8 @@ impl Fault<'_> {
                 Err(Error::Pager(error)) => Err(self.pager_failed(index, error)),
                 Err(error) => unreachable!("paging in failed without a pager's answer: {error}"),
             },
-            Need::Populate(object, plan) => match object.populate(plan) {
-                Ok(ended) => {
-                    self.populate_ended(ended);
-                    Ok(())
-                }
-                Err(Error::NoMemory) => self.wait_for_memory(),
-                Err(Error::Pager(error)) => Err(self.pager_failed(plan.index, error)),
-                Err(error) => unreachable!("populate failed without a pager's answer: {error}"),
-            },
+            // Whoever is here wires or holds the page, which the next attempt finds.
+            Need::Populate(object, plan, version) => self.populate(&object, plan, version).map(drop),
             Need::Leave(object, index) => match object.ask_to_write(index, 1) {
                 Ok(None) => Ok(()),
                 Ok(Some(page)) => self.wait_for_page(page, BusyMode::Exclusive, object.id(), index),
@@ -280,18 +281,6 @@ impl Fault<'_> {
             return Err(FaultError::TimedOut(index));
         }
         Ok(Deadline::after(self.patience))
-    }
-
-    /// A pager that starts the fault over again and again is taken as one that declines: a fault ends.
-    fn populate_ended(&mut self, ended: Ended) {
-        match ended {
-            Ended::Installed => self.populate_declined = false,
-            Ended::Declined => self.populate_declined = true,
-            Ended::Restart => {
-                self.refaults += 1;
-                self.populate_declined = self.refaults >= MOST_REFAULTS;
-            }
-        }
     }
 
     /// Makes room for tables, and gives up when that does not help.

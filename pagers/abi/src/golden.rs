@@ -66,12 +66,16 @@ golden! {
         resize: 120, sync: 128, prepare_write: 136, cancel: 144, reserve: 152, free_space: 160, page_inserted: 168,
         page_removed: 176, path: 184, get_extension: 192, get_change: 200,
     }
-    HostApi = "quire_pager_host_api", 72 {
+    HostApi = "quire_pager_host_api", 112 {
         abi_version: 0, struct_size: 4, host: 8, page_size: 16, reserved: 20, log: 24, set_error: 32, complete: 40,
-        page_insert: 48, page_ready: 56, get_extension: 64,
+        get_extension: 48, page_insert: 56, page_ready: 64, page_take: 72, frame_insert: 80, aperture_add: 88,
+        aperture_remove: 96, revoke: 104,
     }
-    OpenArgs = "quire_pager_open_args", 40 {
-        struct_size: 0, flags: 4, token: 8, name: 16, fd: 24, page_size: 28, driver: 32,
+    Aperture = "quire_aperture", 40 {
+        struct_size: 0, cache: 4, memory: 8, length: 16, fd: 24, reserved: 28, offset: 32,
+    }
+    OpenArgs = "quire_pager_open_args", 56 {
+        struct_size: 0, flags: 4, token: 8, name: 16, fd: 24, page_size: 28, driver: 32, host_object: 40, host: 48,
     }
     OpenResult = "quire_pager_open_result", 64 {
         struct_size: 0, flags: 4, object: 8, identity: 16, size: 32, granule: 40, max_run: 44, change: 48,
@@ -82,8 +86,16 @@ golden! {
         object_size: 40, pages: 48,
     }
     Extent = "quire_pager_extent", 12 { struct_size: 0, before: 4, after: 8 }
-    Populate = "quire_pager_populate", 56 {
+    Populate = "quire_pager_populate", 64 {
         struct_size: 0, flags: 4, token: 8, index: 16, first: 24, last: 32, access: 40, max_prot: 44, page_size: 48,
-        reserved: 52,
+        reserved: 52, host: 56,
+    }
+    Driver = "quire_driver", 64 {
+        struct_size: 0, kind: 4, ctor: 8, dtor: 16, fault: 24, populate: 32, put: 40, path: 48, sync: 56,
+    }
+    DriverHandle = "quire_driver_handle", 32 { struct_size: 0, reserved: 4, table: 8, ctx: 16, name: 24 }
+    DriverFault = "quire_driver_fault", 64 {
+        struct_size: 0, flags: 4, token: 8, index: 16, bytes: 24, aperture: 32, offset: 40, page_size: 48, access: 52,
+        host: 56,
     }
 }

@@ -12,7 +12,10 @@ use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
 use abi_stable::sabi_types::VersionStrings;
 
-use crate::{Extent, HostApiPrefix, HostApiRef, Io, Module, ModulePrefix, ModuleRef, OpenArgs, OpenResult, Populate};
+use crate::{
+    Aperture, DriverFault, DriverHandle, DriverPrefix, DriverRef, Extent, HostApiPrefix, HostApiRef, Io, Module,
+    ModulePrefix, ModuleRef, OpenArgs, OpenResult, Populate,
+};
 
 /// The root module that a Rust plugin exports: its entry function, and the types that the layout check is to compare.
 #[repr(C)]
@@ -24,7 +27,19 @@ pub struct RustRoot {
     pub entry: unsafe extern "C" fn(host_abi_version: u32) -> *const Module,
     /// No data: it draws every type of the ABI into the comparison.
     #[sabi(last_prefix_field)]
-    pub types: PhantomData<(HostApiRef, ModuleRef, OpenArgs, OpenResult, Io, Extent, Populate)>,
+    pub types: PhantomData<(
+        HostApiRef,
+        ModuleRef,
+        DriverRef,
+        OpenArgs,
+        OpenResult,
+        Io,
+        Extent,
+        Populate,
+        Aperture,
+        DriverHandle,
+        DriverFault,
+    )>,
 }
 
 // SAFETY: what makes `Module` and `HostApi` Sync and Send: constant tables whose services may be called on any thread. The
@@ -36,6 +51,10 @@ unsafe impl Send for ModulePrefix {}
 unsafe impl Sync for HostApiPrefix {}
 // SAFETY: as above.
 unsafe impl Send for HostApiPrefix {}
+// SAFETY: as above.
+unsafe impl Sync for DriverPrefix {}
+// SAFETY: as above.
+unsafe impl Send for DriverPrefix {}
 // SAFETY: as above.
 unsafe impl Sync for RustRootPrefix {}
 // SAFETY: as above.

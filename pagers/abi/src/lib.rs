@@ -48,9 +48,10 @@
 //! | `getpages`, `getpages_async`, `putpages`, `haspage` | `get`, `get` that pends, `put`, `has_page` |
 //! | `populate` | `populate`, optional (absent = never called) |
 //! | `pageunswapped` | [`Module::free_space`] |
-//! | a driver's `ctor`, `dtor`, `fault`, `populate` (S9) | [`Module::open`], [`Module::close`], [`Module::get`], [`Module::populate`] of a device's module |
+//! | a driver's `ctor`, `dtor`, `fault`, `populate` (S9) | [`Driver`], which the device pager calls |
 #![no_std]
 
+mod driver;
 pub mod golden;
 mod host;
 #[cfg(feature = "layout")]
@@ -59,6 +60,7 @@ mod module;
 mod request;
 pub mod status;
 
+pub use driver::*;
 pub use host::*;
 pub use module::*;
 pub use request::*;

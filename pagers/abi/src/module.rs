@@ -28,6 +28,9 @@ pub const QUIRE_CAP_FORK_SAFE: u64 = 8;
 /// `caps`: `get` and `put` of a request with `QUIRE_IO_IN_SIGNAL`, and `has_page` at any time, do only what is async-signal-safe
 /// (POSIX), whatever becomes of the request.
 pub const QUIRE_CAP_SIGNAL_SAFE: u64 = 16;
+/// `caps`: the module is a driver of devices, and no pager: `open`, `close` and `get` are absent, and `get_extension` answers its
+/// `struct quire_driver` to the name `QUIRE_DRIVER_EXTENSION`. Devices of it are opened through the device pager.
+pub const QUIRE_CAP_DRIVER: u64 = 32;
 
 /// What a pager is and can do: the table that its entry function returns.
 ///
@@ -138,7 +141,8 @@ pub struct Module {
     pub page_removed: Option<unsafe extern "C" fn(object: *mut c_void, index: u64)>,
     /// Writes a name for people (a path), zero-terminated and cut to `len` bytes, into `text`. Absent: the name given to open.
     pub path: Option<unsafe extern "C" fn(object: *mut c_void, text: *mut c_char, len: usize) -> i32>,
-    /// Answers an extension table by its name, or NULL. The table is static. May be absent. This host does not call it yet.
+    /// Answers an extension table by its name, or NULL. The table is static. May be absent. The host asks a module with
+    /// `QUIRE_CAP_DRIVER` for its driver, after `init`, and nothing else.
     pub get_extension: Option<unsafe extern "C" fn(ctx: *mut c_void, id: *const c_char) -> *const c_void>,
     /// Stores two words: which contents the object has now, as `quire_pager_open_result.change` tells at open; both 0: not
     /// known. Asked when the last user of an object goes that was written, after the writes. Absent: own puts and

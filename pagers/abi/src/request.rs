@@ -49,8 +49,14 @@ pub struct OpenArgs {
     pub fd: i32,
     /// Bytes in a page; a power of two.
     pub page_size: u32,
-    /// A driver for the pager, by handle: reserved for device pagers, NULL otherwise.
-    pub driver: *const c_void,
+    /// A driver for the pager: for device pagers, NULL otherwise. Valid until the object's `close` has returned.
+    pub driver: *const crate::DriverHandle,
+    /// The object's name in the host's services that take an object, from when `open` has answered `OK` until `close`
+    /// returns; they answer `STALE` before and afterwards.
+    pub host_object: u64,
+    /// The host's services, as `init` was given them; for drivers, which need no `init`. Valid until the object's `close` has returned.
+    #[cfg_attr(feature = "layout", sabi(unsafe_change_type = crate::HostApiRef))]
+    pub host: *const crate::HostApi,
 }
 
 /// `quire_pager_open_result.flags`: pages come through `populate` first (S212: opt-in).
@@ -187,4 +193,7 @@ pub struct Populate {
     pub page_size: u32,
     /// Zero.
     pub reserved: u32,
+    /// The host's services, for this request's token.
+    #[cfg_attr(feature = "layout", sabi(unsafe_change_type = crate::HostApiRef))]
+    pub host: *const crate::HostApi,
 }

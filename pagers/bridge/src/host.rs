@@ -8,11 +8,11 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::ffi::{c_char, c_void};
 use core::fmt;
-use core::ptr;
+use core::ptr::{self, NonNull};
 
 use quire_abi as abi;
 use quire_core::error::words_or_nothing;
-use quire_core::populate::NotInserted;
+use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{PAGE_SHIFT, PageIndex};
 
 use crate::judge;
@@ -106,9 +106,14 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         log: Some(log),
         set_error: Some(set_error),
         complete: Some(complete),
+        get_extension: Some(get_extension),
         page_insert: Some(page_insert),
         page_ready: Some(page_ready),
-        get_extension: Some(get_extension),
+        page_take: Some(page_take),
+        frame_insert: None,
+        aperture_add: None,
+        aperture_remove: None,
+        revoke: None,
     }
 }
 
@@ -152,7 +157,14 @@ unsafe extern "C" fn complete(host: *mut abi::Host, token: u64, status: i32) -> 
     abi::QUIRE_PAGER_OK
 }
 
-unsafe extern "C" fn page_insert(host: *mut abi::Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32 {
+unsafe extern "C" fn page_insert(
+    host: *mut abi::Host,
+    token: u64,
+    first: u64,
+    count: u32,
+    bytes: *mut *mut c_void,
+    inserted: *mut u32,
+) -> i32 {
     // SAFETY: the ABI asks the plugin for its own host.
     let Some(host) = (unsafe { state(host) }) else {
         return abi::QUIRE_PAGER_INVALID;
@@ -160,23 +172,69 @@ unsafe extern "C" fn page_insert(host: *mut abi::Host, token: u64, index: u64, b
     if bytes.is_null() {
         return abi::QUIRE_PAGER_INVALID;
     }
-    let Ok(request) = host.requests.populate(Token(token)) else {
-        return host.stale("page_insert", token);
+    let mut place = bytes;
+    let mut lent = |lent: NonNull<u8>| {
+        // SAFETY: not NULL, and the ABI asks for `count` places where a pointer can be stored; they may lie anywhere.
+        unsafe {
+            ptr::write_unaligned(place, lent.as_ptr().cast());
+            place = place.wrapping_byte_add(size_of::<*mut c_void>());
+        }
     };
-    match request.insert(PageIndex(index)) {
-        Ok(lent) => {
-            // SAFETY: not NULL, and the ABI asks for a place where a pointer can be stored; it may lie anywhere.
-            unsafe { ptr::write_unaligned(bytes, lent.as_ptr().cast()) };
+    // SAFETY: as the ABI says of `inserted`.
+    unsafe {
+        run_of_pages(host, "page_insert", token, count, inserted, |request| {
+            request.insert(PageIndex(first), count.into(), &mut lent)
+        })
+    }
+}
+
+unsafe extern "C" fn page_take(host: *mut abi::Host, token: u64, first: u64, count: u32, taken: *mut u32) -> i32 {
+    // SAFETY: the ABI asks the plugin for its own host.
+    let Some(host) = (unsafe { state(host) }) else {
+        return abi::QUIRE_PAGER_INVALID;
+    };
+    // SAFETY: as the ABI says of `taken`.
+    unsafe {
+        run_of_pages(host, "page_take", token, count, taken, |request| {
+            request.take(PageIndex(first), count.into())
+        })
+    }
+}
+
+/// What the services that have several pages share: the request, the count, the answer.
+///
+/// # Safety
+/// `done` is NULL or a place for a number.
+unsafe fn run_of_pages(
+    host: &HostState,
+    service: &str,
+    token: u64,
+    count: u32,
+    done: *mut u32,
+    call: impl FnOnce(&Populate) -> Result<u64, NotInserted>,
+) -> i32 {
+    if count == 0 || (count > 1 && done.is_null()) {
+        return abi::QUIRE_PAGER_INVALID;
+    }
+    let Ok(request) = host.requests.populate(Token(token)) else {
+        return host.stale(service, token);
+    };
+    match call(&request) {
+        Ok(had) => {
+            if !done.is_null() {
+                // SAFETY: not NULL, and a place for a number by contract; it may lie anywhere.
+                unsafe { ptr::write_unaligned(done, u32::try_from(had).unwrap_or(count)) };
+            }
             abi::QUIRE_PAGER_OK
         }
         Err(NotInserted::Present) => abi::QUIRE_PAGER_AGAIN,
         Err(NotInserted::OutOfRange) => abi::QUIRE_PAGER_BAD,
         Err(NotInserted::NoMemory) => abi::QUIRE_PAGER_NOMEM,
-        Err(NotInserted::Ended) => host.stale("page_insert", token),
+        Err(NotInserted::Ended) => host.stale(service, token),
     }
 }
 
-unsafe extern "C" fn page_ready(host: *mut abi::Host, token: u64, index: u64) -> i32 {
+unsafe extern "C" fn page_ready(host: *mut abi::Host, token: u64, first: u64, count: u32) -> i32 {
     // SAFETY: the ABI asks the plugin for its own host.
     let Some(host) = (unsafe { state(host) }) else {
         return abi::QUIRE_PAGER_INVALID;
@@ -184,7 +242,7 @@ unsafe extern "C" fn page_ready(host: *mut abi::Host, token: u64, index: u64) ->
     let Ok(request) = host.requests.populate(Token(token)) else {
         return host.stale("page_ready", token);
     };
-    if request.ready(PageIndex(index)) {
+    if count > 0 && request.ready(PageIndex(first), count.into()) {
         abi::QUIRE_PAGER_OK
     } else {
         abi::QUIRE_PAGER_INVALID

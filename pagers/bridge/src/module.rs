@@ -195,6 +195,8 @@ impl PluginModule {
             fd: what.fd.unwrap_or(-1),
             page_size: PAGE_SIZE,
             driver: ptr::null(),
+            host_object: 0,
+            host: &raw const self.host.api,
         };
         let Some(open) = self.table.open else {
             unreachable!("open is there by the contract of `start`")

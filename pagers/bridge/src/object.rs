@@ -219,7 +219,7 @@ impl Pager for PluginObject {
             Ok(guard) => guard,
             Err(error) => return Populated::Failed(error),
         };
-        let mut arguments = populate_arguments(request);
+        let mut arguments = populate_arguments(request, self.host());
         // Ordinary answers, and no errors that want words.
         let (mut refault, mut use_get) = (false, false);
         let answer = call_with(self.host(), subject, Work::Populate(request.clone()), |token| {
@@ -384,7 +384,7 @@ fn write_run(begun: &Begun, io: &Io, may_pend: bool) -> Option<*mut abi::Io> {
     Some(&raw mut run.io)
 }
 
-fn populate_arguments(request: &Populate) -> abi::Populate {
+fn populate_arguments(request: &Populate, host: &HostState) -> abi::Populate {
     let plan = request.plan();
     abi::Populate {
         struct_size: size_u32::<abi::Populate>(),
@@ -401,6 +401,7 @@ fn populate_arguments(request: &Populate) -> abi::Populate {
         max_prot: rights(plan.max_prot),
         page_size: PAGE_SIZE,
         reserved: 0,
+        host: &raw const host.api,
     }
 }
 

@@ -452,7 +452,7 @@ fn what_a_plugin_logs_arrives_with_its_level_and_bad_pointers_are_ignored() {
         api.log.unwrap()(std::ptr::null_mut(), QUIRE_LOG_ERROR, c"lost".as_ptr());
         assert_eq!(api.complete.unwrap()(std::ptr::null_mut(), 1, 0), QUIRE_PAGER_INVALID);
         assert_eq!(
-            api.page_insert.unwrap()(api.host, 1, 0, std::ptr::null_mut()),
+            api.page_insert.unwrap()(api.host, 1, 0, 1, std::ptr::null_mut(), std::ptr::null_mut()),
             QUIRE_PAGER_INVALID
         );
         assert!(api.get_extension.unwrap()(api.host, c"x".as_ptr()).is_null());

@@ -128,25 +128,38 @@ impl Host {
         .unwrap_or(QUIRE_PAGER_STALE)
     }
 
-    /// Inserts a page at `index` during the populate request `token`: the host's status, and the page's bytes for `OK`.
-    pub(crate) fn page_insert(&self, token: u64, index: u64) -> (i32, *mut c_void) {
-        let mut bytes = ptr::null_mut();
+    /// Inserts pages from `first` on during the populate request `token`: the host's status, and for `OK` how many were, whose bytes
+    /// are then in `bytes`.
+    pub(crate) fn page_insert(&self, token: u64, first: u64, bytes: &mut [*mut c_void]) -> (i32, usize) {
+        let (mut inserted, count) = (0, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         let status = self.with(|api| {
             let insert = api.page_insert?;
-            // SAFETY: the table is valid (see `api`), `bytes` is a place for the answer.
-            Some(unsafe { insert(api.host, token, index, &mut bytes) })
+            // SAFETY: the table is valid (see `api`), and both are places for the answer.
+            Some(unsafe { insert(api.host, token, first, count, bytes.as_mut_ptr(), &mut inserted) })
         });
-        (status.unwrap_or(QUIRE_PAGER_UNSUPPORTED), bytes)
+        let inserted = bytes.len().min(inserted as usize);
+        (status.unwrap_or(QUIRE_PAGER_UNSUPPORTED), inserted)
     }
 
-    /// Says that the page inserted at `index` is filled.
-    pub(crate) fn page_ready(&self, token: u64, index: u64) -> i32 {
+    /// Says that `count` inserted pages from `first` on are filled.
+    pub(crate) fn page_ready(&self, token: u64, first: u64, count: u32) -> i32 {
         self.with(|api| {
             let ready = api.page_ready?;
             // SAFETY: the table is valid (see `api`).
-            Some(unsafe { ready(api.host, token, index) })
+            Some(unsafe { ready(api.host, token, first, count) })
         })
         .unwrap_or(QUIRE_PAGER_UNSUPPORTED)
+    }
+
+    /// Busies pages that are in memory, from `first` on: the host's status, and for `OK` how many.
+    pub(crate) fn page_take(&self, token: u64, first: u64, count: u32) -> (i32, u32) {
+        let mut taken = 0;
+        let status = self.with(|api| {
+            let take = api.page_take?;
+            // SAFETY: the table is valid (see `api`), `taken` is a place for the answer.
+            Some(unsafe { take(api.host, token, first, count, &mut taken) })
+        });
+        (status.unwrap_or(QUIRE_PAGER_UNSUPPORTED), taken.min(count))
     }
 
     /// Runs `service` while the host's table is valid; `None` when it is gone or lacks the service.

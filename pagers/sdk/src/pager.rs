@@ -10,8 +10,9 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use quire_abi::{
-    QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE, QUIRE_CAP_STAY_RESIDENT, QUIRE_OBJECT_POPULATE,
-    QUIRE_OBJECT_READ_ONLY, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
+    DriverHandle, QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE, QUIRE_CAP_STAY_RESIDENT,
+    QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL,
+    QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::error::{Error, Result};
@@ -220,7 +221,7 @@ pub struct OpenRequest<'a> {
     pub(crate) fd: Option<BorrowedFd<'a>>,
     pub(crate) flags: u32,
     pub(crate) page_size: usize,
-    pub(crate) driver: *const c_void,
+    pub(crate) driver: *const DriverHandle,
 }
 
 impl<'a> OpenRequest<'a> {
@@ -261,7 +262,7 @@ impl<'a> OpenRequest<'a> {
     }
 
     /// A driver for the pager, by handle; NULL unless the caller passed one.
-    pub fn driver(&self) -> *const c_void {
+    pub fn driver(&self) -> *const DriverHandle {
         self.driver
     }
 }

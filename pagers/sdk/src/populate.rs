@@ -2,8 +2,8 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
-use std::slice;
 use std::sync::Arc;
+use std::{ptr, slice};
 
 use quire_abi::{
     Populate, QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
@@ -99,32 +99,63 @@ impl<'a> PopulateRun<'a> {
         self.request.page_size as usize
     }
 
-    /// Allocates a page of the object at `index` and lends its bytes, to be filled whole before [`PopulateRun::ready`].
-    /// `None`: somebody else has that page, so leave it out. A page that is not made ready is freed when populate ends.
+    /// Takes a new page of the object at `index` and lends its bytes, to be filled whole before [`PopulateRun::ready`].
+    /// `None`: the object has that page, or somebody is at it: [`PopulateRun::take`] it, or leave it out. A page that is not made ready is
+    /// freed when populate ends.
     pub fn insert(&mut self, index: u64) -> Result<Option<&mut [u8]>> {
-        let (status, bytes) = self.origin.host.page_insert(self.request.token, index);
+        let mut pages = self.insert_run(index, 1)?;
+        Ok(pages.pop())
+    }
+
+    /// Takes new pages, up to `count` from `first` on, as [`PopulateRun::insert`] does; fewer when one in between cannot be
+    /// had, and none when that is the first.
+    pub fn insert_run(&mut self, first: u64, count: usize) -> Result<Vec<&mut [u8]>> {
+        let mut bytes = vec![ptr::null_mut(); count];
+        let (status, inserted) = self.origin.host.page_insert(self.request.token, first, &mut bytes);
+        bytes.truncate(inserted);
         match status {
-            QUIRE_PAGER_OK if bytes.is_null() => Err(Error::new(format!("the host lent no bytes for page {index}"))),
-            // SAFETY: the host lends `page_size` bytes of a page that nobody else can reach until `page_ready` or the end of
-            // populate; the slice borrows `self`, which both of these need.
-            QUIRE_PAGER_OK => Ok(Some(unsafe {
-                slice::from_raw_parts_mut(bytes.cast(), self.page_size())
-            })),
-            QUIRE_PAGER_AGAIN => Ok(None),
+            QUIRE_PAGER_OK if bytes.is_empty() || bytes.contains(&ptr::null_mut()) => {
+                Err(Error::new(format!("the host lent no bytes for page {first}")))
+            }
+            // SAFETY: the host lends `page_size` bytes of each of these pages, which nobody else can reach until `page_ready` or the
+            // end of populate; the slices borrow `self`, which both of these need.
+            QUIRE_PAGER_OK => Ok(bytes
+                .into_iter()
+                .map(|bytes| unsafe { slice::from_raw_parts_mut(bytes.cast(), self.request.page_size as usize) })
+                .collect()),
+            QUIRE_PAGER_AGAIN => Ok(Vec::new()),
             status => Err(Error::with_status(
                 status,
-                format!("the host did not insert page {index}"),
+                format!("the host did not insert page {first}"),
             )),
         }
     }
 
     /// The page inserted at `index` is filled.
     pub fn ready(&mut self, index: u64) -> Result<()> {
-        match self.origin.host.page_ready(self.request.token, index) {
+        self.ready_run(index, 1)
+    }
+
+    /// The `count` pages inserted from `first` on are filled.
+    pub fn ready_run(&mut self, first: u64, count: u32) -> Result<()> {
+        match self.origin.host.page_ready(self.request.token, first, count) {
             QUIRE_PAGER_OK => Ok(()),
             status => Err(Error::with_status(
                 status,
-                format!("the host did not take page {index}"),
+                format!("the host did not take page {first}"),
+            )),
+        }
+    }
+
+    /// Busies pages that the object has in memory, up to `count` from `first` on, so that they can be part of the answer. Answers how
+    /// many could be had without waiting.
+    pub fn take(&mut self, first: u64, count: u32) -> Result<u32> {
+        match self.origin.host.page_take(self.request.token, first, count) {
+            (QUIRE_PAGER_OK, taken) => Ok(taken),
+            (QUIRE_PAGER_AGAIN, _) => Ok(0),
+            (status, _) => Err(Error::with_status(
+                status,
+                format!("the host did not let page {first} be taken"),
             )),
         }
     }

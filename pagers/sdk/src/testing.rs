@@ -149,9 +149,14 @@ impl TestHost {
             log: Some(log),
             set_error: Some(set_error),
             complete: Some(complete),
+            get_extension: None,
             page_insert: Some(page_insert),
             page_ready: Some(page_ready),
-            get_extension: None,
+            page_take: Some(page_take),
+            frame_insert: None,
+            aperture_add: None,
+            aperture_remove: None,
+            revoke: None,
         });
         let config = config.map(|text| CString::new(text).expect("a configuration holds no zero byte"));
         let mut ctx = ptr::null_mut();
@@ -191,6 +196,8 @@ impl TestHost {
             fd,
             page_size: PAGE_BYTES,
             driver: ptr::null(),
+            host_object: 0,
+            host: &*self.api,
         };
         let mut opened = OpenResult {
             struct_size: abi_size::<OpenResult>(),
@@ -458,6 +465,7 @@ impl TestObject<'_> {
             max_prot: QUIRE_ACCESS_READ | QUIRE_ACCESS_WRITE,
             page_size: PAGE_BYTES,
             reserved: 0,
+            host: &*self.host.api,
         };
         ledger.told().taken = taken.to_vec();
         ledger.told().requests.insert(request.token, Progress::default());
@@ -612,35 +620,76 @@ unsafe extern "C" fn complete(host: *mut Host, token: u64, status: i32) -> i32 {
     answer
 }
 
-unsafe extern "C" fn page_insert(host: *mut Host, token: u64, index: u64, bytes: *mut *mut c_void) -> i32 {
+/// # Safety
+/// As the host's table says.
+unsafe extern "C" fn page_insert(
+    host: *mut Host,
+    token: u64,
+    first: u64,
+    count: u32,
+    bytes: *mut *mut c_void,
+    inserted: *mut u32,
+) -> i32 {
     // SAFETY: as in `log`.
     let mut told = unsafe { ledger(host) }.told();
     if !told.requests.contains_key(&token) {
         return QUIRE_PAGER_STALE;
     }
-    if told.taken.contains(&index) || told.inserted.contains_key(&index) {
+    let mut done = 0;
+    for index in first..first + u64::from(count) {
+        if told.taken.contains(&index) || told.inserted.contains_key(&index) {
+            break;
+        }
+        let (page, _) = told
+            .inserted
+            .entry(index)
+            .or_insert((vec![0xAA; PAGE_SIZE].into(), false));
+        // SAFETY: the pager passes `count` places; the boxed bytes stay where they are until populate ends.
+        unsafe { bytes.add(done as usize).write(page.as_mut_ptr().cast()) };
+        done += 1;
+    }
+    // SAFETY: NULL, or a place for a number.
+    unsafe { answer_count(done, inserted) }
+}
+
+/// # Safety
+/// As the host's table says.
+unsafe extern "C" fn page_take(host: *mut Host, token: u64, first: u64, count: u32, taken: *mut u32) -> i32 {
+    // SAFETY: as in `log`.
+    let told = unsafe { ledger(host) }.told();
+    if !told.requests.contains_key(&token) {
+        return QUIRE_PAGER_STALE;
+    }
+    let there = (first..first + u64::from(count)).take_while(|index| told.taken.contains(index));
+    let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
+    // SAFETY: NULL, or a place for a number.
+    unsafe { answer_count(there, taken) }
+}
+
+/// # Safety
+/// `place` is NULL or a place for a number.
+unsafe fn answer_count(done: u32, place: *mut u32) -> i32 {
+    if done == 0 {
         return QUIRE_PAGER_AGAIN;
     }
-    let (page, _) = told
-        .inserted
-        .entry(index)
-        .or_insert((vec![0xAA; PAGE_SIZE].into(), false));
-    // SAFETY: the pager passes a place for the answer; the boxed bytes stay where they are until populate ends.
-    unsafe { bytes.write(page.as_mut_ptr().cast()) };
+    if !place.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { place.write(done) };
+    }
     QUIRE_PAGER_OK
 }
 
-unsafe extern "C" fn page_ready(host: *mut Host, token: u64, index: u64) -> i32 {
+unsafe extern "C" fn page_ready(host: *mut Host, token: u64, first: u64, count: u32) -> i32 {
     // SAFETY: as in `log`.
     let mut told = unsafe { ledger(host) }.told();
     if !told.requests.contains_key(&token) {
         return QUIRE_PAGER_STALE;
     }
-    match told.inserted.get_mut(&index) {
-        Some((_, ready)) => {
-            *ready = true;
-            QUIRE_PAGER_OK
+    for index in first..first + u64::from(count) {
+        match told.inserted.get_mut(&index) {
+            Some((_, ready)) => *ready = true,
+            None => return quire_abi::QUIRE_PAGER_INVALID,
         }
-        None => quire_abi::QUIRE_PAGER_BAD,
     }
+    QUIRE_PAGER_OK
 }

@@ -214,6 +214,8 @@ fn services_that_a_smaller_host_lacks_are_absent() {
             fd: -1,
             page_size: PAGE_SIZE as u32,
             driver: ptr::null(),
+            host_object: 0,
+            host: host.api(),
         };
         let mut out: OpenResult = std::mem::zeroed();
         out.struct_size = size_of::<OpenResult>() as u32;
@@ -229,6 +231,7 @@ fn services_that_a_smaller_host_lacks_are_absent() {
             max_prot: QUIRE_ACCESS_READ | QUIRE_ACCESS_WRITE,
             page_size: PAGE_SIZE as u32,
             reserved: 0,
+            host: host.api(),
         };
         assert_eq!(
             module.populate.expect("populate")(out.object, &mut request),
@@ -272,6 +275,8 @@ fn structs_that_a_newer_host_makes_longer_are_read_and_written_as_far_as_they_ar
         fd: -1,
         page_size: PAGE_SIZE as u32,
         driver: ptr::null(),
+        host_object: 0,
+        host: host.api(),
     });
     // SAFETY: zeros are a valid result.
     let mut out: Longer<OpenResult> = longer(unsafe { std::mem::zeroed() });

@@ -34,6 +34,7 @@ const HEADERS: &[Header] = &[
             "pagers/abi/src/status.rs",
             "pagers/abi/src/request.rs",
             "pagers/abi/src/host.rs",
+            "pagers/abi/src/driver.rs",
             "pagers/abi/src/module.rs",
         ],
         table: None,

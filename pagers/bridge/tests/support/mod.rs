@@ -128,7 +128,8 @@ impl Script {
         let mut bytes = ptr::null_mut::<c_void>();
         // SAFETY: the plugin's own host; what it lends is a page's bytes.
         unsafe {
-            let answer = self.api().page_insert.unwrap()(self.api().host, token, index, &mut bytes);
+            let answer =
+                self.api().page_insert.unwrap()(self.api().host, token, index, 1, &mut bytes, std::ptr::null_mut());
             if answer == QUIRE_PAGER_OK {
                 bytes.cast::<u8>().write_bytes(byte, PAGE_BYTES);
             }
@@ -138,7 +139,7 @@ impl Script {
 
     pub fn page_ready(&self, token: u64, index: u64) -> i32 {
         // SAFETY: the plugin's own host.
-        unsafe { self.api().page_ready.unwrap()(self.api().host, token, index) }
+        unsafe { self.api().page_ready.unwrap()(self.api().host, token, index, 1) }
     }
 
     pub fn host_api(&self) -> *const HostApi {
