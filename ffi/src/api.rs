@@ -98,6 +98,7 @@ api_table! {
     quire_swap_remove,
     quire_swap_areas,
     quire_swap_stats,
+    quire_object_revoke,
 }
 
 /// The whole API as a table; its members are at the end of this header.
