@@ -12,10 +12,12 @@ use core::ptr::{self, NonNull};
 
 use quire_abi as abi;
 use quire_core::error::words_or_nothing;
+use quire_core::object::Object;
 use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{PAGE_SHIFT, PageIndex};
 
 use crate::judge;
+use crate::named::{Named, ObjectName};
 use crate::requests::{Requests, Token};
 use crate::status::copy_text;
 
@@ -58,6 +60,7 @@ pub type Log = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
 pub(crate) struct HostState {
     pub(crate) api: abi::HostApi,
     pub(crate) requests: Requests,
+    pub(crate) named: Named,
     /// The plugin's name.
     pub(crate) name: Arc<str>,
     log: Log,
@@ -68,6 +71,7 @@ impl HostState {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             api: api(this.as_ptr().cast_mut().cast::<abi::Host>()),
             requests: Requests::default(),
+            named: Named::default(),
             name,
             log,
         })
@@ -75,6 +79,12 @@ impl HostState {
 
     pub(crate) fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         (self.log)(level, &self.name, &words_or_nothing(text));
+    }
+
+    /// The object that a plugin calls so: nothing when it is not the plugin's, not yet the engine's, or closed.
+    #[allow(dead_code, reason = "the services that take an object use it")]
+    pub(crate) fn object_named(&self, name: u64) -> Option<Arc<Object>> {
+        self.named.get(ObjectName(name))
     }
 
     fn stale(&self, service: &str, token: u64) -> i32 {

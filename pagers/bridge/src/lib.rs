@@ -23,6 +23,7 @@ mod host;
 mod judge;
 mod module;
 mod name;
+mod named;
 mod object;
 mod requests;
 mod serial;
