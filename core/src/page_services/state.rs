@@ -63,8 +63,8 @@ impl PageHandle {
         dirty(&object, page, caller)
     }
 
-    /// The page is clean: its pager has these very bytes, as the caller knows. Mappings that may write it lose that right, and what was
-    /// written through them until now is included.
+    /// The page is clean: its pager has these very bytes, as the caller knows. Its mappings go, and what was written through them until
+    /// now is included.
     ///
     /// # Errors
     /// Misuse: it is not exclusively busied by hand, or its object has no pager, so that nobody else has it; no handle, stale.
@@ -77,7 +77,7 @@ impl PageHandle {
             ));
         }
         page.settle();
-        object.engine().machine().page_protect(&[page], Prot::READ | Prot::EXEC);
+        object.engine().machine().page_protect(&[page], Prot::empty());
         page.mark_clean();
         Ok(())
     }
