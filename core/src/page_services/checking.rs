@@ -22,7 +22,7 @@ static CHECKING: AtomicU32 = AtomicU32::new(if cfg!(debug_assertions) {
     0
 });
 
-/// Takes the sentence before the process ends.
+/// Takes sentences about wrong use.
 static REPORTER: AtomicPtr<()> = AtomicPtr::new(core::ptr::null_mut());
 
 /// What is checked, for the whole process, from now on. At the start: `ABORT` in builds with debug assertions, otherwise nothing.
@@ -37,9 +37,24 @@ pub fn checking() -> Checking {
     Checking::from_bits_truncate(CHECKING.load(Ordering::Relaxed))
 }
 
-/// Who says the sentence about wrong use before the process ends. Without one the panic message of the process says it.
+/// Who says the sentence about wrong use: before the process ends, and where the answer is only a number. Without one, standard error has
+/// it before the process ends.
 pub fn set_reporter(reporter: fn(&str)) {
     REPORTER.store(reporter as *mut (), Ordering::Release);
+}
+
+/// Says what was wrong, if anybody wants to hear it: for those who answer with a number only.
+#[cold]
+pub fn report(error: &PageError) {
+    if let (Some(reporter), PageError::Misuse(sentence) | PageError::NoHandle(sentence)) = (reporter(), error) {
+        reporter(sentence);
+    }
+}
+
+fn reporter() -> Option<fn(&str)> {
+    let reporter = REPORTER.load(Ordering::Acquire);
+    // SAFETY: null, or stored by `set_reporter` from a function of this type, which is as large as a pointer.
+    (!reporter.is_null()).then(|| unsafe { core::mem::transmute::<*mut (), fn(&str)>(reporter) })
 }
 
 /// Wrong use.
@@ -66,20 +81,18 @@ pub(super) fn stop_if_checking(sentence: &str) {
     if !checking().contains(Checking::ABORT) {
         return;
     }
-    let reporter = REPORTER.load(Ordering::Acquire);
-    if !reporter.is_null() {
-        // SAFETY: stored by `set_reporter` from a function of this type, which is as large as a pointer.
-        let reporter = unsafe { core::mem::transmute::<*mut (), fn(&str)>(reporter) };
-        reporter(sentence);
+    match reporter() {
+        Some(reporter) => reporter(sentence),
+        #[cfg(feature = "std")]
+        None => std::eprintln!("quire: {sentence}"),
+        #[cfg(not(feature = "std"))]
+        None => {}
     }
     stop(sentence)
 }
 
 #[cfg(feature = "std")]
-fn stop(sentence: &str) -> ! {
-    if REPORTER.load(Ordering::Acquire).is_null() {
-        std::eprintln!("quire: {sentence}");
-    }
+fn stop(_sentence: &str) -> ! {
     std::process::abort()
 }
 

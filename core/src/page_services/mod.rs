@@ -48,7 +48,7 @@ mod state;
 
 use crate::error::Error;
 
-pub use checking::{Checking, checking, set_checking, set_reporter};
+pub use checking::{Checking, checking, report, set_checking, set_reporter};
 pub(crate) use exposed::forget;
 pub use grab::GrabFlags;
 pub use handle::PageHandle;

@@ -149,6 +149,15 @@ impl PageHandle {
         place.map(Some).ok_or(PageError::Stale)
     }
 
+    /// Whether `length` bytes from `offset` on could be copied.
+    ///
+    /// # Errors
+    /// Misuse: it is not busied by hand, or the bytes are not all inside the page; no handle, stale.
+    pub fn check_bytes(self, offset: usize, length: usize) -> Answer {
+        self.busied_page()?;
+        check_inside(offset, length)
+    }
+
     /// Copies bytes of the page from `offset` on. Writers may be at work unless it is exclusively busied. May block for no longer than the
     /// machine's copying does.
     ///

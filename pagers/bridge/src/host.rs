@@ -18,6 +18,7 @@ use quire_core::types::{PAGE_SHIFT, PageIndex};
 
 use crate::judge;
 use crate::named::{Named, ObjectName};
+use crate::page;
 use crate::requests::{Requests, Token};
 use crate::status::copy_text;
 
@@ -82,7 +83,6 @@ impl HostState {
     }
 
     /// The object that a plugin calls so: nothing when it is not the plugin's, not yet the engine's, or closed.
-    #[allow(dead_code, reason = "the services that take an object use it")]
     pub(crate) fn object_named(&self, name: u64) -> Option<Arc<Object>> {
         self.named.get(ObjectName(name))
     }
@@ -124,12 +124,18 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         aperture_add: None,
         aperture_remove: None,
         revoke: None,
+        pages: &raw const page::PAGES,
+        page_lookup: Some(page::page_lookup),
+        page_grab: Some(page::page_grab),
+        page_move: Some(page::page_move),
+        object_lock: Some(page::object_lock),
+        object_unlock: Some(page::object_unlock),
     }
 }
 
 /// # Safety
 /// `host` is NULL or the `host` of a table that was given to a plugin whose `fini` has not returned.
-unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
+pub(crate) unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
     // SAFETY: by the invariants of `HostState` the address is that of a live one, and only shared access is ever made to it.
     unsafe { host.cast::<HostState>().cast_const().as_ref() }
 }

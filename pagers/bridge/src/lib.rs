@@ -25,6 +25,7 @@ mod module;
 mod name;
 mod named;
 mod object;
+mod page;
 mod requests;
 mod serial;
 mod status;
