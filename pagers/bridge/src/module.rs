@@ -369,14 +369,16 @@ pub(crate) struct OpenObject {
 
 impl OpenObject {
     fn begin(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
+        let name = module.host.named.begin()?;
         let life = module.life.lock();
         if !matches!(*life, Life::Ready(_)) {
+            drop(life);
+            module.host.named.forget(name);
             return Err(PagerError::new(
                 Cause::Invalid,
                 format_args!("the plugin {} is being unloaded", module.name()),
             ));
         }
-        let name = module.host.named.begin()?;
         module.objects.rise();
         drop(life);
         let place = Self {
