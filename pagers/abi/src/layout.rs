@@ -14,7 +14,7 @@ use abi_stable::sabi_types::VersionStrings;
 
 use crate::{
     Aperture, DriverFault, DriverHandle, DriverPrefix, DriverRef, Extent, HostApiPrefix, HostApiRef, Io, Module,
-    ModulePrefix, ModuleRef, OpenArgs, OpenResult, Populate,
+    ModulePrefix, ModuleRef, OpenArgs, OpenResult, PageApiPrefix, PageApiRef, Populate,
 };
 
 /// The root module that a Rust plugin exports: its entry function, and the types that the layout check is to compare.
@@ -26,6 +26,7 @@ pub struct RustRoot {
     #[sabi(unsafe_change_type = unsafe extern "C" fn(host_abi_version: u32) -> ModuleRef)]
     pub entry: unsafe extern "C" fn(host_abi_version: u32) -> *const Module,
     /// No data: it draws every type of the ABI into the comparison.
+    #[allow(clippy::type_complexity, reason = "a list of types")]
     #[sabi(last_prefix_field)]
     pub types: PhantomData<(
         HostApiRef,
@@ -39,6 +40,7 @@ pub struct RustRoot {
         Aperture,
         DriverHandle,
         DriverFault,
+        PageApiRef,
     )>,
 }
 
@@ -55,6 +57,10 @@ unsafe impl Send for HostApiPrefix {}
 unsafe impl Sync for DriverPrefix {}
 // SAFETY: as above.
 unsafe impl Send for DriverPrefix {}
+// SAFETY: as above.
+unsafe impl Sync for PageApiPrefix {}
+// SAFETY: as above.
+unsafe impl Send for PageApiPrefix {}
 // SAFETY: as above.
 unsafe impl Sync for RustRootPrefix {}
 // SAFETY: as above.

@@ -12,10 +12,13 @@ use core::ptr::{self, NonNull};
 
 use quire_abi as abi;
 use quire_core::error::words_or_nothing;
+use quire_core::object::Object;
 use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{PAGE_SHIFT, PageIndex};
 
 use crate::judge;
+use crate::named::{Named, ObjectName};
+use crate::page;
 use crate::requests::{Requests, Token};
 use crate::status::copy_text;
 
@@ -58,6 +61,7 @@ pub type Log = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
 pub(crate) struct HostState {
     pub(crate) api: abi::HostApi,
     pub(crate) requests: Requests,
+    pub(crate) named: Named,
     /// The plugin's name.
     pub(crate) name: Arc<str>,
     log: Log,
@@ -68,6 +72,7 @@ impl HostState {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             api: api(this.as_ptr().cast_mut().cast::<abi::Host>()),
             requests: Requests::default(),
+            named: Named::default(),
             name,
             log,
         })
@@ -75,6 +80,11 @@ impl HostState {
 
     pub(crate) fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         (self.log)(level, &self.name, &words_or_nothing(text));
+    }
+
+    /// The object that a plugin calls so: nothing when it is not the plugin's, not yet the engine's, or closed.
+    pub(crate) fn object_named(&self, name: u64) -> Option<Arc<Object>> {
+        self.named.get(ObjectName(name))
     }
 
     fn stale(&self, service: &str, token: u64) -> i32 {
@@ -114,12 +124,18 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         aperture_add: None,
         aperture_remove: None,
         revoke: None,
+        pages: &raw const page::PAGES,
+        page_lookup: Some(page::page_lookup),
+        page_grab: Some(page::page_grab),
+        page_move: Some(page::page_move),
+        object_lock: Some(page::object_lock),
+        object_unlock: Some(page::object_unlock),
     }
 }
 
 /// # Safety
 /// `host` is NULL or the `host` of a table that was given to a plugin whose `fini` has not returned.
-unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
+pub(crate) unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
     // SAFETY: by the invariants of `HostState` the address is that of a live one, and only shared access is ever made to it.
     unsafe { host.cast::<HostState>().cast_const().as_ref() }
 }

@@ -17,6 +17,7 @@ use quire_core::types::MAX_OBJECT_SIZE;
 use crate::host::{HostState, Level, Log, PAGE_SIZE};
 use crate::judge::judge;
 use crate::name::Subject;
+use crate::named::ObjectName;
 use crate::object::PluginObject;
 use crate::requests::{Begun, Returned, SetAside, Token, Work};
 use crate::serial::{Closing, Serial, enter};
@@ -195,7 +196,7 @@ impl PluginModule {
             fd: what.fd.unwrap_or(-1),
             page_size: PAGE_SIZE,
             driver: ptr::null(),
-            host_object: 0,
+            host_object: use_of.name().0,
             host: &raw const self.host.api,
         };
         let Some(open) = self.table.open else {
@@ -360,14 +361,19 @@ impl fmt::Debug for PluginModule {
 #[derive(Debug)]
 pub(crate) struct OpenObject {
     module: Arc<PluginModule>,
+    /// What the plugin calls it.
+    name: ObjectName,
     /// The record for `close`.
     record: FrameLock<Option<SetAside>>,
 }
 
 impl OpenObject {
     fn begin(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
+        let name = module.host.named.begin()?;
         let life = module.life.lock();
         if !matches!(*life, Life::Ready(_)) {
+            drop(life);
+            module.host.named.forget(name);
             return Err(PagerError::new(
                 Cause::Invalid,
                 format_args!("the plugin {} is being unloaded", module.name()),
@@ -377,6 +383,7 @@ impl OpenObject {
         drop(life);
         let place = Self {
             module: module.clone(),
+            name,
             record: FrameLock::new(None),
         };
         *place.record.lock() = Some(module.host.requests.set_aside()?);
@@ -385,6 +392,10 @@ impl OpenObject {
 
     pub(crate) fn module(&self) -> &PluginModule {
         &self.module
+    }
+
+    pub(crate) fn name(&self) -> ObjectName {
+        self.name
     }
 
     /// For the one call of `close`.
@@ -401,6 +412,7 @@ impl Drop for OpenObject {
         if let Some(record) = self.record.get_mut().take() {
             self.module.host.requests.give_up(record);
         }
+        self.module.host.named.forget(self.name);
         self.module.objects.fall();
     }
 }
