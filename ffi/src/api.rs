@@ -1,6 +1,7 @@
 //! The whole API as one table, for programs that open the library while they run and look up one symbol.
 
 use crate::access::*;
+use crate::aperture::*;
 use crate::c::QUIRE_API_VERSION;
 use crate::daemon::*;
 use crate::engine::*;
@@ -98,6 +99,8 @@ api_table! {
     quire_swap_remove,
     quire_swap_areas,
     quire_swap_stats,
+    quire_aperture_add,
+    quire_aperture_remove,
 }
 
 /// The whole API as a table; its members are at the end of this header.

@@ -132,6 +132,7 @@ fn fault_status(fault: &FaultError) -> (i32, i32) {
         FaultError::Terminated => (QUIRE_FAULT_TERMINATED, 0),
         FaultError::TimedOut(_) => (QUIRE_FAULT_TIMEDOUT, 0),
         FaultError::InterruptSafe(_) => (QUIRE_FAULT_INTERRUPT_SAFE, 0),
+        FaultError::Device { .. } => (QUIRE_FAULT_DEVICE, 0),
         FaultError::RealPointers(_) => (QUIRE_ERR_UNSUPPORTED, 0),
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use quire_core::error::{Error, Result};
 use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, NotEntered, Pmap, Serve, Translation};
 use quire_core::page::PageRef;
-use quire_core::types::{Access, AddrRange, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
+use quire_core::types::{Access, AddrRange, CacheMode, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags};
 
@@ -155,6 +155,12 @@ impl LinuxPmap {
             };
             if !here.shows(run.pages[entered], at(run, entered)) {
                 return (entered, Some(NotEntered::NotHere));
+            }
+            if run.pages[entered].is_device() {
+                return (
+                    entered,
+                    Some(NotEntered::Refused("this machine does not show devices yet")),
+                );
             }
             let (most, how) = piece(here, run, entered);
             let len = (1..most).find(|i| self.is_there(run, entered + i)).unwrap_or(most);
@@ -351,6 +357,7 @@ impl Pmap for LinuxPmap {
             frame: entered.page.frame(),
             prot,
             wired: entered.wired,
+            cache: CacheMode::WriteBack,
         })
     }
 
