@@ -17,9 +17,9 @@ use crate::sync::FrameLock;
 use crate::types::Frame;
 
 /// Frames whose lists are made at once.
-const BLOCK: u64 = 64;
+const BLOCK: usize = 64;
 
-type Block = [FrameMappings; BLOCK as usize];
+type Block = [FrameMappings; BLOCK];
 
 /// The lists, by the number of the block's first frame.
 #[derive(Debug, Default)]
@@ -60,7 +60,7 @@ impl DeviceMappings {
             return Ok(known);
         }
         let (number, at) = place(frame);
-        let block = try_box([const { FrameMappings::new() }; BLOCK as usize]).map_err(|_| Shortage)?;
+        let block = try_box([const { FrameMappings::new() }; BLOCK]).map_err(|_| Shortage)?;
         let block = Blocks(NonNull::from(Box::leak(block)));
         let mut blocks = self.0.lock();
         blocks.try_reserve(1).map_err(|_| Shortage)?;
@@ -73,5 +73,6 @@ impl DeviceMappings {
 
 #[allow(clippy::cast_possible_truncation, reason = "less than BLOCK")]
 fn place(frame: Frame) -> (u64, usize) {
-    (frame.0 / BLOCK, (frame.0 % BLOCK) as usize)
+    let block = BLOCK as u64;
+    (frame.0 / block, (frame.0 % block) as usize)
 }
