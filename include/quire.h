@@ -242,10 +242,15 @@
 #define QUIRE_FAULT_INTERRUPT_SAFE (-72)
 
 /**
+ * An access failed: the object's pager has taken it back for good; its device is gone. To a program: SIGBUS with BUS_OBJERR.
+ */
+#define QUIRE_FAULT_REVOKED (-73)
+
+/**
  * An access failed: the page is memory of a device, which the machine cannot show there, or which is written and can only be read. To a
  * program: SIGBUS with BUS_OBJERR; for a write to what is mapped to be read, SIGSEGV with SEGV_ACCERR.
  */
-#define QUIRE_FAULT_DEVICE (-73)
+#define QUIRE_FAULT_DEVICE (-74)
 
 /**
  * The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
@@ -490,6 +495,21 @@
  * Bytes that `quire_request.name` has room for, its terminating zero included.
  */
 #define QUIRE_REQUEST_NAME 128
+
+/**
+ * `quire_request.operation`: it is to fill pages.
+ */
+#define QUIRE_REQUEST_GET 0
+
+/**
+ * `quire_request.operation`: it is to write pages.
+ */
+#define QUIRE_REQUEST_PUT 1
+
+/**
+ * `quire_request.operation`: it is to install pages around a fault. Cannot be cancelled.
+ */
+#define QUIRE_REQUEST_POPULATE 2
 
 /**
  * `quire_engine_destroy`: gives up what is dirty instead of writing it.
@@ -949,9 +969,9 @@ struct quire_request {
      */
     uint64_t age;
     /**
-     * 1: the pager is to write. 0: it is to read.
+     * What the pager is to do: one of `QUIRE_REQUEST_…`. Of a populate one page is told, the faulting one.
      */
-    uint32_t writes;
+    uint32_t operation;
     /**
      * 0.
      */
@@ -1542,6 +1562,21 @@ int32_t quire_object_terminate(struct quire_object *object,
                                uint32_t flags);
 
 /**
+ * Takes the pages that have bytes in the `length` bytes from `offset` away from all who have them mapped: writes what is dirty,
+ * removes the mappings and frees the pages, wired or not, waiting for those that are in use. `length` 0: to the end. The next access faults
+ * again. `flags` is a set of `QUIRE_REVOKE_…`, of quire_pager.h: with `QUIRE_REVOKE_DISCARD` what is dirty is given up; with
+ * `QUIRE_REVOKE_FAIL`, for the whole object only, every later access to it fails with QUIRE_FAULT_REVOKED. Stores in `pages`, which may be NULL, how many
+ * went. The handle must have been opened with `QUIRE_OPEN_WRITE` to give up what is dirty. May block for as long as the pager does; not to be
+ * called by the pager from inside an operation of this object. INVALID (also: the object has ended); WRITE_BACK, QUARANTINED: what is dirty cannot be
+ * written, and is still there; NOMEM.
+ */
+int32_t quire_object_revoke(struct quire_object *object,
+                            uint64_t offset,
+                            uint64_t length,
+                            uint32_t flags,
+                            uint64_t *pages);
+
+/**
  * Opens something through a pager for writing, as `quire_object_open` does by `name` and `fd`, and gives it to the pager's engine as a
  * swap area: room for pages of private and anonymous memory when memory is short. With the anon pager `name` is
  * "PATH[,size=SIZE][,compress=none|lz4|zstd][,pool=SIZE]": PATH names a file or a block device, or is `memory`; SIZE is a number of bytes,
@@ -1949,6 +1984,8 @@ struct quire_api_table {
     int32_t (*swap_areas)(struct quire_engine *engine, struct quire_swap_area *areas, size_t area_size, size_t room,
         size_t *found);
     int32_t (*swap_stats)(struct quire_engine *engine, struct quire_swap_stats *out);
+    int32_t (*object_revoke)(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags,
+        uint64_t *pages);
     int32_t (*aperture_add)(const struct quire_aperture *what, uint64_t *out);
     int32_t (*aperture_remove)(uint64_t aperture);
 };

@@ -151,6 +151,9 @@ pub enum FaultError {
     /// BUS_OBJERR: the object was taken from its users.
     #[error("the object has been terminated, or is about to be; unmap it and open it again")]
     Terminated,
+    /// BUS_OBJERR: the object's pager has taken its pages back for good: the device is gone.
+    #[error("the object's pager has taken it back: the device is gone; unmap it")]
+    Revoked,
     /// BUS_OBJERR: the engine's time for a pager's answer is over. The pager still has the page.
     #[error("page {0} did not come in time; its pager still has the request: try again later")]
     TimedOut(PageIndex),

@@ -17,6 +17,7 @@ use crate::machine::{Loan, MOST_AT_ONCE, Purpose, Reserve};
 use crate::object::{ExclusiveBusy, Object, Paging, Refusal};
 use crate::page::PageRef;
 use crate::pager::Populated;
+use crate::requests::Work;
 use crate::stats::Counter;
 use crate::sync::{FrameLock, assert_no_locks_held};
 use crate::types::{Access, PageIndex, Prot, pages_of};
@@ -500,7 +501,7 @@ impl Object {
     /// [`Error::NoMemory`] when pages could not be had; the pager's answer, or its broken promise.
     pub(crate) fn populate(self: &Arc<Self>, plan: PopulatePlan) -> Result<Ended> {
         assert_no_locks_held("calling a pager");
-        let _paging: Paging = match self.begin_paging() {
+        let paging: Paging = match self.begin_paging() {
             Ok(paging) => paging,
             // Nothing maps it any more: the fault finds out when it looks again.
             Err(Refusal::Closed) => return Ok(Ended::Installed(Installed::default())),
@@ -514,7 +515,10 @@ impl Object {
             state: FrameLock::new(State::default()),
         });
         self.engine().stats().count(Counter::Populates);
+        let work = Work::Populate(request.clone());
+        self.engine().requests().begin(&paging, work.clone());
         let answer = self.pager().populate(&request);
+        self.engine().requests().end(&work);
         request.end(answer)
     }
 }

@@ -23,6 +23,7 @@ use crate::log::Log;
 use crate::object::{Detached, Object, Paging};
 use crate::page::PageRef;
 use crate::pagedaemon::EngineOptions;
+use crate::populate::Populate;
 use crate::stats::Counter;
 #[cfg(feature = "std")]
 use crate::sync::park_until;
@@ -78,7 +79,7 @@ pub(crate) struct Requests {
 struct UnderWay {
     /// The object is not closed as long as this is counted.
     paging: Paging,
-    io: Arc<Io>,
+    work: Work,
     #[cfg(feature = "std")]
     since: Instant,
     /// The watchdog has told of it.
@@ -90,12 +91,39 @@ impl UnderWay {
     fn another(&self) -> Self {
         Self {
             paging: self.paging.another(),
-            io: self.io.clone(),
+            work: self.work.clone(),
             #[cfg(feature = "std")]
             since: self.since,
             #[cfg(feature = "std")]
             reported: self.reported,
         }
+    }
+}
+
+/// What a pager works on.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    /// It moves a run of pages.
+    Run(Arc<Io>),
+    /// It installs pages.
+    Populate(Arc<Populate>),
+}
+
+impl Work {
+    fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Run(io), Self::Run(other)) => Arc::ptr_eq(io, other),
+            (Self::Populate(request), Self::Populate(other)) => Arc::ptr_eq(request, other),
+            _ => false,
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        matches!(self, Self::Run(io) if io.is_complete())
+    }
+
+    fn goes(&self, direction: Direction) -> bool {
+        matches!(self, Self::Run(io) if io.direction() == direction)
     }
 }
 
@@ -129,12 +157,12 @@ impl Requests {
     }
 
     /// A request is about to be handed to its pager. Without memory to note it, it goes unwatched.
-    pub(crate) fn begin(&self, paging: &Paging, io: &Arc<Io>) {
+    pub(crate) fn begin(&self, paging: &Paging, work: Work) {
         let mut list = self.under_way.lock();
         if try_reserve(&mut list, 1).is_ok() {
             list.push(UnderWay {
                 paging: paging.another(),
-                io: io.clone(),
+                work,
                 #[cfg(feature = "std")]
                 since: Instant::now(),
                 #[cfg(feature = "std")]
@@ -144,11 +172,11 @@ impl Requests {
     }
 
     /// A request has been settled.
-    pub(crate) fn end(&self, io: &Arc<Io>) {
+    pub(crate) fn end(&self, work: &Work) {
         let mut list = self.under_way.lock();
         let ended = list
             .iter()
-            .position(|other| Arc::ptr_eq(&other.io, io))
+            .position(|other| other.work.is(work))
             .map(|at| list.swap_remove(at));
         drop(list);
         drop(ended);
@@ -187,7 +215,7 @@ impl Requests {
             let mut list = self.under_way.lock();
             let one = list.iter_mut().find(|one| {
                 let age = now.saturating_duration_since(one.since);
-                !one.reported && !one.io.is_complete() && age >= self.overdue_after
+                !one.reported && !one.work.is_complete() && age >= self.overdue_after
             })?;
             one.reported = true;
             one.another()
@@ -232,6 +260,26 @@ impl Requests {
     }
 }
 
+/// What a pager was asked to do.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// To fill pages.
+    Get,
+    /// To write pages.
+    Put,
+    /// To install pages around a fault. Of such a request one page is told: the faulting one.
+    Populate,
+}
+
+impl From<Direction> for Operation {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Get => Self::Get,
+            Direction::Put => Self::Put,
+        }
+    }
+}
+
 /// A request that is under way.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Request {
@@ -239,8 +287,8 @@ pub struct Request {
     pub object: ObjectId,
     /// Its name for people, as its pager says it.
     pub name: String,
-    /// Which way the bytes go.
-    pub direction: Direction,
+    /// What the pager was asked to do.
+    pub operation: Operation,
     /// The first page.
     pub first: PageIndex,
     /// How many pages.
@@ -254,14 +302,18 @@ pub struct Request {
 
 impl UnderWay {
     fn describe(&self) -> Request {
-        let (object, io) = (self.paging.object(), &self.io);
+        let object = self.paging.object();
+        let (operation, first, pages) = match &self.work {
+            Work::Run(io) => (io.direction().into(), io.first(), io.len()),
+            Work::Populate(request) => (Operation::Populate, request.plan().index, 1),
+        };
         Request {
             object: object.id(),
             name: object.describe(),
-            direction: io.direction(),
-            first: io.first(),
-            pages: io.len(),
-            complete: io.is_complete(),
+            operation,
+            first,
+            pages,
+            complete: self.work.is_complete(),
             #[cfg(feature = "std")]
             age: self.since.elapsed(),
         }
@@ -280,7 +332,7 @@ impl Engine {
     #[cfg(feature = "std")]
     #[must_use]
     pub fn overdue(&self, than: Duration) -> Vec<Request> {
-        self.list_requests(|one| !one.io.is_complete() && one.since.elapsed() >= than)
+        self.list_requests(|one| !one.work.is_complete() && one.since.elapsed() >= than)
     }
 
     fn list_requests(&self, which: impl Fn(&UnderWay) -> bool) -> Vec<Request> {
@@ -297,8 +349,12 @@ impl Engine {
     }
 
     fn cancel_requests(&self, which: impl Fn(&UnderWay) -> bool) -> usize {
-        let found = self.requests().select(|one| !one.io.is_complete() && which(one));
-        let asked = found.iter().filter(|one| one.paging.object().cancel_request(&one.io));
+        let found = self.requests().select(|one| !one.work.is_complete() && which(one));
+        let asked = found.iter().filter(|one| match &one.work {
+            Work::Run(io) => one.paging.object().cancel_request(io),
+            // Its pager is called and has not returned: there is nobody to ask.
+            Work::Populate(_) => false,
+        });
         asked.count()
     }
 
@@ -355,6 +411,6 @@ impl Object {
     /// Asks the pager to end the object's requests that way soon. Waits for none of them; no lock may be held.
     pub(crate) fn cancel_requests(&self, direction: Direction) {
         self.engine()
-            .cancel_requests(|one| one.io.direction() == direction && one.paging.object().id() == self.id());
+            .cancel_requests(|one| one.work.goes(direction) && one.paging.object().id() == self.id());
     }
 }

@@ -10,8 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use crate::engine::Engine;
-use crate::io::Direction;
-use crate::requests::{Bell, Request};
+use crate::requests::{Bell, Operation, Request};
 use crate::stats::Counter;
 use crate::sync::Deadline;
 
@@ -35,9 +34,19 @@ struct Overdue<'a>(&'a Request);
 impl core::fmt::Display for Overdue<'_> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         let request = self.0;
-        let operation = match request.direction {
-            Direction::Get => "get",
-            Direction::Put => "put",
+        let operation = match request.operation {
+            Operation::Get => "get",
+            Operation::Put => "put",
+            Operation::Populate => {
+                return write!(
+                    f,
+                    "{}: the populate for page {} has been under way for {:.1} s and has not returned; it cannot be \
+                     cancelled: mend what the pager waits for",
+                    request.name,
+                    request.first,
+                    request.age.as_secs_f64()
+                );
+            }
         };
         write!(
             f,

@@ -99,6 +99,7 @@ api_table! {
     quire_swap_remove,
     quire_swap_areas,
     quire_swap_stats,
+    quire_object_revoke,
     quire_aperture_add,
     quire_aperture_remove,
 }

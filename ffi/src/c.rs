@@ -435,6 +435,13 @@ pub struct StepCounts {
 /// Bytes that `quire_request.name` has room for, its terminating zero included.
 pub const QUIRE_REQUEST_NAME: usize = 128;
 
+/// `quire_request.operation`: it is to fill pages.
+pub const QUIRE_REQUEST_GET: u32 = 0;
+/// `quire_request.operation`: it is to write pages.
+pub const QUIRE_REQUEST_PUT: u32 = 1;
+/// `quire_request.operation`: it is to install pages around a fault. Cannot be cancelled.
+pub const QUIRE_REQUEST_POPULATE: u32 = 2;
+
 /// A request that a pager has. May grow at its end: `quire_engine_overdue` is told its size.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -447,8 +454,8 @@ pub struct RequestC {
     pub pages: u64,
     /// For how long the pager has had it, in milliseconds.
     pub age: u64,
-    /// 1: the pager is to write. 0: it is to read.
-    pub writes: u32,
+    /// What the pager is to do: one of `QUIRE_REQUEST_…`. Of a populate one page is told, the faulting one.
+    pub operation: u32,
     /// 0.
     pub reserved: u32,
 }

@@ -130,6 +130,7 @@ fn fault_status(fault: &FaultError) -> (i32, i32) {
         FaultError::Quarantined(_) => (QUIRE_FAULT_QUARANTINED, 0),
         FaultError::NoMemory => (QUIRE_FAULT_NOMEM, 0),
         FaultError::Terminated => (QUIRE_FAULT_TERMINATED, 0),
+        FaultError::Revoked => (QUIRE_FAULT_REVOKED, 0),
         FaultError::TimedOut(_) => (QUIRE_FAULT_TIMEDOUT, 0),
         FaultError::InterruptSafe(_) => (QUIRE_FAULT_INTERRUPT_SAFE, 0),
         FaultError::Device { .. } => (QUIRE_FAULT_DEVICE, 0),

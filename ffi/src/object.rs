@@ -9,7 +9,7 @@ use quire_core::flush::{Put, PutFlags};
 use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::types::{ByteOff, MAX_OBJECT_SIZE, PageIndex, pages_of};
 
-use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE};
+use quire_abi::{QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_REVOKE_DISCARD, QUIRE_REVOKE_FAIL};
 
 use crate::c::*;
 use crate::engine::{EngineState, QUIRE_DISCARD, flush_flags};
@@ -330,6 +330,53 @@ unsafe fn number(object: *mut ObjectHandle, out: *mut u64, what: &str, of: impl 
         let state: Arc<ObjectState> = handle::get(object)?;
         // SAFETY: not NULL, and writable by contract.
         unsafe { store(out, of(&state.object)) };
+        Ok(())
+    })
+}
+
+/// Takes the pages that have bytes in the `length` bytes from `offset` away from all who have them mapped: writes what is dirty,
+/// removes the mappings and frees the pages, wired or not, waiting for those that are in use. `length` 0: to the end. The next access faults
+/// again. `flags` is a set of `QUIRE_REVOKE_…`, of quire_pager.h: with `QUIRE_REVOKE_DISCARD` what is dirty is given up; with
+/// `QUIRE_REVOKE_FAIL`, for the whole object only, every later access to it fails with QUIRE_FAULT_REVOKED. Stores in `pages`, which may be NULL, how many
+/// went. The handle must have been opened with `QUIRE_OPEN_WRITE` to give up what is dirty. May block for as long as the pager does; not to be
+/// called by the pager from inside an operation of this object. INVALID (also: the object has ended); WRITE_BACK, QUARANTINED: what is dirty cannot be
+/// written, and is still there; NOMEM.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_revoke(
+    object: *mut ObjectHandle,
+    offset: u64,
+    length: u64,
+    flags: u32,
+    pages: *mut u64,
+) -> i32 {
+    guard(|| {
+        let state = handle::get::<ObjectState>(object)?;
+        check_flags(flags, QUIRE_REVOKE_DISCARD | QUIRE_REVOKE_FAIL, "flags")?;
+        let range = pages_in(offset, length)?;
+        let dirty = if flags & QUIRE_REVOKE_DISCARD == 0 {
+            Dirty::Write
+        } else {
+            Dirty::Discard
+        };
+        if dirty == Dirty::Discard && !state.writable {
+            return Err(Fail::invalid(
+                "the object was opened for reading only, so that what is dirty cannot be given up; leave QUIRE_REVOKE_DISCARD out",
+            ));
+        }
+        let object = state.object.object();
+        let gone = if flags & QUIRE_REVOKE_FAIL == 0 {
+            object.revoke(range, dirty)?
+        } else if (offset, length) == (0, 0) {
+            object.revoke_for_good(dirty)?
+        } else {
+            return Err(Fail::invalid(
+                "QUIRE_REVOKE_FAIL is for the whole object: pass 0 as offset and length",
+            ));
+        };
+        if !pages.is_null() {
+            // SAFETY: not NULL, and writable by contract.
+            unsafe { store(pages, gone) };
+        }
         Ok(())
     })
 }

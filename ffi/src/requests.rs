@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use quire_core::io::Direction;
-use quire_core::requests::Request;
+use quire_core::requests::{Operation, Request};
 use quire_core::types::PAGE_SIZE;
 
 use crate::c::*;
@@ -64,7 +63,11 @@ fn request_for_c(request: &Request) -> RequestC {
         offset: request.first.0 * PAGE_SIZE,
         pages: request.pages as u64,
         age: u64::try_from(request.age.as_millis()).unwrap_or(u64::MAX),
-        writes: u32::from(request.direction == Direction::Put),
+        operation: match request.operation {
+            Operation::Get => QUIRE_REQUEST_GET,
+            Operation::Put => QUIRE_REQUEST_PUT,
+            Operation::Populate => QUIRE_REQUEST_POPULATE,
+        },
         reserved: 0,
     }
 }

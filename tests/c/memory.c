@@ -648,7 +648,7 @@ static void a_request_that_takes_long_is_listed(void)
     CHECK(overdue(3600 * 1000) == 0 && overdue(UINT64_MAX) == 0);
     memset(requests, 0x5a, sizeof requests);
     OK(quire_engine_overdue(engine, 3, requests, sizeof *requests, 2, &found));
-    CHECK(found == 1 && requests[0].offset == 7 * PAGE && requests[0].pages == 1 && requests[0].writes == 0);
+    CHECK(found == 1 && requests[0].offset == 7 * PAGE && requests[0].pages == 1 && requests[0].operation == QUIRE_REQUEST_GET);
     CHECK(requests[0].age >= 3 && strstr(requests[0].name, "slow") != NULL);
     CHECK(requests[1].pages == UNTOUCHED);
     /* What a program knows beyond us is 0. */

@@ -275,7 +275,7 @@ static void a_request_that_is_never_completed_is_listed_and_keeps_nobody_else(vo
         sched_yield();
     }
     CHECK(found == 1 && strstr(request.name, "villain never") != NULL);
-    CHECK(request.offset == 3 * PAGE && request.writes == 0);
+    CHECK(request.offset == 3 * PAGE && request.operation == QUIRE_REQUEST_GET);
     /* Another thing of the same pager, in the same map, and its write-back. */
     open_and_map("good", QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, RW);
     CHECK(byte_at(7) == 8);

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use quire_core::error::{Cause, Error};
 use quire_core::flush::FlushFlags;
-use quire_core::io::Direction;
 use quire_core::map::MapRequest;
 use quire_core::object::ObjectRef;
 use quire_core::pager::PagerOps;
 use quire_core::read_ahead::Worker;
+use quire_core::requests::Operation;
 use quire_core::types::{Advice, PAGE_SIZE, PageIndex, VirtAddr};
 use quire_tests::{Call, Rig, Script, Twist, in_all_modes, page_at, pattern};
 
@@ -204,7 +204,7 @@ fn s147_a_request_whose_completion_does_not_come_is_found_with_its_object() {
         let overdue = rig.engine.overdue(Duration::ZERO);
         assert_eq!(overdue.len(), 1);
         let request = &overdue[0];
-        assert_eq!((request.object, request.direction), (object.id(), Direction::Get));
+        assert_eq!((request.object, request.operation), (object.id(), Operation::Get));
         assert_eq!((request.first, request.pages), (PageIndex(8), 16));
         assert_eq!(request.name, "scripted pager");
         script.finish(&script.take_pending(1)[0]);
@@ -231,7 +231,7 @@ fn s147_puts_that_are_under_way_are_listed() {
             assert!(
                 overdue
                     .iter()
-                    .all(|request| request.direction == Direction::Put && request.pages == 4)
+                    .all(|request| request.operation == Operation::Put && request.pages == 4)
             );
             assert_eq!(overdue.len(), 2);
             ios.iter().for_each(|io| script.finish(io));

@@ -94,12 +94,13 @@ impl Fault<'_> {
 
     /// Each page is dirtied if the fault is a write (S228), and may become so unseen if it is mapped writable.
     fn note_what_installing_does(&self, object: &Object, pages: &[Held], prot: Prot) -> Result<(), Stop> {
-        if !prot.contains(Prot::WRITE) {
-            return Ok(());
-        }
         let mut state = object.lock();
+        // Whoever takes the object away from now on waits for these pages, and unmaps them.
         if let Some(error) = state.refuses_faults() {
             return Err(error.into());
+        }
+        if !prot.contains(Prot::WRITE) {
+            return Ok(());
         }
         for held in pages {
             state.note_writable(held.page());

@@ -33,6 +33,7 @@ mod page_in;
 mod reference;
 mod registry;
 mod rehome;
+mod revoke;
 mod size;
 mod transfer;
 
@@ -113,6 +114,8 @@ pub(crate) struct ObjectState {
     accepts: Accepts,
     /// The promise that its pager broke.
     broken: Option<String>,
+    /// Its device is gone: accesses that find no mapping fail.
+    revoked: bool,
     /// New requests wait.
     quiet: bool,
     pub(crate) syncs: Syncs,
@@ -185,6 +188,7 @@ impl Object {
                 streams,
                 accepts: Accepts::Everything,
                 broken: None,
+                revoked: false,
                 quiet: false,
                 syncs: Syncs::default(),
                 lost_wirings: LostWirings::default(),
@@ -381,7 +385,7 @@ impl ObjectState {
     #[inline]
     pub(crate) fn refuses_faults(&self) -> Option<FaultError> {
         match (&self.broken, self.accepts) {
-            (None, Accepts::Everything) => None,
+            (None, Accepts::Everything) => self.revoked.then_some(FaultError::Revoked),
             (Some(reason), Accepts::Everything) => {
                 Some(FaultError::Quarantined(words_or_nothing(format_args!("{reason}"))))
             }

@@ -18,6 +18,7 @@ use crate::machine::{Loan, Purpose};
 use crate::page::PageRef;
 use crate::pager::{Answer, PagerOps};
 use crate::requests::Bell;
+use crate::requests::Work;
 use crate::stats::Counter;
 use crate::sync::{Deadline, Event, FrameLock, Left, assert_no_locks_held};
 use crate::types::{ObjectId, PageIndex};
@@ -182,7 +183,7 @@ impl Transfer {
             let _nothing_to_keep = machine.take_back(&self.refs, loan, &|_| false);
             return Err(Error::NoMemory);
         };
-        object.engine.requests().begin(&self.paging, &io);
+        object.engine.requests().begin(&self.paging, Work::Run(io.clone()));
         Ok(Started {
             transfer: self,
             io,
@@ -258,7 +259,7 @@ impl Started {
     pub(crate) fn finish(self) -> Result<u64> {
         let answer = self.io.wait();
         let object = self.object().clone();
-        object.engine.requests().end(&self.io);
+        object.engine.requests().end(&Work::Run(self.io.clone()));
         let answer = self.check_promise(&object, answer.is_ok()).and(answer);
         let Self { transfer, io, loan, .. } = self;
         let moved = transfer.settle(&object, &io, loan);
@@ -278,7 +279,7 @@ impl Started {
         // Whatever it calls the reason: it has pages that it may not have.
         error.cause = Cause::BrokenPromise;
         object.note_pager_error(&error);
-        object.engine.requests().end(&self.io);
+        object.engine.requests().end(&Work::Run(self.io.clone()));
         for page in &self.transfer.refs {
             page.busy.dismiss_sleepers();
         }
