@@ -262,6 +262,12 @@
 #define QUIRE_FAULT_REVOKED (-73)
 
 /**
+ * An access failed: the page is memory of a device, which the machine cannot show there, or which is written and can only be read. To a
+ * program: SIGBUS with BUS_OBJERR; for a write to what is mapped to be read, SIGSEGV with SEGV_ACCERR.
+ */
+#define QUIRE_FAULT_DEVICE (-74)
+
+/**
  * The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
  */
 #define QUIRE_API_VERSION 1
@@ -636,6 +642,11 @@
  * Bytes that `quire_page_sleeper.message` has room for, its terminating zero included.
  */
 #define QUIRE_SLEEPER_MESSAGE 32
+
+/**
+ * Memory of a device, which quire_pager.h defines.
+ */
+struct quire_aperture;
 
 /**
  * The whole API as a table; its members are at the end of this header.
@@ -1468,6 +1479,24 @@ int32_t quire_pager_info(struct quire_pager *pager, struct quire_pager_info *out
  * kept object could not be closed.
  */
 int32_t quire_pager_unload(struct quire_pager *pager);
+
+/**
+ * Registers memory of a device for the whole process, and stores its number in `out`: pagers of every engine make pages of it
+ * during populate (`frame_insert`). `what` is a `struct quire_aperture` of quire_pager.h with its `struct_size` set, and
+ * borrowed until return; its memory must stay as it is until `quire_aperture_remove` has answered OK, and its file
+ * descriptor is duplicated. A process has 1024 apertures at most. May block for a look at the process's
+ * mappings. INVALID (no bytes, not whole pages, nothing mapped there, a file that ends before; the last error has the words);
+ * PAGER with the system's number for a file that cannot be mapped; NOMEM, also when there are 1024.
+ */
+int32_t quire_aperture_add(const struct quire_aperture *what,
+                           uint64_t *out);
+
+/**
+ * Ends what `quire_aperture_add` began: the memory is the caller's alone again, and what was mapped and duplicated for it is
+ * given back. Does not block. INVALID (no such aperture); IN_USE while pages of objects show it: revoke them, or close their
+ * objects, first.
+ */
+int32_t quire_aperture_remove(uint64_t aperture);
 
 /**
  * Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
@@ -2324,6 +2353,8 @@ struct quire_api_table {
     int32_t (*page_insert)(struct quire_page *page, struct quire_object *object, uint64_t index);
     int32_t (*page_rename)(struct quire_page *page, struct quire_object *object, uint64_t index);
     int32_t (*page_free)(struct quire_page *page);
+    int32_t (*aperture_add)(const struct quire_aperture *what, uint64_t *out);
+    int32_t (*aperture_remove)(uint64_t aperture);
 };
 
 #ifdef __cplusplus

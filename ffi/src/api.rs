@@ -1,6 +1,7 @@
 //! The whole API as one table, for programs that open the library while they run and look up one symbol.
 
 use crate::access::*;
+use crate::aperture::*;
 use crate::c::QUIRE_API_VERSION;
 use crate::daemon::*;
 use crate::engine::*;
@@ -141,6 +142,8 @@ api_table! {
     quire_page_insert,
     quire_page_rename,
     quire_page_free,
+    quire_aperture_add,
+    quire_aperture_remove,
 }
 
 /// The whole API as a table; its members are at the end of this header.

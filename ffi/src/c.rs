@@ -59,6 +59,13 @@ pub struct PagerTable {
     _private: [u8; 0],
 }
 
+/// Memory of a device, which quire_pager.h defines.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct ApertureC {
+    _private: [u8; 0],
+}
+
 /// `quire_engine_options.machine`: the Linux machine where it can be had, and else the soft one; `quire_stats` says which. With
 /// `QUIRE_SOFT_…` among the flags, the soft one.
 pub const QUIRE_MACHINE_AUTO: u32 = 0;

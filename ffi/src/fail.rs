@@ -150,6 +150,7 @@ fn fault_status(fault: &FaultError) -> (i32, i32) {
         FaultError::Revoked => (QUIRE_FAULT_REVOKED, 0),
         FaultError::TimedOut(_) => (QUIRE_FAULT_TIMEDOUT, 0),
         FaultError::InterruptSafe(_) => (QUIRE_FAULT_INTERRUPT_SAFE, 0),
+        FaultError::Device { .. } => (QUIRE_FAULT_DEVICE, 0),
         FaultError::RealPointers(_) => (QUIRE_ERR_UNSUPPORTED, 0),
     }
 }

@@ -107,6 +107,10 @@ pub const QUIRE_FAULT_INTERRUPT_SAFE: i32 = -72;
 /// An access failed: the object's pager has taken it back for good; its device is gone. To a program: SIGBUS with BUS_OBJERR.
 pub const QUIRE_FAULT_REVOKED: i32 = -73;
 
+/// An access failed: the page is memory of a device, which the machine cannot show there, or which is written and can only be read. To a
+/// program: SIGBUS with BUS_OBJERR; for a write to what is mapped to be read, SIGSEGV with SEGV_ACCERR.
+pub const QUIRE_FAULT_DEVICE: i32 = -74;
+
 /// Every status and its name, with a terminating zero.
 const NAMES: &[(i32, &str)] = names![
     QUIRE_OK,
@@ -155,6 +159,7 @@ const NAMES: &[(i32, &str)] = names![
     QUIRE_FAULT_TIMEDOUT,
     QUIRE_FAULT_INTERRUPT_SAFE,
     QUIRE_FAULT_REVOKED,
+    QUIRE_FAULT_DEVICE,
 ];
 
 /// The name of a status, such as "QUIRE_ERR_INVALID"; "QUIRE_?" for a number that is none. Static text; never fails.

@@ -679,7 +679,10 @@ fn s237_a_write_that_follows_a_read_of_a_populated_page_asks_nobody() {
         rig.map.protect(va, 2 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
         rig.map.store(va, &[9]).unwrap();
         assert_eq!(script.calls(), [Call::Populate(0)]);
-        object.object().flush(PageIndex(0)..PageIndex(2), FlushFlags::empty()).unwrap();
+        object
+            .object()
+            .flush(PageIndex(0)..PageIndex(2), FlushFlags::empty())
+            .unwrap();
         assert_eq!(script.stored(0)[0], 9, "what is written without a fault is not lost");
         rig.map.unmap(va, 2 * PAGE_SIZE).unwrap();
         drop((script, object));

@@ -30,7 +30,7 @@ impl ObjectState {
 
     #[inline]
     fn tag_if_clean(&mut self, page: PageRef) {
-        if page.dirtiness() == Dirtiness::Clean {
+        if page.dirtiness() == Dirtiness::Clean && !page.is_device() {
             self.pages.tag(page.index());
         }
     }

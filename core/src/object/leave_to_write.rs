@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::{ExclusiveBusy, Object, Refusal};
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
-use crate::page::{Dirtiness, PageRef};
+use crate::page::PageRef;
 use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
 use crate::types::PageIndex;
@@ -18,7 +18,7 @@ impl Object {
     /// Whether the page may only be written with leave that is still to be had.
     #[inline]
     pub(crate) fn wants_leave(&self, page: PageRef) -> bool {
-        self.asks_for_leave() && page.dirtiness() == Dirtiness::Clean
+        self.asks_for_leave() && page.is_told_of()
     }
 
     /// Whether its pager is told before a clean page is written.
@@ -66,7 +66,7 @@ impl Object {
             let busy = ExclusiveBusy::try_resident(self.clone(), &state, index);
             drop(state);
             match busy {
-                Some(busy) if page.dirtiness() == Dirtiness::Clean => pages.push(busy),
+                Some(busy) if page.is_told_of() => pages.push(busy),
                 None if pages.is_empty() => return Ok(Some(page)),
                 _ => break,
             }

@@ -16,6 +16,7 @@ use quire_core::object::Object;
 use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{PAGE_SHIFT, PageIndex};
 
+use crate::aperture::{OpenMemory, aperture_add, aperture_remove, frame_insert};
 use crate::judge;
 use crate::named::{Named, ObjectName};
 use crate::page;
@@ -65,16 +66,18 @@ pub(crate) struct HostState {
     /// The plugin's name.
     pub(crate) name: Arc<str>,
     log: Log,
+    pub(crate) open_memory: OpenMemory,
 }
 
 impl HostState {
-    pub(crate) fn new(name: Arc<str>, log: Log) -> Arc<Self> {
+    pub(crate) fn new(name: Arc<str>, log: Log, open_memory: OpenMemory) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             api: api(this.as_ptr().cast_mut().cast::<abi::Host>()),
             requests: Requests::default(),
             named: Named::default(),
             name,
             log,
+            open_memory,
         })
     }
 
@@ -120,9 +123,9 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         page_insert: Some(page_insert),
         page_ready: Some(page_ready),
         page_take: Some(page_take),
-        frame_insert: None,
-        aperture_add: None,
-        aperture_remove: None,
+        frame_insert: Some(frame_insert),
+        aperture_add: Some(aperture_add),
+        aperture_remove: Some(aperture_remove),
         revoke: None,
         pages: &raw const page::PAGES,
         page_lookup: Some(page::page_lookup),
@@ -221,7 +224,7 @@ unsafe extern "C" fn page_take(host: *mut abi::Host, token: u64, first: u64, cou
 ///
 /// # Safety
 /// `done` is NULL or a place for a number.
-unsafe fn run_of_pages(
+pub(crate) unsafe fn run_of_pages(
     host: &HostState,
     service: &str,
     token: u64,
@@ -246,6 +249,7 @@ unsafe fn run_of_pages(
         Err(NotInserted::Present) => abi::QUIRE_PAGER_AGAIN,
         Err(NotInserted::OutOfRange) => abi::QUIRE_PAGER_BAD,
         Err(NotInserted::NoMemory) => abi::QUIRE_PAGER_NOMEM,
+        Err(NotInserted::NoFrames) => abi::QUIRE_PAGER_INVALID,
         Err(NotInserted::Ended) => host.stale(service, token),
     }
 }

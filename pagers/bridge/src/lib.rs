@@ -19,6 +19,7 @@
 
 extern crate alloc;
 
+pub mod aperture;
 mod host;
 mod judge;
 mod module;
@@ -30,6 +31,7 @@ mod requests;
 mod serial;
 mod status;
 
+pub use aperture::{OpenMemory, Wanted, only_addresses};
 pub use host::{Level, Log};
 pub use module::{Keeper, Open, Opened, PluginModule, StillInUse};
 pub use object::PluginObject;

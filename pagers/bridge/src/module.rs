@@ -14,6 +14,7 @@ use quire_core::pager::Change;
 use quire_core::sync::{FrameLock, Gauge};
 use quire_core::types::MAX_OBJECT_SIZE;
 
+use crate::aperture::OpenMemory;
 use crate::host::{HostState, Level, Log, PAGE_SIZE};
 use crate::judge::judge;
 use crate::name::Subject;
@@ -128,10 +129,11 @@ impl PluginModule {
         config: Option<&CStr>,
         keeper: Keeper,
         log: Log,
+        open_memory: OpenMemory,
     ) -> Result<Arc<Self>, PagerError> {
         // SAFETY: the name is zero-terminated and static by contract.
         let name = unsafe { copy_text(table.name) };
-        let host = HostState::new(name.into(), log);
+        let host = HostState::new(name.into(), log, open_memory);
         let last_call = host.requests.set_aside()?;
         let mut ctx = ptr::null_mut();
         if let Some(init) = table.init {

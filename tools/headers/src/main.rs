@@ -53,6 +53,7 @@ const HEADERS: &[Header] = &[
             "ffi/src/daemon.rs",
             "ffi/src/requests.rs",
             "ffi/src/pager.rs",
+            "ffi/src/aperture.rs",
             "ffi/src/object.rs",
             "ffi/src/swap.rs",
             "ffi/src/map.rs",
