@@ -99,6 +99,7 @@ api_table! {
     quire_swap_areas,
     quire_swap_stats,
     quire_object_revoke,
+    quire_object_open_device,
 }
 
 /// The whole API as a table; its members are at the end of this header.

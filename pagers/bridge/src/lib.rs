@@ -19,6 +19,7 @@
 
 extern crate alloc;
 
+mod driver;
 mod host;
 mod judge;
 mod module;
@@ -29,5 +30,5 @@ mod serial;
 mod status;
 
 pub use host::{Level, Log};
-pub use module::{Keeper, Open, Opened, PluginModule, StillInUse};
+pub use module::{Keeper, NotStarted, Open, Opened, PluginModule, StillInUse};
 pub use object::PluginObject;

@@ -108,11 +108,7 @@ fn an_object_tells_what_open_told() {
 fn what_is_opened_for_reading_cannot_be_written() {
     let (_, module) = start(Script::default());
     let opened = module
-        .open(&Open {
-            name: None,
-            fd: None,
-            write: false,
-        })
+        .open(&Open::default())
         .unwrap();
     assert!(!opened.pager.ops().contains(PagerOps::PUT));
     assert_eq!(opened.pager.describe(), "scripted");

@@ -23,7 +23,7 @@ pub(crate) fn folder(test: &str) -> PathBuf {
     folder
 }
 
-/// A folder with libquire.so under both its names, libquire.a, and the plugins vnode and anon. Copies: what one test builds
+/// A folder with libquire.so under both its names, libquire.a, and the plugins vnode, anon and device. Copies: what one test builds
 /// does not change under another's feet.
 pub(crate) fn libraries() -> &'static Path {
     static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
@@ -38,7 +38,7 @@ pub(crate) fn libraries() -> &'static Path {
         copy(&library, "libquire.so");
         copy(&library, "libquire.so.0");
         copy(&library.with_extension("a"), "libquire.a");
-        for plugin in ["vnode", "anon"] {
+        for plugin in ["vnode", "anon", "device"] {
             copy(
                 &quire_tests::built::plugin(plugin),
                 &format!("libquire_pager_{plugin}.so"),
