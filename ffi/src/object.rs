@@ -69,10 +69,7 @@ pub unsafe extern "C" fn quire_object_open_device(
     guard(|| {
         check_out(out, "out")?;
         check_flags(flags, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, "flags")?;
-        let (state, driver) = (
-            handle::get::<PagerState>(pager)?,
-            handle::get::<PagerState>(driver)?,
-        );
+        let (state, driver) = (handle::get::<PagerState>(pager)?, handle::get::<PagerState>(driver)?);
         if !Arc::ptr_eq(&state.shared, &driver.shared) {
             return Err(Fail::invalid("the pager and the driver belong to different engines"));
         }

@@ -95,11 +95,17 @@ fn check_members(table: &abi::Driver) -> Result<(), PagerError> {
     let managed = table.kind == abi::QUIRE_DRIVER_MANAGED;
     match table.kind {
         abi::QUIRE_DRIVER_UNMANAGED | abi::QUIRE_DRIVER_MANAGED | abi::QUIRE_DRIVER_PHYS => {}
-        kind => return Err(flaw(format_args!("kind {kind} is unknown; use one of QUIRE_DRIVER_..."))),
+        kind => {
+            return Err(flaw(format_args!(
+                "kind {kind} is unknown; use one of QUIRE_DRIVER_..."
+            )));
+        }
     }
     if table.ctor.is_none() || table.dtor.is_none() {
         let what = if table.ctor.is_none() { "ctor" } else { "dtor" };
-        return Err(flaw(format_args!("the mandatory {what} is missing; add it to the table")));
+        return Err(flaw(format_args!(
+            "the mandatory {what} is missing; add it to the table"
+        )));
     }
     if table.kind == abi::QUIRE_DRIVER_UNMANAGED && table.populate.is_some() {
         return Err(flaw(format_args!(

@@ -8,8 +8,8 @@ use quire_pager::abi::{
     QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY, QUIRE_PAGER_BAD, QUIRE_PAGER_FAIL, QUIRE_PAGER_OK,
 };
 use quire_pager::{
-    Durable, Error, GetRun, GivenDriver, Host, Level, Object, OpenRequest, Opened, Populate, PopulateRun, Populated, Put,
-    PutRun, Result,
+    Durable, Error, GetRun, GivenDriver, Host, Level, Object, OpenRequest, Opened, Populate, PopulateRun, Populated,
+    Put, PutRun, Result,
 };
 
 /// The longest name that is taken from a driver's `path`, in bytes.
@@ -59,10 +59,14 @@ impl Device {
     fn make(driver: &GivenDriver, request: &OpenRequest<'_>) -> Result<(Self, OpenResult)> {
         let GivenDriver { table, ctx, name } = driver;
         let (Some(ctor), Some(_)) = (table.ctor, table.dtor) else {
-            return Err(Error::invalid(format!("the driver {name} has no ctor or no dtor; it must have both")));
+            return Err(Error::invalid(format!(
+                "the driver {name} has no ctor or no dtor; it must have both"
+            )));
         };
         if request.host_api().is_null() {
-            return Err(Error::unsupported("this host has no services for drivers; use a newer one"));
+            return Err(Error::unsupported(
+                "this host has no services for drivers; use a newer one",
+            ));
         }
         let args = request.as_abi();
         let mut answer = OpenResult {
@@ -120,7 +124,10 @@ impl Device {
         if status != QUIRE_PAGER_OK {
             host.log(
                 Level::Warn,
-                format_args!("the driver {} cannot tell its device's name (status {status})", driver.name),
+                format_args!(
+                    "the driver {} cannot tell its device's name (status {status})",
+                    driver.name
+                ),
             );
             return None;
         }
@@ -158,7 +165,9 @@ impl Device {
         // SAFETY: the caller's promise: members of every version of the struct, and `required` is one of its pages.
         let (token, index, page_size, page) = unsafe {
             let (first, required) = ((*io).first, (*io).required);
-            let page = (*io).pages.wrapping_byte_add(required as usize * (*io).page_stride as usize);
+            let page = (*io)
+                .pages
+                .wrapping_byte_add(required as usize * (*io).page_stride as usize);
             ((*io).token, first + u64::from(required), (*io).page_size, page)
         };
         // SAFETY: as above.
@@ -179,7 +188,11 @@ impl Device {
         let (status, aperture, offset) = self.fault(run.token(), index, page_size, access, ptr::null_mut());
         if status != QUIRE_PAGER_OK {
             // `BAD` would send the host to get, which has nothing either.
-            let status = if status == QUIRE_PAGER_BAD { QUIRE_PAGER_FAIL } else { status };
+            let status = if status == QUIRE_PAGER_BAD {
+                QUIRE_PAGER_FAIL
+            } else {
+                status
+            };
             return Ok(Populated::Answered(status));
         }
         match run.insert_frames(index, 1, aperture, offset)? {
@@ -197,7 +210,9 @@ impl Object for Device {
             ));
         }
         if self.table.fault.is_none() {
-            return Err(Error::fail("the driver has no fault, and so no page to give but by populate"));
+            return Err(Error::fail(
+                "the driver has no fault, and so no page to give but by populate",
+            ));
         }
         // SAFETY: the run's own request.
         run.hand_on(|io| unsafe { self.fill(io) });

@@ -7,8 +7,8 @@ use std::ptr;
 
 use quire_abi::golden::Described;
 use quire_abi::{
-    Module, QUIRE_CAP_DEVICES, QUIRE_CAP_DRIVER, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_MAGIC, QUIRE_PAGER_MODULE_MIN_SIZE, QUIRE_THREADS_PARALLEL,
-    QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
+    Module, QUIRE_CAP_DEVICES, QUIRE_CAP_DRIVER, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_MAGIC,
+    QUIRE_PAGER_MODULE_MIN_SIZE, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::error::{AbiVersion, LoadError};
@@ -146,7 +146,9 @@ pub(crate) fn check_members(path: &Path, module: &Module) -> Result<(), LoadErro
             "a pager with QUIRE_CAP_DEVICES has the thread models of its drivers; use QUIRE_THREADS_PARALLEL for its own",
         ),
         QUIRE_THREADS_SERIALIZE_ALL | QUIRE_THREADS_SERIALIZE_OBJECT => Ok(()),
-        other => bad(&format!("thread_model {other} is unknown; use one of QUIRE_THREADS_...")),
+        other => bad(&format!(
+            "thread_model {other} is unknown; use one of QUIRE_THREADS_..."
+        )),
     }
 }
 

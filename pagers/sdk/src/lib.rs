@@ -110,8 +110,8 @@ pub use pager::{
 };
 pub use populate::{Access, PopulateRun, Populated};
 pub use quire_abi as abi;
-pub use table::abi_size;
 pub use run::{Direction, GetRun, Page, Pages, Pending, PendingGet, PendingPut, PutRun, Request, Run};
+pub use table::abi_size;
 
 /// The two directions of a run, for code that serves both.
 pub mod direction {

@@ -10,9 +10,9 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use quire_abi::{
-    HostApi, OpenArgs, OpenResult, QUIRE_CAP_ASYNC, QUIRE_CAP_DEVICES, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE, QUIRE_CAP_STAY_RESIDENT,
-    QUIRE_OBJECT_FRAMES, QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL,
-    QUIRE_THREADS_SERIALIZE_OBJECT,
+    HostApi, OpenArgs, OpenResult, QUIRE_CAP_ASYNC, QUIRE_CAP_DEVICES, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE,
+    QUIRE_CAP_STAY_RESIDENT, QUIRE_OBJECT_FRAMES, QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY,
+    QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::driver::GivenDriver;
@@ -360,6 +360,30 @@ impl<O> Opened<O> {
         Self {
             flags: self.flags | QUIRE_OBJECT_READ_ONLY,
             ..self
+        }
+    }
+
+    /// The same of another object, which `make` makes of this one.
+    pub fn map<P>(self, make: impl FnOnce(O) -> P) -> Opened<P> {
+        let Self {
+            object,
+            flags,
+            identity,
+            size,
+            granule,
+            max_run,
+            change,
+            name,
+        } = self;
+        Opened {
+            object: make(object),
+            flags,
+            identity,
+            size,
+            granule,
+            max_run,
+            change,
+            name,
         }
     }
 

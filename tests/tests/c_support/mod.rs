@@ -85,10 +85,20 @@ pub(crate) fn link(standard: &str, source: &str, program: &Path) {
 
 /// Compiles one of the example pagers into `folder`.
 pub(crate) fn example_pager(file: &str, folder: &Path) -> PathBuf {
-    let plugin = folder.join(Path::new(file).with_extension("so"));
+    example_plugin(&format!("pagers/{file}"), folder)
+}
+
+/// Compiles one of the example drivers into `folder`.
+pub(crate) fn example_driver(file: &str, folder: &Path) -> PathBuf {
+    example_plugin(&format!("drivers/{file}"), folder)
+}
+
+fn example_plugin(file: &str, folder: &Path) -> PathBuf {
+    let source = repository().join("examples").join(file);
+    let name = source.file_name().expect("a name");
+    let plugin = folder.join(Path::new(name).with_extension("so"));
     let out = plugin.display().to_string();
     let standard = if file.ends_with(".cpp") { "c++17" } else { "c11" };
-    let source = repository().join("examples/pagers").join(file);
     compile(standard, &source, &["-shared", "-fPIC", "-o", &out, "-lpthread"]);
     plugin
 }
