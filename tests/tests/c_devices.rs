@@ -2,7 +2,9 @@
 
 mod c_support;
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::OnceLock;
 
 const SOURCE: &str = "tests/c/devices.c";
@@ -69,4 +71,45 @@ fn the_same_program_compiles_as_every_c_and_cpp() {
     for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
         c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
     }
+}
+
+/// What the frame buffer's program says, and the picture that it leaves.
+fn picture(program: &Path, driver: &Path, policy: &str, machine: &str) -> (String, PathBuf) {
+    let file = program.with_file_name(format!("{machine}-{policy}.png"));
+    let output = c_support::run(program, &[driver, policy.as_ref(), machine.as_ref(), &file]);
+    (c_support::printed(&output), file)
+}
+
+#[test]
+fn the_frame_buffer_shows_the_same_picture_whatever_comes_in_at_once_and_on_both_machines() {
+    let mut all = Vec::new();
+    for standard in ["c99", "c++11"] {
+        let folder = c_support::folder(&format!("c_devices-picture-{standard}"));
+        let program = folder.join("framebuffer");
+        c_support::link(standard, "examples/framebuffer.c", &program);
+        let driver = c_support::example_driver("framebuffer.c", &folder);
+        for machine in ["soft", "linux"] {
+            // All 300 pages are drawn on, written to the device, and brought in once more.
+            for (policy, populates) in [("one", 600), ("window", 76), ("all", 2)] {
+                let (said, file) = picture(&program, &driver, policy, machine);
+                let wanted = format!("300 pages out; in: 600 pages by {populates} populates, 0 by 0 gets\n");
+                assert_eq!(said, wanted, "{policy} on {machine}");
+                all.push(file);
+            }
+            let (said, file) = picture(&program, &driver, "get", machine);
+            assert_eq!(said, "300 pages out; in: 0 pages by 600 populates, 600 by 600 gets\n");
+            all.push(file);
+        }
+    }
+    let first = fs::read(&all[0]).expect("a picture");
+    for other in &all[1..] {
+        assert!(fs::read(other).expect("a picture") == first, "{}", other.display());
+    }
+    let decoded = Command::new("python3")
+        .arg(c_support::repository().join("tests/python/picture.py"))
+        .arg(&all[0])
+        .output()
+        .expect("Python");
+    let complaints = String::from_utf8_lossy(&decoded.stderr);
+    assert!(decoded.status.success(), "{complaints}");
 }
