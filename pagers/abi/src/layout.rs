@@ -17,6 +17,21 @@ use crate::{
     ModulePrefix, ModuleRef, OpenArgs, OpenResult, Populate,
 };
 
+/// Every type of the ABI.
+type Types = (
+    HostApiRef,
+    ModuleRef,
+    DriverRef,
+    OpenArgs,
+    OpenResult,
+    Io,
+    Extent,
+    Populate,
+    Aperture,
+    DriverHandle,
+    DriverFault,
+);
+
 /// The root module that a Rust plugin exports: its entry function, and the types that the layout check is to compare.
 #[repr(C)]
 #[derive(Debug, StableAbi)]
@@ -27,19 +42,7 @@ pub struct RustRoot {
     pub entry: unsafe extern "C" fn(host_abi_version: u32) -> *const Module,
     /// No data: it draws every type of the ABI into the comparison.
     #[sabi(last_prefix_field)]
-    pub types: PhantomData<(
-        HostApiRef,
-        ModuleRef,
-        DriverRef,
-        OpenArgs,
-        OpenResult,
-        Io,
-        Extent,
-        Populate,
-        Aperture,
-        DriverHandle,
-        DriverFault,
-    )>,
+    pub types: PhantomData<Types>,
 }
 
 // SAFETY: what makes `Module` and `HostApi` Sync and Send: constant tables whose services may be called on any thread. The

@@ -176,14 +176,14 @@ fn host() -> TestHost {
     TestHost::load(quire_pager_device::module(), None).expect("init succeeds")
 }
 
-fn of<D: Driver>(module: &Module) -> TestDriver {
+fn of(module: &Module) -> TestDriver {
     assert_eq!(module.caps & QUIRE_CAP_DRIVER, QUIRE_CAP_DRIVER);
     assert!(module.open.is_none() && module.close.is_none() && module.get.is_none());
     TestDriver::load(module)
 }
 
 fn managed() -> TestDriver {
-    of::<Managed>(&driver_module!(Managed))
+    of(&driver_module!(Managed))
 }
 
 #[test]
@@ -212,10 +212,7 @@ fn a_driver_written_with_the_sdk_has_in_its_table_what_its_device_implements() {
         ]
     };
     assert_eq!(present(&managed()), [true; 5]);
-    assert_eq!(
-        present(&of::<Bare>(&driver_module!(Bare))),
-        [true, false, false, true, false]
-    );
+    assert_eq!(present(&of(&driver_module!(Bare))), [true, false, false, true, false]);
 }
 
 #[test]
@@ -335,7 +332,7 @@ fn dtor_follows_each_ctor_that_succeeded_and_no_other() {
 #[test]
 fn s235_what_a_driver_has_no_function_for_fails() {
     let host = host();
-    let bare = of::<Bare>(&driver_module!(Bare));
+    let bare = of(&driver_module!(Bare));
     let device = host.open_device(bare.handle(), "bare").expect("opens");
     assert_eq!(device.opened.flags, QUIRE_OBJECT_READ_ONLY);
     assert_eq!(device.get(2, 1).status, QUIRE_PAGER_FAIL);
@@ -346,7 +343,7 @@ fn s235_what_a_driver_has_no_function_for_fails() {
         QUIRE_PAGER_BAD
     );
     // A device whose frames are its own has no get to fall back on.
-    let windows = of::<Windows>(&driver_module!(Windows));
+    let windows = of(&driver_module!(Windows));
     let device = host.open_device(windows.handle(), "windows").expect("opens");
     assert_eq!(
         device.populate(2, 0..=15, &[]).expect_err("nothing").status,
@@ -357,7 +354,7 @@ fn s235_what_a_driver_has_no_function_for_fails() {
 #[test]
 fn an_unmanaged_device_answers_each_fault_with_one_frame() {
     let host = host();
-    let driver = of::<Unmanaged>(&driver_module!(Unmanaged));
+    let driver = of(&driver_module!(Unmanaged));
     let device = host.open_device(driver.handle(), "frames").expect("opens");
     assert_eq!(device.opened.flags, QUIRE_OBJECT_POPULATE | QUIRE_OBJECT_FRAMES);
     let (range, filled) = device.populate(5, 0..=15, &[]).expect("populates");
@@ -383,7 +380,7 @@ fn an_unmanaged_device_answers_each_fault_with_one_frame() {
 #[test]
 fn a_phys_device_installs_windows_of_frames_and_single_ones_otherwise() {
     let host = host();
-    let driver = of::<Phys>(&driver_module!(Phys));
+    let driver = of(&driver_module!(Phys));
     let device = host.open_device(driver.handle(), "windows of frames").expect("opens");
     assert_eq!(device.opened.flags, QUIRE_OBJECT_POPULATE | QUIRE_OBJECT_FRAMES);
     let (range, _) = device.populate(5, 0..=15, &[]).expect("populates");
