@@ -74,6 +74,8 @@ fn example_pagers_and_drivers_compile_under_every_standard() {
         "pagers/cpp_pager.cpp",
         "drivers/framebuffer.c",
         "drivers/villain.c",
+        "drivers/wrap.c",
+        "drivers/ring.cpp",
     ] {
         let standards = if source.ends_with(".c") {
             C_STANDARDS
