@@ -1475,7 +1475,8 @@ int32_t quire_pager_info(struct quire_pager *pager, struct quire_pager_info *out
  * process, while a request of it is under way that has not completed, and if it asked to stay. Otherwise this was the
  * last handle, and the pager is ended: `fini` is called, and its library is released to the dynamic linker; whether its
  * code leaves memory is the dynamic linker's decision. Objects that are only kept are closed before. May block for as
- * long as the pager does. IN_USE: objects or swap areas are open through it in this engine; release, or remove, them first. WRITE_BACK, PAGER: a
+ * long as the pager does. IN_USE: objects, devices of it if it is a driver, or swap areas are open through it in this engine; release, or remove,
+ * them first. WRITE_BACK, PAGER: a
  * kept object could not be closed.
  */
 int32_t quire_pager_unload(struct quire_pager *pager);
@@ -1505,14 +1506,27 @@ int32_t quire_aperture_remove(uint64_t aperture);
  * pager's identity, is the same object, also when it is only kept with its pages, unless its pager tells that others
  * have changed it since; opening it for writing makes it writable if it was not. When memory or file descriptors have
  * run out, objects that are only kept are closed, oldest first, and it is tried again. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
- * as the pager does, and until the same thing has been closed if that is under way. INVALID; PAGER
- * (`quire_last_errno` says why); NOMEM.
+ * as the pager does, and until the same thing has been closed if that is under way. INVALID (also for a driver, whose devices
+ * `quire_object_open_device` opens); PAGER (`quire_last_errno` says why); NOMEM.
  */
 int32_t quire_object_open(struct quire_pager *pager,
                           const char *name,
                           int32_t fd,
                           uint32_t flags,
                           struct quire_object **out);
+
+/**
+ * Opens a device of `driver` through `pager`, the device pager (which is loaded as "device"). Both are handles of `quire_pager_load` or
+ * `quire_pager_register`; both must be of the same engine, and neither can be unloaded as long as the device is open. What `name` and `fd` mean
+ * is the driver's business, and it may need neither: NULL and -1. Otherwise as `quire_object_open`. INVALID also when `driver` is no driver,
+ * or `pager` none that takes drivers.
+ */
+int32_t quire_object_open_device(struct quire_pager *pager,
+                                 struct quire_pager *driver,
+                                 const char *name,
+                                 int32_t fd,
+                                 uint32_t flags,
+                                 struct quire_object **out);
 
 /**
  * Makes an object of `size` bytes that begins as zeros and belongs to no pager: memory to be shared, by mapping it several times. What it
@@ -2355,6 +2369,8 @@ struct quire_api_table {
     int32_t (*page_free)(struct quire_page *page);
     int32_t (*aperture_add)(const struct quire_aperture *what, uint64_t *out);
     int32_t (*aperture_remove)(uint64_t aperture);
+    int32_t (*object_open_device)(struct quire_pager *pager, struct quire_pager *driver, const char *name, int32_t fd,
+        uint32_t flags, struct quire_object **out);
 };
 
 #ifdef __cplusplus

@@ -21,6 +21,11 @@
  *     static const quire_pager_module module = make();
  *     QUIRE_PAGER_EXPORT(module);
  *
+ * A driver of devices is such a module too, with a narrower table, and without operations of its own:
+ *
+ *     static const struct quire_driver driver = { .struct_size = sizeof driver, .kind = QUIRE_DRIVER_MANAGED, ... };
+ *     QUIRE_DRIVER_EXPORT("framebuffer", QUIRE_THREADS_PARALLEL, driver);
+ *
  * Every operation answers a status: QUIRE_PAGER_OK, another QUIRE_PAGER_..., or a negated errno value. The numbers 0 to 5
  * are those of FreeBSD's VM_PAGER_ codes, 6 and 7 are UVM's two further ones, 64 and up are Quire's own. Text that says
  * what went wrong goes to the host's set_error. Pointers are borrowed until the call returns unless their comment says
@@ -59,6 +64,35 @@
         return &(module);                                                                                   \
     }                                                                                                       \
     struct quire_pager_module
+
+/** The name to which the module of a driver answers its `struct quire_driver`. */
+#define QUIRE_DRIVER_EXTENSION "quire.driver.1"
+
+/**
+ * Defines `module`, a static constant `struct quire_pager_module` of the driver whose table is `driver`, a constant `struct quire_driver`, for
+ * a program that registers a driver of its own. `name` is its short name, `threads` one of QUIRE_THREADS_... Needs a `;`. A driver that
+ * wants `init`, `fini`, a version or a description writes the table out.
+ */
+#define QUIRE_DRIVER_MODULE(module, name, threads, driver)                                                  \
+    static const void *module##_extension(void *ctx, const char *id)                                        \
+    {                                                                                                       \
+        const char *ours = QUIRE_DRIVER_EXTENSION;                                                          \
+        (void)ctx;                                                                                          \
+        for (; *id != 0 && *id == *ours; id++)                                                              \
+            ours++;                                                                                         \
+        return *id == *ours ? (const void *)&(driver) : (const void *)0;                                    \
+    }                                                                                                       \
+    static const struct quire_pager_module module = {                                                       \
+        QUIRE_PAGER_MAGIC, QUIRE_PAGER_ABI_VERSION, sizeof(struct quire_pager_module), threads,             \
+        QUIRE_CAP_DRIVER, name, NULL, NULL,                                                                 \
+        NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,     \
+        NULL, NULL, module##_extension, NULL};                                                              \
+    struct quire_pager_module
+
+/** Makes the library a driver: QUIRE_DRIVER_MODULE, and the entry function. Needs a `;`. */
+#define QUIRE_DRIVER_EXPORT(name, threads, driver)                                                          \
+    QUIRE_DRIVER_MODULE(quire_driver_module, name, threads, driver);                                        \
+    QUIRE_PAGER_EXPORT(quire_driver_module)
 
 /**
  * Whether `p`, a pointer to a struct of this ABI, knows `member` and has it: members newer than the first version of a
@@ -127,6 +161,11 @@ struct quire_pager_io;
  * The size every driver of this major version has at least: up to and including `dtor`.
  */
 #define QUIRE_DRIVER_MIN_SIZE 24
+
+/**
+ * The smallest `struct_size` of `struct quire_driver_handle`.
+ */
+#define QUIRE_DRIVER_HANDLE_MIN_SIZE 32
 
 /**
  * The smallest `struct_size` of `struct quire_driver_fault`.
@@ -240,6 +279,12 @@ struct quire_pager_io;
  * `struct quire_driver` to the name `QUIRE_DRIVER_EXTENSION`. Devices of it are opened through the device pager.
  */
 #define QUIRE_CAP_DRIVER 32
+
+/**
+ * `caps`: the pager opens devices: its `open` is given a driver, and without this bit it never is. Its `thread_model` is `QUIRE_THREADS_PARALLEL`:
+ * operations on a device are kept apart as the driver's module asks.
+ */
+#define QUIRE_CAP_DEVICES 64
 
 /**
  * The size every module of this major version has at least: up to and including `get`.
@@ -396,6 +441,12 @@ struct quire_pager_io;
  * `quire_pager_open_result.flags`: the object cannot be written, whatever was asked for.
  */
 #define QUIRE_OBJECT_READ_ONLY 2
+
+/**
+ * `quire_pager_open_result.flags`: the object's pages are frames of a device, installed with `frame_insert`. They need no `put` to be
+ * written: a write goes to the device's memory, and `put` is never called.
+ */
+#define QUIRE_OBJECT_FRAMES 4
 
 /**
  * `quire_pager_io.flags`: the operation may answer `QUIRE_PAGER_PEND` and complete later.
@@ -1074,7 +1125,7 @@ struct quire_pager_io {
  */
 struct quire_driver {
     /**
-     * `sizeof(struct quire_driver)`.
+     * `sizeof(struct quire_driver)`; as the host copies it, the size of the copy.
      */
     uint32_t struct_size;
     /**
@@ -1082,8 +1133,9 @@ struct quire_driver {
      */
     uint32_t kind;
     /**
-     * Makes a device of what `args` names. Of `out`, `object` is the device, and `size` must be set; all else as from a pager's `open`, but
-     * for `QUIRE_OBJECT_POPULATE`, which the device pager sets. A `ctor` that fails is followed by no `dtor`. Mandatory.
+     * Makes a device of what `args` names; the name may be NULL and the descriptor -1. Of `out`, `object` is the device, and `size` must be
+     * set, not to 0; all else as from a pager's `open`, but that the device pager sets `QUIRE_OBJECT_POPULATE` and `QUIRE_OBJECT_FRAMES`, and
+     * that a request has one page, whatever `max_run` says. `identity` need differ from those of the same driver's other devices only. A `ctor` that fails is followed by no `dtor`. Mandatory.
      */
     int32_t (*ctor)(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out);
     /**
@@ -1092,11 +1144,11 @@ struct quire_driver {
      */
     void (*dtor)(void *ctx, void *device);
     /**
-     * Answers one page. Absent: the page cannot be had that way (`FAIL`, S235).
+     * Answers one page. It must not pend. Absent: the page cannot be had that way (`FAIL`, S235).
      */
     int32_t (*fault)(void *device, struct quire_driver_fault *req);
     /**
-     * Installs as many pages as the driver thinks right; as a pager's. `BAD`: one page, by `fault`. Absent: always so.
+     * Installs as many pages as the driver thinks right; as a pager's. `BAD`: one page, by `fault`. Absent: always so. Not of unmanaged devices.
      */
     int32_t (*populate)(void *device, struct quire_pager_populate *req);
     /**

@@ -202,7 +202,7 @@ impl Map {
     /// [`Error::WriteBack`] tells that the mapping was made and what it replaced could not be written.
     pub fn map(&self, object: &ObjectRef, request: &MapRequest) -> Result<AddrRange> {
         let is_shared = request.sharing == Sharing::Shared;
-        if is_shared && request.max_prot.contains(Prot::WRITE) && !object.is_writable() {
+        if is_shared && request.max_prot.contains(Prot::WRITE) && !object.takes_writes() {
             return Err(Error::Unsupported(
                 "the object is read-only; leave write access out of the protection and its maximum, or map it privately",
             ));

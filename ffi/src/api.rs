@@ -144,6 +144,7 @@ api_table! {
     quire_page_free,
     quire_aperture_add,
     quire_aperture_remove,
+    quire_object_open_device,
 }
 
 /// The whole API as a table; its members are at the end of this header.

@@ -108,7 +108,7 @@ impl From<LoadError> for Fail {
             LoadError::BadMagic { .. } => QUIRE_ERR_LOAD_MAGIC,
             LoadError::Version { .. } => QUIRE_ERR_LOAD_VERSION,
             LoadError::TooSmall { .. } => QUIRE_ERR_LOAD_SIZE,
-            LoadError::BadModule { .. } => QUIRE_ERR_LOAD_MODULE,
+            LoadError::BadModule { .. } | LoadError::BadDriver { .. } => QUIRE_ERR_LOAD_MODULE,
             LoadError::Layout { .. } => QUIRE_ERR_LOAD_LAYOUT,
             LoadError::MissingOperation { .. } => QUIRE_ERR_LOAD_OPERATION,
             LoadError::Init { .. } => QUIRE_ERR_LOAD_INIT,

@@ -266,6 +266,12 @@ impl Object {
         self.ops().contains(PagerOps::PUT)
     }
 
+    /// Whether a shared mapping of it may be written: what is written is put, or is the device's at once.
+    #[must_use]
+    pub fn takes_writes(&self) -> bool {
+        self.ops().intersects(PagerOps::PUT | PagerOps::FRAMES)
+    }
+
     /// Pages in memory.
     #[must_use]
     pub fn resident(&self) -> u64 {

@@ -26,6 +26,7 @@ use crate::types::PageIndex;
 
 /// What takes an opening that can write.
 const CHANGES: PagerOps = PagerOps::PUT
+    .union(PagerOps::FRAMES)
     .union(PagerOps::RESIZE)
     .union(PagerOps::SYNC)
     .union(PagerOps::PREPARE_WRITE)
@@ -155,6 +156,10 @@ impl Pager for Openings {
 
     fn size(&self) -> Result<u64, PagerError> {
         self.first.size()
+    }
+
+    fn relies_on(&self, source: u64) -> bool {
+        self.first.relies_on(source) || self.writer().is_some_and(|writer| writer.relies_on(source))
     }
 
     fn resize(&self, size: u64) -> Result<(), PagerError> {

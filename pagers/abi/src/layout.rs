@@ -17,6 +17,22 @@ use crate::{
     ModulePrefix, ModuleRef, OpenArgs, OpenResult, PageApiPrefix, PageApiRef, Populate,
 };
 
+/// Every type of the ABI.
+type Types = (
+    HostApiRef,
+    ModuleRef,
+    DriverRef,
+    OpenArgs,
+    OpenResult,
+    Io,
+    Extent,
+    Populate,
+    Aperture,
+    DriverHandle,
+    DriverFault,
+    PageApiRef,
+);
+
 /// The root module that a Rust plugin exports: its entry function, and the types that the layout check is to compare.
 #[repr(C)]
 #[derive(Debug, StableAbi)]
@@ -26,22 +42,8 @@ pub struct RustRoot {
     #[sabi(unsafe_change_type = unsafe extern "C" fn(host_abi_version: u32) -> ModuleRef)]
     pub entry: unsafe extern "C" fn(host_abi_version: u32) -> *const Module,
     /// No data: it draws every type of the ABI into the comparison.
-    #[allow(clippy::type_complexity, reason = "a list of types")]
     #[sabi(last_prefix_field)]
-    pub types: PhantomData<(
-        HostApiRef,
-        ModuleRef,
-        DriverRef,
-        OpenArgs,
-        OpenResult,
-        Io,
-        Extent,
-        Populate,
-        Aperture,
-        DriverHandle,
-        DriverFault,
-        PageApiRef,
-    )>,
+    pub types: PhantomData<Types>,
 }
 
 // SAFETY: what makes `Module` and `HostApi` Sync and Send: constant tables whose services may be called on any thread. The

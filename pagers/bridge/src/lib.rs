@@ -20,6 +20,7 @@
 extern crate alloc;
 
 pub mod aperture;
+mod driver;
 mod host;
 mod judge;
 mod module;
@@ -33,5 +34,5 @@ mod status;
 
 pub use aperture::{OpenMemory, Wanted, only_addresses};
 pub use host::{Level, Log};
-pub use module::{Keeper, Open, Opened, PluginModule, StillInUse};
+pub use module::{Keeper, NotStarted, Open, Opened, PluginModule, StillInUse};
 pub use object::PluginObject;

@@ -103,7 +103,7 @@ impl Closing {
     pub(crate) fn of(use_of: Arc<OpenObject>) -> Self {
         Self {
             handle: ptr::null_mut(),
-            name: use_of.module().host().name.clone(),
+            name: use_of.opener().clone(),
             use_of,
             next: None,
         }
