@@ -21,6 +21,7 @@ use crate::judge;
 use crate::named::{Named, ObjectName};
 use crate::page;
 use crate::requests::{Requests, Token};
+use crate::revoke;
 use crate::status::copy_text;
 
 /// Bytes in a page, as the ABI's structs carry it.
@@ -126,7 +127,7 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         frame_insert: Some(frame_insert),
         aperture_add: Some(aperture_add),
         aperture_remove: Some(aperture_remove),
-        revoke: None,
+        revoke: Some(revoke::revoke),
         pages: &raw const page::PAGES,
         page_lookup: Some(page::page_lookup),
         page_grab: Some(page::page_grab),

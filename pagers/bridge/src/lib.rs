@@ -29,6 +29,7 @@ mod named;
 mod object;
 mod page;
 mod requests;
+mod revoke;
 mod serial;
 mod status;
 

@@ -17,7 +17,7 @@ use crate::module::{OpenObject, kept_call, log_unheard};
 use crate::name::Subject;
 
 /// EDEADLK: waiting would never end.
-const WOULD_WAIT_FOR_ITSELF: i32 = 35;
+pub(crate) const WOULD_WAIT_FOR_ITSELF: i32 = 35;
 
 /// The lock around a pager's calls.
 #[derive(Debug, Default)]
