@@ -68,7 +68,13 @@ fn c_agrees_with_the_golden_table() {
 
 #[test]
 fn example_pagers_compile_under_every_standard() {
-    for source in ["file_pager.c", "frame_device.c", "villain.c", "cpp_pager.cpp"] {
+    for source in [
+        "file_pager.c",
+        "frame_device.c",
+        "warm_pager.c",
+        "villain.c",
+        "cpp_pager.cpp",
+    ] {
         let standards = if source.ends_with(".c") {
             C_STANDARDS
         } else {
