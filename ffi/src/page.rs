@@ -87,7 +87,7 @@ fn step_in(page: *mut PageC, object: *mut ObjectHandle, call: impl FnOnce(PageHa
     })
 }
 
-fn for_c(page: PageHandle) -> *mut PageC {
+pub(crate) fn for_c(page: PageHandle) -> *mut PageC {
     #[allow(
         clippy::cast_possible_truncation,
         reason = "handles have 64 bits here, as pointers do"

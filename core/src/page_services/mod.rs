@@ -32,6 +32,7 @@
 //! | `state` | filled, dirty, wired; the bytes |
 //! | `grab` | looking up and grabbing |
 //! | `moving` | out of an object, into one, from one to another |
+//! | `held` | a fault that keeps its page |
 //! | `lock` | the lock of an object, for those who want one (S241) |
 //! | `checking` | what becomes of wrong use |
 //! | `exposed` | objects that pages were handed out of |
@@ -41,6 +42,7 @@ mod checking;
 mod exposed;
 mod grab;
 mod handle;
+mod held;
 mod lock;
 mod moving;
 mod sleeping;
