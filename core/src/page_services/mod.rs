@@ -27,7 +27,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `handle` | handles |
-//! | `busy` | the protocol |
+//! | `busy`, `quick` | the protocol, and the short way of its most frequent steps |
 //! | `sleeping` | waiting for a page, and who does |
 //! | `state` | filled, dirty, wired; the bytes |
 //! | `grab` | looking up and grabbing |
@@ -45,6 +45,7 @@ mod handle;
 mod held;
 mod lock;
 mod moving;
+mod quick;
 mod sleeping;
 mod state;
 
