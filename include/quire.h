@@ -1428,7 +1428,7 @@ int32_t quire_pager_unload(struct quire_pager *pager);
  * borrowed until return; its memory must stay as it is until `quire_aperture_remove` has answered OK, and its file
  * descriptor is duplicated. A process has 1024 apertures at most. May block for a look at the process's
  * mappings. INVALID (no bytes, not whole pages, nothing mapped there, a file that ends before; the last error has the words);
- * PAGER with the system's number for a file that cannot be mapped; NOMEM, also when there are 1024.
+ * UNSUPPORTED for a file descriptor that cannot be used or mapped (`quire_last_errno`); NOMEM, also when there are 1024.
  */
 int32_t quire_aperture_add(const struct quire_aperture *what,
                            uint64_t *out);
