@@ -20,7 +20,7 @@ BUILD := $(or $(CARGO_TARGET_DIR),target)
 OUT := $(BUILD)/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml)
 MAJOR := $(firstword $(subst ., ,$(VERSION)))
-PLUGINS := quire-pager-vnode quire-pager-anon
+PLUGINS := quire-pager-vnode quire-pager-anon quire-pager-device
 Q := $(if $(V),,@)
 
 .PHONY: all build demo test tsan bench headers install clean

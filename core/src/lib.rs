@@ -94,6 +94,8 @@ mod page_index;
 #[deny(unsafe_code)]
 pub mod page_queues;
 #[cfg(not(loom))]
+pub mod page_services;
+#[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod pagedaemon;
 #[cfg(not(loom))]

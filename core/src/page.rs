@@ -66,8 +66,10 @@ const MODIFIED_SINCE: u32 = 8;
 const REFERENCED: u32 = 16;
 /// A put of it began, some time.
 const WAS_PUT: u32 = 32;
+/// Its holder has taken it out of every object: see [`page_services`](crate::page_services).
+const NOWHERE: u32 = 64;
 /// Its frame is a device's.
-const DEVICE: u32 = 64;
+const DEVICE: u32 = 128;
 /// The replacement policy has looked at it on the queue it is on (q).
 const LOOKED_AT: u32 = 1 << 29;
 /// Which queue the page is on, in the highest two bits (q); 0 for none.
@@ -304,6 +306,35 @@ impl Page {
         });
     }
 
+    /// Whoever has it says that its pager has these very bytes. Exclusively busied, settled.
+    pub(crate) fn mark_clean(&self) {
+        self.busy.assert_exclusive();
+        self.state.fetch_and(!(DIRTY | MODIFIED_SINCE), Ordering::AcqRel);
+    }
+
+    /// Whether its holder has taken it out of every object.
+    #[inline]
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.state.load(Ordering::Acquire) & NOWHERE != 0
+    }
+
+    /// Its holder takes it out of every object, or puts it into one. Exclusively busied.
+    pub(crate) fn set_nowhere(&self, nowhere: bool) {
+        self.busy.assert_exclusive();
+        if nowhere {
+            self.state.fetch_or(NOWHERE, Ordering::AcqRel);
+        } else {
+            self.state.fetch_and(!NOWHERE, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether it can be unbusied as it is: filled, in an object, and on a queue or wired. Stable while it is busied.
+    #[inline]
+    pub(crate) fn is_in_place(&self) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        state & (VALID | NOWHERE) == VALID && (state >> QUEUE_SHIFT != 0 || self.wire_count() > 0)
+    }
+
     /// Its pager was given it before it was brought in. Exclusively busied.
     pub(crate) fn note_was_put(&self) {
         self.busy.assert_exclusive();
@@ -405,6 +436,14 @@ impl Page {
         self.object.store(object.0, Ordering::Release);
     }
 
+    /// It has another frame, of which the machine knows nothing yet. Exclusively busied, not mapped.
+    pub(crate) fn forget_machine_words(&self) {
+        self.busy.assert_exclusive();
+        for word in &self.machine {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Takes the page's identity. Exclusively busied, object locked.
     pub(crate) fn leave_object(&self) {
         self.busy.assert_exclusive();
@@ -437,9 +476,7 @@ pub(crate) fn allocate() -> Option<PageRef> {
     page.busy.claim();
     page.state.store(0, Ordering::Relaxed);
     page.wired.store(0, Ordering::Relaxed);
-    for word in &page.machine {
-        word.store(0, Ordering::Relaxed);
-    }
+    page.forget_machine_words();
     Some(page)
 }
 

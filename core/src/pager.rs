@@ -15,6 +15,7 @@ use core::fmt::Debug;
 
 use crate::error::PagerError;
 use crate::io::Io;
+use crate::object::Object;
 use crate::populate::Populate;
 use crate::types::PageIndex;
 
@@ -22,7 +23,7 @@ bitflags::bitflags! {
     /// What a pager has beyond get and close.
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct PagerOps: u32 {
-        /// Pages can be written: without it the object is read-only.
+        /// Pages can be written back: without it, and without [`PagerOps::FRAMES`], the object is read-only.
         const PUT = 1;
         /// It can say which pages exist, and how many neighbours come cheaply.
         const HAS_PAGE = 2;
@@ -49,6 +50,8 @@ bitflags::bitflags! {
         const FREE_SPACE = 2048;
         /// What it holds ends with the object: nothing is written when the object ends, nor by a sync of the engine.
         const TRANSIENT = 4096;
+        /// Its pages are frames of a device: they can be written, and nothing is ever put.
+        const FRAMES = 8192;
     }
 }
 
@@ -187,6 +190,20 @@ pub trait Pager: Send + Sync + Debug {
     fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
         let _ = io;
         Ok(false)
+    }
+
+    /// The engine has the opening: `object` was made of it, or is what it has joined. Before any other call, and once, if at all: one
+    /// that is not needed is closed at once. A note, to be taken without blocking and without calling out: a lock of the engine
+    /// may be held. A strong reference that is kept would keep the object for ever.
+    fn attached(&self, object: &Arc<Object>) {
+        let _ = object;
+    }
+
+    /// Whether it stands on something beside its own pager, which the caller counts as `source` too: the one through which a driver's device
+    /// was opened. Such an object counts as one of both ([`Engine::uncache_all_from`](crate::engine::Engine::uncache_all_from)).
+    fn relies_on(&self, source: u64) -> bool {
+        let _ = source;
+        false
     }
 
     /// The last call: nothing is under way, nothing follows.

@@ -45,6 +45,13 @@ pub struct MapHandle {
     _private: [u8; 0],
 }
 
+/// A page's handle, which quire_pager.h describes.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct PageC {
+    _private: [u8; 0],
+}
+
 /// The table of a pager, which quire_pager.h defines.
 #[cfg_attr(all(), repr(C))]
 #[derive(Debug)]

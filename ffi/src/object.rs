@@ -30,8 +30,8 @@ pub(crate) struct ObjectState {
 /// pager's identity, is the same object, also when it is only kept with its pages, unless its pager tells that others
 /// have changed it since; opening it for writing makes it writable if it was not. When memory or file descriptors have
 /// run out, objects that are only kept are closed, oldest first, and it is tried again. Stores a handle in `out`, to be closed with `quire_object_release`. May block for as long
-/// as the pager does, and until the same thing has been closed if that is under way. INVALID; PAGER
-/// (`quire_last_errno` says why); NOMEM.
+/// as the pager does, and until the same thing has been closed if that is under way. INVALID (also for a driver, whose devices
+/// `quire_object_open_device` opens); PAGER (`quire_last_errno` says why); NOMEM.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_object_open(
     pager: *mut PagerHandle,
@@ -48,12 +48,53 @@ pub unsafe extern "C" fn quire_object_open(
         let name = unsafe { text(name) };
         let writable = flags & QUIRE_OPEN_WRITE != 0;
         let opening = opening(&state, name, fd, writable)?;
-        let object = state.shared.engine.attach(opening)?;
-        let handle = handle::open(ObjectState { object, writable })?;
         // SAFETY: not NULL, and writable by contract.
-        unsafe { store(out, handle) };
-        Ok(())
+        unsafe { attach(&state, opening, writable, out) }
     })
+}
+
+/// Opens a device of `driver` through `pager`, the device pager (which is loaded as "device"). Both are handles of `quire_pager_load` or
+/// `quire_pager_register`; both must be of the same engine, and neither can be unloaded as long as the device is open. What `name` and `fd` mean
+/// is the driver's business, and it may need neither: NULL and -1. Otherwise as `quire_object_open`. INVALID also when `driver` is no driver,
+/// or `pager` none that takes drivers.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_object_open_device(
+    pager: *mut PagerHandle,
+    driver: *mut PagerHandle,
+    name: *const c_char,
+    fd: i32,
+    flags: u32,
+    out: *mut *mut ObjectHandle,
+) -> i32 {
+    guard(|| {
+        check_out(out, "out")?;
+        check_flags(flags, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE, "flags")?;
+        let (state, driver) = (handle::get::<PagerState>(pager)?, handle::get::<PagerState>(driver)?);
+        if !Arc::ptr_eq(&state.shared, &driver.shared) {
+            return Err(Fail::invalid("the pager and the driver belong to different engines"));
+        }
+        if fd < -1 {
+            return Err(Fail::invalid("fd is negative; pass a file descriptor, or -1 for none"));
+        }
+        // SAFETY: the caller's text, borrowed until return.
+        let name = unsafe { text(name) };
+        let writable = flags & QUIRE_OPEN_WRITE != 0;
+        let opening = opening_of(&state, Some(&driver), name, fd, writable)?;
+        // SAFETY: not NULL, and writable by contract.
+        unsafe { attach(&state, opening, writable, out) }
+    })
+}
+
+/// Stores a handle of the object of what was opened.
+///
+/// # Safety
+/// `out` is writable.
+unsafe fn attach(state: &PagerState, opening: Opening, writable: bool, out: *mut *mut ObjectHandle) -> Result {
+    let object = state.shared.engine.attach(opening)?;
+    let handle = handle::open(ObjectState { object, writable })?;
+    // SAFETY: this function's contract.
+    unsafe { store(out, handle) };
+    Ok(())
 }
 
 /// Opens something through a pager.
@@ -63,13 +104,31 @@ pub(crate) fn opening(state: &PagerState, name: Option<&CStr>, fd: i32, write: b
             "nothing to open: pass a name, or a file descriptor that is not negative",
         ));
     }
-    let fd = (fd >= 0).then_some(fd);
-    let what = Open { name, fd, write };
-    let open = || state.loaded.module().open(&what);
-    let opened = state.shared.engine.open_with_room(open)?;
+    opening_of(state, None, name, fd, write)
+}
+
+fn opening_of(
+    state: &PagerState,
+    driver: Option<&PagerState>,
+    name: Option<&CStr>,
+    fd: i32,
+    write: bool,
+) -> Result<Opening> {
+    let what = Open {
+        name,
+        fd: (fd >= 0).then_some(fd),
+        write,
+        driver: driver.map(|driver| driver.loaded.module()),
+    };
+    let module = state.loaded.module();
+    module
+        .can_open(what.driver)
+        .map_err(|wrong| Fail::invalid(wrong.to_string()))?;
+    let opened = state.shared.engine.open_with_room(|| module.open(&what))?;
     Ok(Opening {
         pager: opened.pager,
-        source: state.source(),
+        // A device is known by its driver: the same words of another driver's device are another thing.
+        source: driver.unwrap_or(state).source(),
         identity: opened.identity,
         size: opened.size,
         change: opened.change,

@@ -135,7 +135,8 @@ pub unsafe extern "C" fn quire_pager_info(pager: *mut PagerHandle, out: *mut Pag
 /// process, while a request of it is under way that has not completed, and if it asked to stay. Otherwise this was the
 /// last handle, and the pager is ended: `fini` is called, and its library is released to the dynamic linker; whether its
 /// code leaves memory is the dynamic linker's decision. Objects that are only kept are closed before. May block for as
-/// long as the pager does. IN_USE: objects or swap areas are open through it in this engine; release, or remove, them first. WRITE_BACK, PAGER: a
+/// long as the pager does. IN_USE: objects, devices of it if it is a driver, or swap areas are open through it in this engine; release, or remove,
+/// them first. WRITE_BACK, PAGER: a
 /// kept object could not be closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_pager_unload(pager: *mut PagerHandle) -> i32 {
@@ -145,7 +146,7 @@ pub unsafe extern "C" fn quire_pager_unload(pager: *mut PagerHandle) -> i32 {
 impl PagerState {
     /// The pager as the engine knows it: by the address of its module.
     pub(crate) fn source(&self) -> u64 {
-        Arc::as_ptr(self.loaded.module()).addr() as u64
+        self.loaded.module().number()
     }
 }
 

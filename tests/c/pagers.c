@@ -1,6 +1,6 @@
 /*
  * Pagers in C and C++, good and bad, driven through libquire.so. Usage: pagers CASE FOLDER
- * FOLDER holds the example pagers, compiled: villain.so, frame_device.so, file_pager.so, cpp_pager.so.
+ * FOLDER holds the example pagers, compiled: villain.so, file_pager.so, cpp_pager.so.
  */
 #define _XOPEN_SOURCE 700
 #include "check.h"
@@ -447,32 +447,6 @@ static void a_handle_that_is_null_is_the_pagers_own_affair(void)
     unload();
 }
 
-static void a_device_in_c_populates(void)
-{
-    static const struct {
-        const char *name;
-        uint64_t populated;
-    } policies[] = {{"one", 1}, {"window", 8}, {"all", 256}, {"get", 0}};
-    size_t i;
-    for (i = 0; i < sizeof policies / sizeof *policies; i++) {
-        uint64_t word = 0, page;
-        struct quire_stats stats;
-        load("frame_device");
-        open_and_map(policies[i].name, QUIRE_OPEN_READ, QUIRE_PROT_READ);
-        OK(quire_load(map, base + 20 * PAGE + 8, &word, sizeof word, NULL));
-        CHECK(word == 20 * PAGE + 8);
-        stats = stats_of(engine);
-        CHECK(stats.populates == 1 && stats.pages_populated == policies[i].populated);
-        CHECK(stats.gets == (policies[i].populated == 0));
-        for (page = 0; page < 256; page++) {
-            OK(quire_load(map, base + page * PAGE, &word, sizeof word, NULL));
-            CHECK(word == page * PAGE);
-        }
-        CHECK(stats_of(engine).pages_populated == (policies[i].populated == 0 ? 0 : 256));
-        unload();
-    }
-}
-
 static void a_pager_in_sixty_lines_of_c_reads_and_writes_files(void)
 {
     static const char words[] = "sixty lines";
@@ -560,7 +534,6 @@ static const struct test_case cases[] = {
     CASE(pages_that_cannot_be_written_are_kept_until_they_can_be),
     CASE(pages_that_cannot_be_written_can_be_given_up),
     CASE(a_handle_that_is_null_is_the_pagers_own_affair),
-    CASE(a_device_in_c_populates),
     CASE(a_pager_in_sixty_lines_of_c_reads_and_writes_files),
     CASE(exceptions_of_a_pager_in_cpp_become_statuses),
     CASE(a_plugin_is_unloaded_and_loaded_again),

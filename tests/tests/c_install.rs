@@ -49,6 +49,7 @@ fn everything_is_where_it_belongs() {
         ("lib/libquire.a", 0o644),
         ("lib/quire/pagers/libquire_pager_vnode.so", 0o755),
         ("lib/quire/pagers/libquire_pager_anon.so", 0o755),
+        ("lib/quire/pagers/libquire_pager_device.so", 0o755),
         ("lib/pkgconfig/quire.pc", 0o644),
         ("include/quire.h", 0o644),
         ("include/quire_pager.h", 0o644),

@@ -14,7 +14,7 @@ fn program(case: &str) -> (PathBuf, PathBuf) {
         let folder = c_support::folder("c_pagers");
         let program = folder.join("pagers");
         c_support::link("c99", SOURCE, &program);
-        let pagers = ["villain.c", "frame_device.c", "file_pager.c", "cpp_pager.cpp"];
+        let pagers = ["villain.c", "file_pager.c", "cpp_pager.cpp"];
         let pagers = pagers.map(|pager| c_support::example_pager(pager, &folder));
         (program, pagers.to_vec())
     });
@@ -53,7 +53,6 @@ c_cases! {
     pages_that_cannot_be_written_are_kept_until_they_can_be,
     pages_that_cannot_be_written_can_be_given_up,
     a_handle_that_is_null_is_the_pagers_own_affair,
-    a_device_in_c_populates,
     a_pager_in_sixty_lines_of_c_reads_and_writes_files,
     exceptions_of_a_pager_in_cpp_become_statuses,
     a_plugin_is_unloaded_and_loaded_again,

@@ -25,8 +25,8 @@ fn open(rig: &Rig, vnode: &Loaded, path: &Path) -> Result<ObjectRef, PagerError>
     let name = CString::new(path.as_os_str().as_bytes()).unwrap();
     let what = Open {
         name: Some(&name),
-        fd: None,
         write: true,
+        ..Open::default()
     };
     let opened = rig.engine.open_with_room(|| vnode.open(&what))?;
     let object = rig.engine.attach(Opening {

@@ -21,8 +21,8 @@ fn open(anon: &Loaded, name: &str) -> Result<quire_bridge::Opened, PagerError> {
     let name = CString::new(name).unwrap();
     anon.open(&Open {
         name: Some(&name),
-        fd: None,
         write: true,
+        ..Open::default()
     })
 }
 

@@ -70,6 +70,8 @@ impl Engine {
                     }
                     let object = Arc::new(Object::new(self.clone(), opening.pager, None, name, size));
                     object.pager.set_change(opening.change);
+                    // Before anybody else can find it.
+                    object.pager.attached(&object);
                     registry.insert(object.clone());
                     return Ok(ObjectRef::adopt(object));
                 }
@@ -149,7 +151,8 @@ impl Engine {
         }
     }
 
-    /// Closes everything that is kept from one pager, and tells how many of its objects are left.
+    /// Closes everything that is kept from one pager, and tells how many of its objects are left. Those that rely on it
+    /// ([`Pager::relies_on`]) are its objects too.
     ///
     /// # Errors
     /// The first failure; all are tried.
@@ -157,7 +160,7 @@ impl Engine {
         let mut failure = None;
         let mut left = 0;
         self.for_each_object(|object| {
-            if object.name.source != source {
+            if object.name.source != source && !object.pager.relies_on(source) {
                 return;
             }
             if object.is_kept()
@@ -180,7 +183,7 @@ impl Engine {
 impl ObjectRef {
     /// One more opening of what is open already.
     fn join(self, pager: Box<dyn Pager>) -> Result<Self> {
-        if self.is_writable() || !pager.ops().contains(PagerOps::PUT) {
+        if self.takes_writes() || !pager.ops().intersects(PagerOps::PUT | PagerOps::FRAMES) {
             self.engine.close_unused(&*pager);
             return Ok(self);
         }
@@ -189,6 +192,8 @@ impl ObjectRef {
             if state.accepts == Accepts::Nothing {
                 Err((pager, Ok(())))
             } else {
+                // Before anybody else can call it.
+                pager.attached(self.object());
                 self.pager.add_writer(pager)
             }
         };

@@ -61,6 +61,19 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         Ok(Self { page, object })
     }
 
+    /// Takes over a page of this object that the caller has exclusively busied.
+    pub(crate) fn adopt(page: PageRef, object: O) -> Self {
+        page.busy.assert_exclusive();
+        Self { page, object }
+    }
+
+    /// Leaves the page busied by hand, for somebody who lets go of it by himself.
+    pub(crate) fn into_hand(self) -> PageRef {
+        let (page, _) = self.take_apart();
+        page.busy.give_to_hand();
+        page
+    }
+
     /// A new page as above, over the next frame of a device. It is to be marked valid.
     ///
     /// # Errors
@@ -157,7 +170,7 @@ pub(crate) fn free_pages(object: &Object, pages: &[PageRef]) {
 }
 
 /// Takes exclusively busied pages without frames out of their object and gives their structs back.
-fn unlink(object: &Object, pages: &[PageRef]) {
+pub(super) fn unlink(object: &Object, pages: &[PageRef]) {
     {
         let mut state = object.lock();
         for page in pages {
@@ -166,7 +179,9 @@ fn unlink(object: &Object, pages: &[PageRef]) {
                 removed.is_some_and(|removed| core::ptr::eq(removed, *page)),
                 "freed a page that is not in its object"
             );
-            state.lost_wirings.note(page.index(), page.wire_count());
+            let by_hand = state.hand_wirings.take_all(page.index());
+            let of_entries = page.wire_count().saturating_sub(by_hand);
+            state.lost_wirings.note(page.index(), of_entries);
             page.leave_object();
         }
     }
@@ -263,7 +278,7 @@ impl Object {
                 if let Some(busy) = ExclusiveBusy::try_resident(object.clone(), &state, index) {
                     return Some(busy);
                 }
-                if state.broken.is_some() && state.strays_out() > 0 {
+                if state.may_never_let_go().is_some() {
                     return None;
                 }
                 page

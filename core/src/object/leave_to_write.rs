@@ -27,6 +27,22 @@ impl Object {
         self.ops().contains(PagerOps::PREPARE_WRITE)
     }
 
+    /// Asks for leave to write a page that the caller has busied by hand; it is dirty afterwards. May block as long as the pager does;
+    /// no lock may be held.
+    ///
+    /// # Errors
+    /// The pager's answer, or why the object takes no requests now; nothing has become dirty then.
+    pub(crate) fn ask_to_write_busied(self: &Arc<Self>, page: PageRef) -> Result<()> {
+        assert_no_locks_held("asking for leave to write");
+        // It does not wait until the object is no longer quiet: whoever has it quiet may wait for this page.
+        let _paging = self.try_begin_paging()?;
+        self.pager()
+            .prepare_write(page.index(), 1)
+            .inspect_err(|error| self.note_pager_error(error))?;
+        self.dirty_and_release(page);
+        Ok(())
+    }
+
     /// Asks for leave to write page `first` and, in the same request, up to `most - 1` pages behind it, as far as they are in memory,
     /// clean, and not busy. They are dirty afterwards. Nothing is asked when `first` is not in memory or not clean, nor when it is
     /// busy: then it is the answer, for the caller to wait for. Pages are busied meanwhile, so that of several writers one

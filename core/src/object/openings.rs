@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::alloc_fallible::try_box;
 use crate::error::{PagerError, Result};
 use crate::io::Io;
+use crate::object::Object;
 use crate::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use crate::populate::Populate;
 use crate::sync::FrameLock;
@@ -25,6 +26,7 @@ use crate::types::PageIndex;
 
 /// What takes an opening that can write.
 const CHANGES: PagerOps = PagerOps::PUT
+    .union(PagerOps::FRAMES)
     .union(PagerOps::RESIZE)
     .union(PagerOps::SYNC)
     .union(PagerOps::PREPARE_WRITE)
@@ -156,6 +158,10 @@ impl Pager for Openings {
         self.first.size()
     }
 
+    fn relies_on(&self, source: u64) -> bool {
+        self.first.relies_on(source) || self.writer().is_some_and(|writer| writer.relies_on(source))
+    }
+
     fn resize(&self, size: u64) -> Result<(), PagerError> {
         self.written.store(true, Ordering::Release);
         self.for_changes().resize(size)
@@ -175,6 +181,11 @@ impl Pager for Openings {
 
     fn change(&self) -> Result<Option<Change>, PagerError> {
         self.first.change()
+    }
+
+    /// Of the first. One that can write hears of it when it joins.
+    fn attached(&self, object: &Arc<Object>) {
+        self.first.attached(object);
     }
 
     /// Which of them has it is theirs to know: a put may have begun before the writer came.

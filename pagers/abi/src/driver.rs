@@ -26,20 +26,21 @@ pub const QUIRE_DRIVER_EXTENSION: &[u8] = b"quire.driver.1\0";
 #[cfg_attr(feature = "layout", derive(abi_stable::StableAbi))]
 #[cfg_attr(feature = "layout", sabi(kind(Prefix(prefix_ref = DriverRef, prefix_fields = DriverPrefix))))]
 pub struct Driver {
-    /// `sizeof(struct quire_driver)`.
+    /// `sizeof(struct quire_driver)`; as the host copies it, the size of the copy.
     pub struct_size: u32,
     /// One of `QUIRE_DRIVER_…`.
     pub kind: u32,
-    /// Makes a device of what `args` names. Of `out`, `object` is the device, and `size` must be set; all else as from a pager's `open`, but
-    /// for `QUIRE_OBJECT_POPULATE`, which the device pager sets. A `ctor` that fails is followed by no `dtor`. Mandatory.
+    /// Makes a device of what `args` names; the name may be NULL and the descriptor -1. Of `out`, `object` is the device, and `size` must be
+    /// set, not to 0; all else as from a pager's `open`, but that the device pager sets `QUIRE_OBJECT_POPULATE` and `QUIRE_OBJECT_FRAMES`, and
+    /// that a request has one page, whatever `max_run` says. `identity` need differ from those of the same driver's other devices only. A `ctor` that fails is followed by no `dtor`. Mandatory.
     pub ctor: Option<unsafe extern "C" fn(ctx: *mut c_void, args: *const OpenArgs, out: *mut OpenResult) -> i32>,
     /// Ends a device, exactly once for each `ctor` that answered `OK`; no call for it is under way, and none follows. Not called
     /// when the process ends before. Mandatory.
     #[cfg_attr(feature = "layout", sabi(last_prefix_field))]
     pub dtor: Option<unsafe extern "C" fn(ctx: *mut c_void, device: *mut c_void)>,
-    /// Answers one page. Absent: the page cannot be had that way (`FAIL`, S235).
+    /// Answers one page. It must not pend. Absent: the page cannot be had that way (`FAIL`, S235).
     pub fault: Option<unsafe extern "C" fn(device: *mut c_void, req: *mut DriverFault) -> i32>,
-    /// Installs as many pages as the driver thinks right; as a pager's. `BAD`: one page, by `fault`. Absent: always so.
+    /// Installs as many pages as the driver thinks right; as a pager's. `BAD`: one page, by `fault`. Absent: always so. Not of unmanaged devices.
     pub populate: Option<unsafe extern "C" fn(device: *mut c_void, req: *mut Populate) -> i32>,
     /// Writes pages back; as a pager's, but that it must not pend. Of managed devices only. Absent: the device cannot be written.
     pub put: Option<unsafe extern "C" fn(device: *mut c_void, io: *mut Io) -> i32>,
@@ -77,6 +78,11 @@ pub struct DriverHandle {
     /// The driver's short name: that of its module.
     pub name: *const c_char,
 }
+
+/// The smallest `struct_size` of `struct quire_driver_handle`.
+pub const QUIRE_DRIVER_HANDLE_MIN_SIZE: u32 = 32;
+
+const _: () = assert!(size_of::<DriverHandle>() >= QUIRE_DRIVER_HANDLE_MIN_SIZE as usize);
 
 /// A fault that a driver is to answer with one page. Borrowed until return.
 #[repr(C)]

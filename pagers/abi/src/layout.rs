@@ -14,8 +14,24 @@ use abi_stable::sabi_types::VersionStrings;
 
 use crate::{
     Aperture, DriverFault, DriverHandle, DriverPrefix, DriverRef, Extent, HostApiPrefix, HostApiRef, Io, Module,
-    ModulePrefix, ModuleRef, OpenArgs, OpenResult, Populate,
+    ModulePrefix, ModuleRef, OpenArgs, OpenResult, PageApiPrefix, PageApiRef, Populate,
 };
+
+/// Every type of the ABI.
+type Types = (
+    HostApiRef,
+    ModuleRef,
+    DriverRef,
+    OpenArgs,
+    OpenResult,
+    Io,
+    Extent,
+    Populate,
+    Aperture,
+    DriverHandle,
+    DriverFault,
+    PageApiRef,
+);
 
 /// The root module that a Rust plugin exports: its entry function, and the types that the layout check is to compare.
 #[repr(C)]
@@ -27,19 +43,7 @@ pub struct RustRoot {
     pub entry: unsafe extern "C" fn(host_abi_version: u32) -> *const Module,
     /// No data: it draws every type of the ABI into the comparison.
     #[sabi(last_prefix_field)]
-    pub types: PhantomData<(
-        HostApiRef,
-        ModuleRef,
-        DriverRef,
-        OpenArgs,
-        OpenResult,
-        Io,
-        Extent,
-        Populate,
-        Aperture,
-        DriverHandle,
-        DriverFault,
-    )>,
+    pub types: PhantomData<Types>,
 }
 
 // SAFETY: what makes `Module` and `HostApi` Sync and Send: constant tables whose services may be called on any thread. The
@@ -55,6 +59,10 @@ unsafe impl Send for HostApiPrefix {}
 unsafe impl Sync for DriverPrefix {}
 // SAFETY: as above.
 unsafe impl Send for DriverPrefix {}
+// SAFETY: as above.
+unsafe impl Sync for PageApiPrefix {}
+// SAFETY: as above.
+unsafe impl Send for PageApiPrefix {}
 // SAFETY: as above.
 unsafe impl Sync for RustRootPrefix {}
 // SAFETY: as above.

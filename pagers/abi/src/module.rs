@@ -31,6 +31,9 @@ pub const QUIRE_CAP_SIGNAL_SAFE: u64 = 16;
 /// `caps`: the module is a driver of devices, and no pager: `open`, `close` and `get` are absent, and `get_extension` answers its
 /// `struct quire_driver` to the name `QUIRE_DRIVER_EXTENSION`. Devices of it are opened through the device pager.
 pub const QUIRE_CAP_DRIVER: u64 = 32;
+/// `caps`: the pager opens devices: its `open` is given a driver, and without this bit it never is. Its `thread_model` is `QUIRE_THREADS_PARALLEL`:
+/// operations on a device are kept apart as the driver's module asks.
+pub const QUIRE_CAP_DEVICES: u64 = 64;
 
 /// What a pager is and can do: the table that its entry function returns.
 ///

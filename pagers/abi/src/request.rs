@@ -63,6 +63,9 @@ pub struct OpenArgs {
 pub const QUIRE_OBJECT_POPULATE: u32 = 1;
 /// `quire_pager_open_result.flags`: the object cannot be written, whatever was asked for.
 pub const QUIRE_OBJECT_READ_ONLY: u32 = 2;
+/// `quire_pager_open_result.flags`: the object's pages are frames of a device, installed with `frame_insert`. They need no `put` to be
+/// written: a write goes to the device's memory, and `put` is never called.
+pub const QUIRE_OBJECT_FRAMES: u32 = 4;
 
 /// What was opened. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
 #[repr(C)]

@@ -12,12 +12,16 @@ use core::ptr::{self, NonNull};
 
 use quire_abi as abi;
 use quire_core::error::words_or_nothing;
+use quire_core::object::Object;
 use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{PAGE_SHIFT, PageIndex};
 
 use crate::aperture::{OpenMemory, aperture_add, aperture_remove, frame_insert};
 use crate::judge;
+use crate::named::{Named, ObjectName};
+use crate::page;
 use crate::requests::{Requests, Token};
+use crate::revoke;
 use crate::status::copy_text;
 
 /// Bytes in a page, as the ABI's structs carry it.
@@ -59,6 +63,7 @@ pub type Log = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
 pub(crate) struct HostState {
     pub(crate) api: abi::HostApi,
     pub(crate) requests: Requests,
+    pub(crate) named: Named,
     /// The plugin's name.
     pub(crate) name: Arc<str>,
     log: Log,
@@ -70,6 +75,7 @@ impl HostState {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             api: api(this.as_ptr().cast_mut().cast::<abi::Host>()),
             requests: Requests::default(),
+            named: Named::default(),
             name,
             log,
             open_memory,
@@ -78,6 +84,11 @@ impl HostState {
 
     pub(crate) fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         (self.log)(level, &self.name, &words_or_nothing(text));
+    }
+
+    /// The object that a plugin calls so: nothing when it is not the plugin's, not yet the engine's, or closed.
+    pub(crate) fn object_named(&self, name: u64) -> Option<Arc<Object>> {
+        self.named.get(ObjectName(name))
     }
 
     fn stale(&self, service: &str, token: u64) -> i32 {
@@ -116,7 +127,13 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         frame_insert: Some(frame_insert),
         aperture_add: Some(aperture_add),
         aperture_remove: Some(aperture_remove),
-        revoke: None,
+        revoke: Some(revoke::revoke),
+        pages: &raw const page::PAGES,
+        page_lookup: Some(page::page_lookup),
+        page_grab: Some(page::page_grab),
+        page_move: Some(page::page_move),
+        object_lock: Some(page::object_lock),
+        object_unlock: Some(page::object_unlock),
     }
 }
 

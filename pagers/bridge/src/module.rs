@@ -3,7 +3,7 @@
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::ffi::{CStr, c_void};
+use core::ffi::{CStr, c_char, c_void};
 use core::fmt;
 use core::ptr;
 
@@ -15,9 +15,11 @@ use quire_core::sync::{FrameLock, Gauge};
 use quire_core::types::MAX_OBJECT_SIZE;
 
 use crate::aperture::OpenMemory;
+use crate::driver::Driver;
 use crate::host::{HostState, Level, Log, PAGE_SIZE};
 use crate::judge::judge;
 use crate::name::Subject;
+use crate::named::ObjectName;
 use crate::object::PluginObject;
 use crate::requests::{Begun, Returned, SetAside, Token, Work};
 use crate::serial::{Closing, Serial, enter};
@@ -30,6 +32,8 @@ pub type Keeper = Box<dyn Any + Send + Sync>;
 /// `fini` is not called.
 ///
 /// # The locks around its calls
+///
+/// For a device the thread model is its driver's: that of the pager which opens it does not count, as it is `PARALLEL`.
 ///
 /// | thread model | init, fini | open | close, get, put, … |
 /// |---|---|---|---|
@@ -45,6 +49,8 @@ pub struct PluginModule {
     /// What `init` stored.
     ctx: *mut c_void,
     host: Arc<HostState>,
+    /// Of a module that is a driver, and no pager.
+    driver: Option<Driver>,
     serial: Option<Serial>,
     life: FrameLock<Life>,
     /// The record for `fini`.
@@ -53,7 +59,7 @@ pub struct PluginModule {
     objects: Gauge,
 }
 
-// SAFETY: `ctx` is the plugin's, and its operations may be called on any thread by the ABI; the table is constant.
+// SAFETY: `ctx` is the plugin's, and its operations may be called on any thread by the ABI; the tables are constant.
 unsafe impl Send for PluginModule {}
 // SAFETY: as for Send; calls at the same time are kept apart as the plugin's thread model asks.
 unsafe impl Sync for PluginModule {}
@@ -74,6 +80,8 @@ pub struct Open<'a> {
     pub fd: Option<i32>,
     /// Whether the object will be written as well as read.
     pub write: bool,
+    /// The driver of the device that is to be opened.
+    pub driver: Option<&'a Arc<PluginModule>>,
 }
 
 /// What was opened.
@@ -89,6 +97,32 @@ pub struct Opened {
     pub granule: u32,
     /// Which contents it has. Nothing when the pager tells none.
     pub change: Option<Change>,
+}
+
+/// Why a plugin does not start.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// What `init` answered, or that it could not be called.
+    Init(PagerError),
+    /// It says that it is a driver, and its driver's table is no good.
+    Driver(PagerError),
+}
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Init(error) => write!(f, "the plugin could not be initialised: {error}"),
+            Self::Driver(error) => write!(f, "its driver's table is not valid: {error}"),
+        }
+    }
+}
+
+impl core::error::Error for NotStarted {}
+
+impl From<PagerError> for NotStarted {
+    fn from(error: PagerError) -> Self {
+        Self::Init(error)
+    }
 }
 
 /// Why a plugin is not shut down.
@@ -117,11 +151,12 @@ impl PluginModule {
     ///
     /// # Errors
     /// What `init` answered. The keeper and the host are then kept for ever, as no `fini` follows: what `init` may have
-    /// started runs on in the library, and may still log. [`Cause::NoMemory`] when `init` was not called.
+    /// started runs on in the library, and may still log. [`Cause::NoMemory`] when `init` was not called. [`NotStarted::Driver`]: `fini`
+    /// was called.
     ///
     /// # Safety
-    /// `table` is the checked copy of a plugin's module table: name, open, close and get are there, members beyond the
-    /// plugin's size are absent, and everything it points at stays valid and callable until `keeper` is dropped, or for ever if it
+    /// `table` is the checked copy of a plugin's module table: name, open, close and get are there, or if it is a driver's name and
+    /// get_extension; members beyond the plugin's size are absent, and everything it points at stays valid and callable until `keeper` is dropped, or for ever if it
     /// is never dropped. No other `PluginModule` is ready for the same plugin.
     pub unsafe fn start(
         table: abi::Module,
@@ -129,7 +164,7 @@ impl PluginModule {
         keeper: Keeper,
         log: Log,
         open_memory: OpenMemory,
-    ) -> Result<Arc<Self>, PagerError> {
+    ) -> Result<Arc<Self>, NotStarted> {
         // SAFETY: the name is zero-terminated and static by contract.
         let name = unsafe { copy_text(table.name) };
         let host = HostState::new(name.into(), log, open_memory);
@@ -146,20 +181,61 @@ impl PluginModule {
             });
             if let Err(error) = answer {
                 core::mem::forget(keeper);
-                return Err(error);
+                return Err(error.into());
             }
         }
         let serial = (table.thread_model == abi::QUIRE_THREADS_SERIALIZE_ALL).then(Serial::default);
         let life = FrameLock::new(Life::Ready(keeper));
-        Ok(Arc::new(Self {
+        let mut this = Self {
             table,
             ctx,
             host,
+            driver: None,
             serial,
             life,
             last_call: FrameLock::new(Some(last_call)),
             objects: Gauge::new(),
-        }))
+        };
+        match this.read_driver() {
+            Ok(driver) => this.driver = driver,
+            Err(error) => {
+                this.shut_down();
+                return Err(NotStarted::Driver(error));
+            }
+        }
+        Ok(Arc::new(this))
+    }
+
+    /// Asks a module that is a driver for its table.
+    fn read_driver(&self) -> Result<Option<Driver>, PagerError> {
+        if self.table.caps & abi::QUIRE_CAP_DRIVER == 0 {
+            return Ok(None);
+        }
+        let get_extension = self.table.get_extension;
+        let mut raw = ptr::null();
+        plain_call(&self.host, Subject::new("get_extension", &self.host.name), |_| {
+            let id = abi::QUIRE_DRIVER_EXTENSION.as_ptr().cast::<c_char>();
+            // SAFETY: `ctx` is what init stored, and the text is zero-terminated.
+            raw = get_extension.map_or(raw, |ask| unsafe { ask(self.ctx, id) });
+            abi::QUIRE_PAGER_OK
+        })?;
+        if raw.is_null() {
+            return Err(PagerError::new(
+                Cause::Invalid,
+                format_args!(
+                    "get_extension answers no table to \"quire.driver.1\"; answer the address of a struct quire_driver, or leave \
+                     QUIRE_CAP_DRIVER out"
+                ),
+            ));
+        }
+        // SAFETY: what a driver's module answers to this name is its driver's table, by the ABI.
+        unsafe { Driver::read(raw.cast(), self.ctx, self.table.name) }.map(Some)
+    }
+
+    /// A number of its own, as long as it lives: what the engine knows it by.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        ptr::from_ref(self).addr() as u64
     }
 
     /// The plugin's short name.
@@ -183,12 +259,14 @@ impl PluginModule {
     /// Opens an object. May block for as long as the plugin does; no lock may be held.
     ///
     /// # Errors
-    /// The plugin's answer; [`Cause::Invalid`] once it is being shut down; [`Cause::NoMemory`].
+    /// The plugin's answer; [`Cause::Invalid`] once it is being shut down, for a driver where a pager is wanted, and the other way
+    /// round; [`Cause::NoMemory`].
     pub fn open(self: &Arc<Self>, what: &Open<'_>) -> Result<Opened, PagerError> {
-        let use_of = Arc::new(OpenObject::begin(self)?);
+        self.can_open(what.driver)?;
+        let use_of = Arc::new(OpenObject::begin(self, what.driver)?);
         let mut closing = try_box(Closing::of(use_of.clone())).map_err(|_| PagerError::bare(Cause::NoMemory))?;
         let mut out = empty_result();
-        let subject = Subject::new("open", &self.host.name);
+        let subject = Subject::new("open", use_of.opener());
         let mut args = abi::OpenArgs {
             struct_size: size_u32::<abi::OpenArgs>(),
             flags: abi::QUIRE_OPEN_READ | if what.write { abi::QUIRE_OPEN_WRITE } else { 0 },
@@ -196,15 +274,15 @@ impl PluginModule {
             name: what.name.map_or(ptr::null(), CStr::as_ptr),
             fd: what.fd.unwrap_or(-1),
             page_size: PAGE_SIZE,
-            driver: ptr::null(),
-            host_object: 0,
+            driver: use_of.driver().map_or(ptr::null(), Driver::handle),
+            host_object: use_of.name().0,
             host: &raw const self.host.api,
         };
         let Some(open) = self.table.open else {
-            unreachable!("open is there by the contract of `start`")
+            unreachable!("a pager's open is there by the contract of `start`")
         };
         {
-            let _serial = enter(self.serial.as_ref(), &subject)?;
+            let _serial = enter(use_of.threads().serial(), &subject)?;
             plain_call(&self.host, subject, |token| {
                 args.token = token.0;
                 // SAFETY: `ctx` is what init stored; both structs are ours and outlive the call.
@@ -225,12 +303,41 @@ impl PluginModule {
         })
     }
 
+    /// Whether this is a pager, and `driver` what it wants: a driver if it opens devices, otherwise none. [`PluginModule::open`] asks it too.
+    ///
+    /// # Errors
+    /// [`Cause::Invalid`], with a sentence that says what to open how.
+    pub fn can_open(&self, driver: Option<&Arc<Self>>) -> Result<(), PagerError> {
+        let wrong = |what: fmt::Arguments<'_>| Err(PagerError::new(Cause::Invalid, what));
+        let opens_devices = self.table.caps & abi::QUIRE_CAP_DEVICES != 0;
+        match driver {
+            _ if self.driver.is_some() => wrong(format_args!(
+                "{} is a driver; open its devices through the device pager",
+                self.name()
+            )),
+            Some(driver) if driver.driver.is_none() => wrong(format_args!(
+                "{} is a pager, and no driver; open its objects without the device pager",
+                driver.name()
+            )),
+            Some(driver) if !opens_devices => wrong(format_args!(
+                "{} is a pager that takes no driver; open the devices of {} through the device pager",
+                self.name(),
+                driver.name()
+            )),
+            None if opens_devices => wrong(format_args!(
+                "{} opens the devices of drivers; open with a driver",
+                self.name()
+            )),
+            _ => Ok(()),
+        }
+    }
+
     /// What the pager says of an object that it opened.
     ///
     /// # Errors
     /// [`Cause::Unsupported`] for a flag that must be understood, and is not.
     fn check_opened(&self, pager: &PluginObject, out: &abi::OpenResult) -> Result<(), PagerError> {
-        let known = abi::QUIRE_OBJECT_POPULATE | abi::QUIRE_OBJECT_READ_ONLY;
+        let known = abi::QUIRE_OBJECT_POPULATE | abi::QUIRE_OBJECT_READ_ONLY | abi::QUIRE_OBJECT_FRAMES;
         let unknown = out.flags & abi::QUIRE_PAGER_FLAGS_MUST_KNOW & !known;
         if unknown != 0 {
             return Err(PagerError::new(
@@ -360,14 +467,10 @@ impl fmt::Debug for PluginModule {
 
 /// A place among a plugin's open objects: as long as it lives, `fini` is not called.
 #[derive(Debug)]
-pub(crate) struct OpenObject {
-    module: Arc<PluginModule>,
-    /// The record for `close`.
-    record: FrameLock<Option<SetAside>>,
-}
+struct Place(Arc<PluginModule>);
 
-impl OpenObject {
-    fn begin(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
+impl Place {
+    fn take(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
         let life = module.life.lock();
         if !matches!(*life, Life::Ready(_)) {
             return Err(PagerError::new(
@@ -377,16 +480,85 @@ impl OpenObject {
         }
         module.objects.rise();
         drop(life);
-        let place = Self {
+        Ok(Self(module.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.objects.fall();
+    }
+}
+
+/// What the plugin calls an object: known from before it is opened until it has been closed.
+#[derive(Debug)]
+struct Name {
+    module: Arc<PluginModule>,
+    name: ObjectName,
+}
+
+impl Name {
+    fn draw(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
+        Ok(Self {
             module: module.clone(),
+            name: module.host.named.begin()?,
+        })
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.module.host.named.forget(self.name);
+    }
+}
+
+/// An open object's places among those of its pager, and of the driver that it is a device of.
+#[derive(Debug)]
+pub(crate) struct OpenObject {
+    name: Name,
+    /// The record for `close`.
+    record: FrameLock<Option<SetAside>>,
+    pager: Place,
+    driver: Option<Place>,
+    /// Who opens it: `vnode`, or pager and driver: `device:framebuffer`.
+    opener: Arc<str>,
+}
+
+impl OpenObject {
+    fn begin(module: &Arc<PluginModule>, driver: Option<&Arc<PluginModule>>) -> Result<Self, PagerError> {
+        let this = Self {
+            name: Name::draw(module)?,
             record: FrameLock::new(None),
+            pager: Place::take(module)?,
+            driver: driver.map(Place::take).transpose()?,
+            opener: driver.map_or_else(
+                || module.host.name.clone(),
+                |driver| words_or_nothing(format_args!("{}:{}", module.name(), driver.name())).into(),
+            ),
         };
-        *place.record.lock() = Some(module.host.requests.set_aside()?);
-        Ok(place)
+        *this.record.lock() = Some(module.host.requests.set_aside()?);
+        Ok(this)
     }
 
-    pub(crate) fn module(&self) -> &PluginModule {
-        &self.module
+    pub(crate) fn module(&self) -> &Arc<PluginModule> {
+        &self.pager.0
+    }
+
+    pub(crate) fn opener(&self) -> &Arc<str> {
+        &self.opener
+    }
+
+    /// Whose thread model keeps the object's operations apart.
+    pub(crate) fn threads(&self) -> &PluginModule {
+        self.driver.as_ref().map_or(&self.pager.0, |driver| &driver.0)
+    }
+
+    fn driver(&self) -> Option<&Driver> {
+        self.driver.as_ref()?.0.driver.as_ref()
+    }
+
+    pub(crate) fn name(&self) -> ObjectName {
+        self.name.name
     }
 
     /// For the one call of `close`.
@@ -401,9 +573,8 @@ impl OpenObject {
 impl Drop for OpenObject {
     fn drop(&mut self) {
         if let Some(record) = self.record.get_mut().take() {
-            self.module.host.requests.give_up(record);
+            self.module().host.requests.give_up(record);
         }
-        self.module.objects.fall();
     }
 }
 

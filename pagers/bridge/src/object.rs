@@ -11,6 +11,7 @@ use quire_abi as abi;
 use quire_core::alloc_fallible::try_reserve;
 use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
 use quire_core::io::{Direction, Io};
+use quire_core::object::Object;
 use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
 use quire_core::sync::FrameLock;
@@ -53,12 +54,11 @@ impl PluginObject {
         write: bool,
         thing: &str,
     ) -> Self {
-        let module = use_of.module();
-        let by_object = module.table().thread_model == abi::QUIRE_THREADS_SERIALIZE_OBJECT;
+        let by_object = use_of.threads().table().thread_model == abi::QUIRE_THREADS_SERIALIZE_OBJECT;
         let mut this = Self {
             handle: opened.object,
-            name: module.host().name.clone(),
-            ops: operations(module.table(), opened.flags, write),
+            name: use_of.opener().clone(),
+            ops: operations(use_of.module().table(), opened.flags, write),
             max_run: if opened.max_run == 0 { u32::MAX } else { opened.max_run },
             serial: by_object.then(Serial::default),
             closing: FrameLock::new(None),
@@ -107,7 +107,7 @@ impl PluginObject {
     }
 
     fn lock(&self) -> Option<&Serial> {
-        self.serial.as_ref().or_else(|| self.use_of.module().serial())
+        self.serial.as_ref().or_else(|| self.use_of.threads().serial())
     }
 
     /// Calls an operation that cannot pend, under the lock that the thread model asks for.
@@ -301,6 +301,14 @@ impl Pager for PluginObject {
         Ok(true)
     }
 
+    fn attached(&self, object: &Arc<Object>) {
+        self.host().named.set(self.use_of.name(), object);
+    }
+
+    fn relies_on(&self, source: u64) -> bool {
+        self.use_of.module().number() == source || self.use_of.threads().number() == source
+    }
+
     fn close(&self) -> Result<(), PagerError> {
         self.close_once()
     }
@@ -326,8 +334,10 @@ impl fmt::Debug for PluginObject {
 fn operations(table: &abi::Module, flags: u32, write: bool) -> PagerOps {
     let writable = write && flags & abi::QUIRE_OBJECT_READ_ONLY == 0;
     let populates = flags & abi::QUIRE_OBJECT_POPULATE != 0;
+    let frames = flags & abi::QUIRE_OBJECT_FRAMES != 0;
     [
-        (PagerOps::PUT, writable && table.put.is_some()),
+        (PagerOps::PUT, writable && !frames && table.put.is_some()),
+        (PagerOps::FRAMES, writable && frames),
         (PagerOps::HAS_PAGE, table.has_page.is_some()),
         (PagerOps::POPULATE, populates && table.populate.is_some()),
         (PagerOps::SIZE, table.get_size.is_some()),

@@ -107,13 +107,7 @@ fn an_object_tells_what_open_told() {
 #[test]
 fn what_is_opened_for_reading_cannot_be_written() {
     let (_, module) = start(Script::default());
-    let opened = module
-        .open(&Open {
-            name: None,
-            fd: None,
-            write: false,
-        })
-        .unwrap();
+    let opened = module.open(&Open::default()).unwrap();
     assert!(!opened.pager.ops().contains(PagerOps::PUT));
     assert_eq!(opened.pager.describe(), "scripted");
     assert_eq!(opened.pager.max_run(), u32::MAX);

@@ -210,8 +210,8 @@ fn files(c: &mut Criterion) {
         let loaded = Loaded::load(&vnode, Some(config), Box::new(|_, _, _| {})).expect("loads");
         let what = Open {
             name: Some(&name),
-            fd: None,
             write: true,
+            ..Open::default()
         };
         let pager = loaded.open(&what).expect("opens").pager;
         for direction in [Direction::Get, Direction::Put] {

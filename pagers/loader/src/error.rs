@@ -191,6 +191,14 @@ pub enum LoadError {
         /// The plugin's answer.
         error: PagerError,
     },
+    /// The module of a driver, whose driver's table is not as the header demands.
+    #[error("{}: its driver's table is not valid: {what}", .path.display())]
+    BadDriver {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
     /// The plugin is loaded already, and was told another configuration then.
     #[error("{}: loaded already with another configuration; unload it first", .path.display())]
     OtherConfig {
@@ -238,6 +246,7 @@ impl LoadError {
             | Self::BadMagic { .. }
             | Self::TooSmall { .. }
             | Self::BadModule { .. }
+            | Self::BadDriver { .. }
             | Self::MissingOperation { .. } => -8,
             Self::RefusesHost { .. } | Self::Version { .. } | Self::Layout { .. } => -71,
             Self::StaysResident { .. } => -1,

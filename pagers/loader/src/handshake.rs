@@ -7,8 +7,8 @@ use std::ptr;
 
 use quire_abi::golden::Described;
 use quire_abi::{
-    Module, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_MAGIC, QUIRE_PAGER_MODULE_MIN_SIZE, QUIRE_THREADS_PARALLEL,
-    QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
+    Module, QUIRE_CAP_DEVICES, QUIRE_CAP_DRIVER, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_MAGIC,
+    QUIRE_PAGER_MODULE_MIN_SIZE, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::error::{AbiVersion, LoadError};
@@ -130,25 +130,42 @@ unsafe fn read_text(text: *const c_char, max: usize) -> Result<Option<String>, S
         .map_err(|_| "is not UTF-8".into())
 }
 
-/// What needs no pointer followed: the thread model.
+/// What needs no pointer followed: the thread model, and what the module says that it is.
 pub(crate) fn check_members(path: &Path, module: &Module) -> Result<(), LoadError> {
+    let bad = |what: &str| {
+        let (path, what) = (path.into(), what.into());
+        Err(LoadError::BadModule { path, what })
+    };
+    let devices = module.caps & QUIRE_CAP_DEVICES != 0;
     match module.thread_model {
-        QUIRE_THREADS_SERIALIZE_ALL | QUIRE_THREADS_SERIALIZE_OBJECT | QUIRE_THREADS_PARALLEL => Ok(()),
-        other => Err(LoadError::BadModule {
-            path: path.into(),
-            what: format!("thread_model {other} is unknown; use one of QUIRE_THREADS_..."),
-        }),
+        _ if devices && is_driver(module) => bad(
+            "a module cannot be a driver and open the devices of drivers; leave QUIRE_CAP_DRIVER or QUIRE_CAP_DEVICES out of caps",
+        ),
+        QUIRE_THREADS_PARALLEL => Ok(()),
+        QUIRE_THREADS_SERIALIZE_ALL | QUIRE_THREADS_SERIALIZE_OBJECT if devices => bad(
+            "a pager with QUIRE_CAP_DEVICES has the thread models of its drivers; use QUIRE_THREADS_PARALLEL for its own",
+        ),
+        QUIRE_THREADS_SERIALIZE_ALL | QUIRE_THREADS_SERIALIZE_OBJECT => Ok(()),
+        other => bad(&format!(
+            "thread_model {other} is unknown; use one of QUIRE_THREADS_..."
+        )),
     }
 }
 
-/// The operations without which nothing can be paged.
+fn is_driver(module: &Module) -> bool {
+    module.caps & QUIRE_CAP_DRIVER != 0
+}
+
+/// The operations without which nothing can be paged, or without which a driver is none.
 pub(crate) fn check_operations(path: &Path, module: &Module) -> Result<(), LoadError> {
-    let mandatory = [
+    let of_pagers = [
         ("open", module.open.is_some()),
         ("close", module.close.is_some()),
         ("get", module.get.is_some()),
     ];
-    match mandatory.into_iter().find(|(_, there)| !there) {
+    let of_drivers = [("get_extension", module.get_extension.is_some())];
+    let mandatory: &[_] = if is_driver(module) { &of_drivers } else { &of_pagers };
+    match mandatory.iter().find(|(_, there)| !there) {
         Some((operation, _)) => Err(LoadError::MissingOperation {
             path: path.into(),
             operation,

@@ -10,8 +10,8 @@
 //! | load it | [`Plugin::load`] | what the dynamic linker refuses |
 //! | shake hands | `handshake` | NULL, another magic, version, size, thread model, texts |
 //! | compare layouts | `layout` | Rust plugins built on other types |
-//! | look for operations | `handshake` | a table without open, close or get |
-//! | put it to work | [`Loaded`] | what `init` refuses |
+//! | look for operations | `handshake` | a table without open, close or get; a driver's without get_extension |
+//! | put it to work | [`Loaded`] | what `init` refuses; a driver whose table is no good |
 //!
 //! Nothing of a plugin runs before its file was looked into. A plugin is trusted code all the same: it runs in this
 //! process, and one that crashes takes the process along.

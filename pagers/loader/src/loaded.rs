@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
 use quire_abi::Module;
-use quire_bridge::{Log, Open, Opened, PluginModule};
+use quire_bridge::{Log, NotStarted, Open, Opened, PluginModule};
 use quire_core::error::PagerError;
 
 use crate::error::LoadError;
@@ -114,9 +114,15 @@ impl Loaded {
             }
             Err(error) => {
                 starting.end(None);
-                // The bridge keeps a share of it for ever, if `init` was called: what that started may still run.
+                // The bridge keeps a share of it for ever, if `init` was called and failed: what that started may still run.
                 let _stays = Plugin::unload(plugin);
-                Err(LoadError::Init { path, error })
+                Err(match error {
+                    NotStarted::Init(error) => LoadError::Init { path, error },
+                    NotStarted::Driver(error) => LoadError::BadDriver {
+                        path,
+                        what: error.to_string(),
+                    },
+                })
             }
         }
     }

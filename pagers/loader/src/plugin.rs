@@ -116,7 +116,8 @@ impl Plugin {
         &self.path
     }
 
-    /// The host's copy of its table: members that the plugin does not know are absent. Open, close and get are there. The
+    /// The host's copy of its table: members that the plugin does not know are absent. Open, close and get are there, or
+    /// of a driver get_extension. The
     /// functions may be called only while this plugin is alive.
     #[must_use]
     pub fn module(&self) -> &Module {

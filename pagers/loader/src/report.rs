@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use quire_abi::{
-    Module, QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_PANIC_ABORT, QUIRE_CAP_SIGNAL_SAFE,
-    QUIRE_CAP_STAY_RESIDENT, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
+    Module, QUIRE_CAP_ASYNC, QUIRE_CAP_DEVICES, QUIRE_CAP_DRIVER, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_PANIC_ABORT,
+    QUIRE_CAP_SIGNAL_SAFE, QUIRE_CAP_STAY_RESIDENT, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
 use crate::error::{AbiVersion, LoadError};
@@ -31,9 +31,9 @@ pub struct Report {
     pub serialized: &'static str,
     /// What it can or wants, by name.
     pub capabilities: Vec<&'static str>,
-    /// The optional operations it has, by their names in the table.
+    /// The operations it has, by their names in the table.
     pub operations: Vec<&'static str>,
-    /// The optional operations it has not.
+    /// The operations it has not.
     pub absent: Vec<&'static str>,
     /// Whether it is a Rust plugin whose types were compared with the host's.
     pub layout_checked: bool,
@@ -57,7 +57,7 @@ impl Report {
     #[must_use]
     pub fn of(plugin: &Arc<Plugin>) -> Self {
         let module = plugin.module();
-        let (there, absent): (Vec<_>, Vec<_>) = optional_operations(module).into_iter().partition(|(_, there)| *there);
+        let (there, absent): (Vec<_>, Vec<_>) = operations(module).into_iter().partition(|(_, there)| *there);
         let names = |ops: Vec<(&'static str, bool)>| ops.into_iter().map(|(name, _)| name).collect();
         Self {
             path: plugin.path().into(),
@@ -86,6 +86,8 @@ fn capabilities(caps: u64) -> Vec<&'static str> {
         (QUIRE_CAP_PANIC_ABORT, "panic-abort"),
         (QUIRE_CAP_FORK_SAFE, "fork-safe"),
         (QUIRE_CAP_SIGNAL_SAFE, "signal-safe"),
+        (QUIRE_CAP_DRIVER, "driver"),
+        (QUIRE_CAP_DEVICES, "devices"),
     ]
     .into_iter()
     .filter(|(bit, _)| caps & bit != 0)
@@ -93,8 +95,11 @@ fn capabilities(caps: u64) -> Vec<&'static str> {
     .collect()
 }
 
-fn optional_operations(m: &Module) -> [(&'static str, bool); 17] {
+fn operations(m: &Module) -> [(&'static str, bool); 20] {
     [
+        ("open", m.open.is_some()),
+        ("close", m.close.is_some()),
+        ("get", m.get.is_some()),
         ("init", m.init.is_some()),
         ("fini", m.fini.is_some()),
         ("put", m.put.is_some()),
@@ -143,7 +148,7 @@ impl fmt::Display for Report {
             }
         )?;
         writeln!(f, "capabilities  {}", list(&self.capabilities))?;
-        writeln!(f, "operations    open close get {}", self.operations.join(" "))?;
+        writeln!(f, "operations    {}", list(&self.operations))?;
         writeln!(f, "absent        {}", list(&self.absent))?;
         write!(
             f,

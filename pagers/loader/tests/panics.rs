@@ -93,8 +93,7 @@ fn a_panic_in_init_close_or_fini_of_a_rust_plugin_is_told_and_the_process_lives(
     assert!(loaded.plugin().layout_checked());
     let open = |name| Open {
         name: Some(name),
-        fd: None,
-        write: false,
+        ..Open::default()
     };
     let opened = loaded.open(&open(c"close")).unwrap();
     let error = opened.pager.close().unwrap_err();

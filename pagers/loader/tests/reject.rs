@@ -327,7 +327,7 @@ fn a_probe_tells_what_the_plugin_can_do() {
     let report = probe(&built.path).unwrap();
     assert_eq!(report.serialized, "object");
     assert_eq!(report.capabilities, ["async", "fork-safe"]);
-    assert_eq!(report.operations, ["put"]);
+    assert_eq!(report.operations, ["open", "close", "get", "put"]);
     assert!(report.absent.contains(&"populate"));
     let text = report.to_string();
     assert!(text.contains("plugin ABI    0.1 (a table of 200 bytes)"), "{text}");

@@ -5,9 +5,10 @@ use std::ptr;
 
 use quire_abi::golden::Described;
 use quire_abi::{
-    Extent, HostApi, Io, OpenArgs, OpenResult, Populate, QUIRE_PAGER_EXTENT_MIN_SIZE, QUIRE_PAGER_FLAGS_MUST_KNOW,
-    QUIRE_PAGER_HOST_API_MIN_SIZE, QUIRE_PAGER_IO_MIN_SIZE, QUIRE_PAGER_OPEN_ARGS_MIN_SIZE,
-    QUIRE_PAGER_OPEN_RESULT_MIN_SIZE, QUIRE_PAGER_POPULATE_MIN_SIZE,
+    Driver, DriverFault, DriverHandle, Extent, HostApi, Io, OpenArgs, OpenResult, Populate,
+    QUIRE_DRIVER_FAULT_MIN_SIZE, QUIRE_DRIVER_HANDLE_MIN_SIZE, QUIRE_DRIVER_MIN_SIZE, QUIRE_PAGER_EXTENT_MIN_SIZE,
+    QUIRE_PAGER_FLAGS_MUST_KNOW, QUIRE_PAGER_HOST_API_MIN_SIZE, QUIRE_PAGER_IO_MIN_SIZE,
+    QUIRE_PAGER_OPEN_ARGS_MIN_SIZE, QUIRE_PAGER_OPEN_RESULT_MIN_SIZE, QUIRE_PAGER_POPULATE_MIN_SIZE,
 };
 
 use crate::error::{Error, Result};
@@ -43,6 +44,9 @@ sized! {
     Io: QUIRE_PAGER_IO_MIN_SIZE;
     Extent: QUIRE_PAGER_EXTENT_MIN_SIZE;
     Populate: QUIRE_PAGER_POPULATE_MIN_SIZE;
+    DriverHandle: QUIRE_DRIVER_HANDLE_MIN_SIZE;
+    Driver: QUIRE_DRIVER_MIN_SIZE;
+    DriverFault: QUIRE_DRIVER_FAULT_MIN_SIZE;
 }
 
 /// The size that the host gave its struct, if it is one that a version of it can have.

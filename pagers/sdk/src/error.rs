@@ -30,6 +30,8 @@ enum Text {
         call: &'static str,
         errno: i32,
     },
+    /// Somebody else has told the host.
+    Unsaid,
 }
 
 impl Error {
@@ -125,14 +127,36 @@ impl Error {
         }
     }
 
-    /// The same error with `what` and a colon in front of its text.
+    /// What other code that speaks the ABI, such as a driver, answered, handed on as it is: also a status that no operation may answer,
+    /// which is for the host to judge. It has no text: the other has told the host itself. `OK` is no error and becomes `QUIRE_PAGER_ERROR`.
+    pub fn handed_on(status: i32) -> Self {
+        Self {
+            status: if status == quire_abi::QUIRE_PAGER_OK {
+                QUIRE_PAGER_ERROR
+            } else {
+                status
+            },
+            text: Text::Unsaid,
+        }
+    }
+
+    /// The same error with `what` and a colon in front of its text, if it has one.
     #[must_use]
     pub fn context(mut self, what: impl fmt::Display) -> Self {
+        if self.is_unsaid() {
+            return self;
+        }
         self.text = Text::Said(format!("{what}: {self}").into());
         self
     }
 
-    /// The status that the host gets: one of `QUIRE_PAGER_…`, or a negated `errno`. Never `OK`, never `PEND`.
+    /// Whether somebody else has told the host why.
+    pub(crate) fn is_unsaid(&self) -> bool {
+        matches!(self.text, Text::Unsaid)
+    }
+
+    /// The status that the host gets: one of `QUIRE_PAGER_…`, or a negated `errno`. Never `OK`; `PEND`, and what no operation may
+    /// answer, only if it was handed on.
     pub fn status(&self) -> i32 {
         self.status
     }
@@ -142,6 +166,7 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.text {
             Text::Said(text) => f.write_str(text),
+            Text::Unsaid => write!(f, "status {}", self.status),
             Text::System { call, errno } => write!(f, "{call}: {}", io::Error::from_raw_os_error(*errno)),
         }
     }

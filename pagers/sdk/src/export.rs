@@ -115,6 +115,58 @@ macro_rules! export_pager {
     };
 }
 
+/// A driver's table, a constant [`Driver`](crate::abi::Driver) with everything that its device implements. The type must be a concrete one.
+#[macro_export]
+macro_rules! driver {
+    ($driver:ty) => {{
+        #[allow(unused_imports, reason = "unused when every function is there")]
+        use $crate::__private::DriverAbsent as _;
+        type Probe = $crate::__private::DriverProbe<$driver>;
+        const DRIVER: $crate::abi::Driver = $crate::__private::checked($crate::abi::Driver {
+            populate: Probe::POPULATE,
+            put: Probe::PUT,
+            sync: Probe::SYNC,
+            ..$crate::__private::driver_base::<$driver>()
+        });
+        DRIVER
+    }};
+}
+
+/// The table of a driver's module, a constant [`Module`](crate::abi::Module).
+///
+/// For tests, and for programs that link a driver and register its table instead of loading a library. The type must be a
+/// concrete one.
+#[macro_export]
+macro_rules! driver_module {
+    ($driver:ty) => {{
+        static DRIVER: $crate::abi::Driver = $crate::driver!($driver);
+        unsafe extern "C" fn get_extension(
+            _ctx: *mut ::core::ffi::c_void,
+            id: *const ::core::ffi::c_char,
+        ) -> *const ::core::ffi::c_void {
+            // SAFETY: the host passes zero-terminated text.
+            unsafe { $crate::__private::driver_extension(id, &DRIVER) }
+        }
+        const MODULE: $crate::abi::Module = $crate::__private::driver_module_base::<$driver>(get_extension);
+        MODULE
+    }};
+}
+
+/// Makes the crate a driver, as [`export_pager!`] makes one a pager. Once a library.
+#[macro_export]
+macro_rules! export_driver {
+    ($driver:ty) => {
+        /// The plugin's one entry: answers its table, whatever the host's version; the host decides whether they fit.
+        #[unsafe(no_mangle)]
+        pub extern "C" fn quire_pager_entry(_host_abi_version: u32) -> *const $crate::abi::Module {
+            static MODULE: $crate::abi::Module = $crate::driver_module!($driver);
+            &raw const MODULE
+        }
+
+        $crate::__export_layout!(quire_pager_entry);
+    };
+}
+
 #[cfg(feature = "layout")]
 #[doc(hidden)]
 #[macro_export]

@@ -162,6 +162,17 @@ impl Host {
         (status.unwrap_or(QUIRE_PAGER_UNSUPPORTED), taken.min(count))
     }
 
+    /// Installs pages that show an aperture, from `first` on: the host's status, and for `OK` how many.
+    pub(crate) fn frame_insert(&self, token: u64, first: u64, count: u32, aperture: u64, offset: u64) -> (i32, u32) {
+        let mut inserted = 0;
+        let status = self.with(|api| {
+            let insert = api.frame_insert?;
+            // SAFETY: the table is valid (see `api`), `inserted` is a place for the answer.
+            Some(unsafe { insert(api.host, token, first, count, aperture, offset, &mut inserted) })
+        });
+        (status.unwrap_or(QUIRE_PAGER_UNSUPPORTED), inserted.min(count))
+    }
+
     /// Runs `service` while the host's table is valid; `None` when it is gone or lacks the service.
     fn with<T>(&self, service: impl FnOnce(&HostApi) -> Option<T>) -> Option<T> {
         let api = self.api.read().unwrap_or_else(PoisonError::into_inner);

@@ -89,6 +89,7 @@ compile_error!(
 );
 
 mod border;
+mod driver;
 mod error;
 mod export;
 mod host;
@@ -100,6 +101,7 @@ mod run;
 mod table;
 pub mod testing;
 
+pub use driver::{Device, DeviceFault, DeviceKind, Driver, GivenDriver};
 pub use error::{Error, Result};
 pub use host::{Host, Level};
 pub use pager::{
@@ -109,6 +111,7 @@ pub use pager::{
 pub use populate::{Access, PopulateRun, Populated};
 pub use quire_abi as abi;
 pub use run::{Direction, GetRun, Page, Pages, Pending, PendingGet, PendingPut, PutRun, Request, Run};
+pub use table::abi_size;
 
 /// The two directions of a run, for code that serves both.
 pub mod direction {
@@ -118,6 +121,10 @@ pub mod direction {
 /// What the macros expand to; not for use by hand.
 #[doc(hidden)]
 pub mod __private {
+    pub use crate::driver::{
+        DriverAbsent, DriverProbe, base as driver_base, checked, extension as driver_extension,
+        module_base as driver_module_base,
+    };
     pub use crate::export::{Absent, ModuleAbsent, ModuleProbe, Probe, version};
     #[cfg(feature = "layout")]
     pub use crate::layout::{Exported, layout_header};

@@ -10,11 +10,12 @@ use std::path::Path;
 use std::ptr::NonNull;
 
 use quire_abi::{
-    DriverHandle, QUIRE_CAP_ASYNC, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE, QUIRE_CAP_STAY_RESIDENT,
-    QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY, QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL,
-    QUIRE_THREADS_SERIALIZE_OBJECT,
+    HostApi, OpenArgs, OpenResult, QUIRE_CAP_ASYNC, QUIRE_CAP_DEVICES, QUIRE_CAP_FORK_SAFE, QUIRE_CAP_SIGNAL_SAFE,
+    QUIRE_CAP_STAY_RESIDENT, QUIRE_OBJECT_FRAMES, QUIRE_OBJECT_POPULATE, QUIRE_OBJECT_READ_ONLY,
+    QUIRE_THREADS_PARALLEL, QUIRE_THREADS_SERIALIZE_ALL, QUIRE_THREADS_SERIALIZE_OBJECT,
 };
 
+use crate::driver::GivenDriver;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::populate::{PopulateRun, Populated};
@@ -66,7 +67,7 @@ pub trait Object: Sized + Send + Sync + 'static {
 }
 
 /// The object can be written. Without it, it is read-only.
-pub trait Put: Object {
+pub trait Put: Sized + Send + Sync + 'static {
     /// Writes the pages of a run, whose bytes do not change meanwhile. Every page must be marked
     /// [`written`](crate::Page::written) or failed; an `Err` fails those that are neither.
     fn put(&self, run: &mut PutRun<'_>) -> Result<()>;
@@ -88,7 +89,7 @@ pub trait HasPage: Object {
 }
 
 /// A device: the object installs pages itself. Called for objects that were opened with [`Opened::populate`].
-pub trait Populate: Object {
+pub trait Populate: Sized + Send + Sync + 'static {
     /// Installs as many pages as the pager thinks right, through [`PopulateRun::insert`] and [`PopulateRun::ready`].
     fn populate(&self, run: &mut PopulateRun<'_>) -> Result<Populated>;
 }
@@ -112,7 +113,7 @@ pub trait Resize: Object {
 }
 
 /// A put alone is not durable. Without it, a put is durable when it completes.
-pub trait Durable: Object {
+pub trait Durable: Sized + Send + Sync + 'static {
     /// Makes everything that was put durable before it returns.
     fn sync(&self) -> Result<()>;
 }
@@ -198,6 +199,9 @@ impl Caps {
     /// The SDK's own part is: it allocates nothing then, as long as the operation makes no [`Error`] that does.
     pub const SIGNAL_SAFE: Self = Self(QUIRE_CAP_SIGNAL_SAFE);
 
+    /// The pager opens devices: [`OpenRequest::driver`] has a driver, always. Its [`Pager::THREADS`] are `Parallel`; the driver's are kept.
+    pub const DEVICES: Self = Self(QUIRE_CAP_DEVICES);
+
     /// Both sets together.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
@@ -221,7 +225,11 @@ pub struct OpenRequest<'a> {
     pub(crate) fd: Option<BorrowedFd<'a>>,
     pub(crate) flags: u32,
     pub(crate) page_size: usize,
-    pub(crate) driver: *const DriverHandle,
+    pub(crate) host: Host,
+    pub(crate) host_api: *const HostApi,
+    pub(crate) driver: Option<GivenDriver>,
+    // The host's own struct, lent for `'a`.
+    pub(crate) args: *const OpenArgs,
 }
 
 impl<'a> OpenRequest<'a> {
@@ -261,9 +269,25 @@ impl<'a> OpenRequest<'a> {
         self.page_size
     }
 
-    /// A driver for the pager, by handle; NULL unless the caller passed one.
-    pub fn driver(&self) -> *const DriverHandle {
-        self.driver
+    /// The host, for a driver, which has no `init` to be told it.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// The host's services as the ABI has them, for a driver. Valid until the object's close has returned; NULL with a host that is older than
+    /// drivers are.
+    pub fn host_api(&self) -> *const HostApi {
+        self.host_api
+    }
+
+    /// The driver of the device that is to be opened; nothing unless the pager has [`Caps::DEVICES`].
+    pub fn driver(&self) -> Option<&GivenDriver> {
+        self.driver.as_ref()
+    }
+
+    /// The host's own struct, for other code that speaks the ABI, such as a driver. Valid until `open` returns.
+    pub fn as_abi(&self) -> *const OpenArgs {
+        self.args
     }
 }
 
@@ -281,7 +305,7 @@ pub struct Opened<O> {
     pub(crate) name: Option<String>,
 }
 
-impl<O: Object> Opened<O> {
+impl<O> Opened<O> {
     /// An object of `size` bytes, which need not be a multiple of the page size.
     pub fn new(object: O, size: u64) -> Self {
         Self {
@@ -292,6 +316,20 @@ impl<O: Object> Opened<O> {
             granule: 0,
             max_run: 0,
             change: [0; 2],
+            name: None,
+        }
+    }
+
+    /// As other code that speaks the ABI answered, such as a driver: all but the handle, in whose place is `object`.
+    pub fn from_abi(object: O, answer: &OpenResult) -> Self {
+        Self {
+            object,
+            flags: answer.flags,
+            identity: answer.identity,
+            size: answer.size,
+            granule: answer.granule,
+            max_run: answer.max_run,
+            change: answer.change,
             name: None,
         }
     }
@@ -321,6 +359,38 @@ impl<O: Object> Opened<O> {
     pub fn read_only(self) -> Self {
         Self {
             flags: self.flags | QUIRE_OBJECT_READ_ONLY,
+            ..self
+        }
+    }
+
+    /// The same of another object, which `make` makes of this one.
+    pub fn map<P>(self, make: impl FnOnce(O) -> P) -> Opened<P> {
+        let Self {
+            object,
+            flags,
+            identity,
+            size,
+            granule,
+            max_run,
+            change,
+            name,
+        } = self;
+        Opened {
+            object: make(object),
+            flags,
+            identity,
+            size,
+            granule,
+            max_run,
+            change,
+            name,
+        }
+    }
+
+    /// The object's pages are frames of a device: they need no put to be written.
+    pub fn frames(self) -> Self {
+        Self {
+            flags: self.flags | QUIRE_OBJECT_FRAMES,
             ..self
         }
     }

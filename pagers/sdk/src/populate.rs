@@ -7,6 +7,7 @@ use std::{ptr, slice};
 
 use quire_abi::{
     Populate, QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
+    QUIRE_PAGER_UNSUPPORTED,
 };
 
 use crate::border;
@@ -18,6 +19,15 @@ use crate::run::Origin;
 pub struct Access(u32);
 
 impl Access {
+    pub(crate) fn of(bits: u32) -> Self {
+        Self(bits)
+    }
+
+    /// The set as the ABI has it: `QUIRE_ACCESS_…`.
+    pub fn bits(self) -> u32 {
+        self.0
+    }
+
     /// Whether reading is in the set.
     pub fn read(self) -> bool {
         self.0 & QUIRE_ACCESS_READ != 0
@@ -43,11 +53,15 @@ pub enum Populated {
     UseGet,
     /// The fault is to start over, for instance because somebody else has the faulting page.
     Refault,
+    /// What other code that speaks the ABI answered, to whom the request was handed on ([`PopulateRun::hand_on`]).
+    Answered(i32),
 }
 
 /// A request to install pages around [`PopulateRun::index`], inside [`PopulateRun::window`].
 pub struct PopulateRun<'a> {
     request: Populate,
+    // The host's own struct, lent for `'a`.
+    place: *mut Populate,
     origin: &'a Arc<Origin>,
 }
 
@@ -62,15 +76,15 @@ impl<'a> PopulateRun<'a> {
     ///
     /// # Safety
     /// `request` is NULL, or a request as the ABI describes it, under way for `'a`.
-    pub(crate) unsafe fn adopt(request: *const Populate, origin: &'a Arc<Origin>) -> Result<Self> {
+    pub(crate) unsafe fn adopt(place: *mut Populate, origin: &'a Arc<Origin>) -> Result<Self> {
         // SAFETY: the caller's promise.
-        let request = unsafe { border::read(request) }?;
+        let request = unsafe { border::read(place) }?;
         border::check_flags("populate", request.flags, 0)?;
         let inside = request.first <= request.index && request.index <= request.last;
         if !inside || !request.page_size.is_power_of_two() {
             return Err(Error::invalid("the request's index, window and page size do not fit"));
         }
-        Ok(Self { request, origin })
+        Ok(Self { request, place, origin })
     }
 
     /// The faulting page index.
@@ -158,5 +172,73 @@ impl<'a> PopulateRun<'a> {
                 format!("the host did not let page {first} be taken"),
             )),
         }
+    }
+
+    /// Installs pages whose memory is the device's own, up to `count` from `first` on: they show the bytes of `aperture` from `offset` on,
+    /// and are ready at once. Answers how many were installed; 0: the first is in memory already, or somebody is at it.
+    pub fn insert_frames(&mut self, first: u64, count: u32, aperture: u64, offset: u64) -> Result<u32> {
+        let token = self.request.token;
+        match self.origin.host.frame_insert(token, first, count, aperture, offset) {
+            (QUIRE_PAGER_OK, inserted) => Ok(inserted),
+            (QUIRE_PAGER_AGAIN, _) => Ok(0),
+            (QUIRE_PAGER_UNSUPPORTED, _) => Err(Error::unsupported(
+                "this host cannot show a device's own memory (it has no frame_insert); use a newer one, or a managed device",
+            )),
+            (status, _) => Err(Error::with_status(
+                status,
+                format!("the host did not install page {first} from offset {offset:#x} of aperture {aperture}"),
+            )),
+        }
+    }
+
+    /// Fills pages of `range` around the faulting one, which is in it: those that the object has not, by `fill`, which is given the index of a
+    /// page and its bytes, to be filled whole. Those that are in memory are taken, if that needs no waiting; the answer reaches from the
+    /// faulting page up to the first on either side that cannot be had.
+    ///
+    /// # Errors
+    /// Those of `fill` and of the host. Pages that were filled before are kept.
+    pub fn fill(
+        &mut self,
+        range: RangeInclusive<u64>,
+        mut fill: impl FnMut(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<Populated> {
+        let (index, mut first, mut at) = (self.index(), *range.start(), *range.start());
+        while at <= *range.end() {
+            let rest = u32::try_from(*range.end() - at).map_or(u32::MAX, |rest| rest.saturating_add(1));
+            let inserted = self.fill_run(at, rest, &mut fill)?;
+            let had = if inserted == 0 { self.take(at, rest)? } else { inserted };
+            match had {
+                0 if at > index => break,
+                0 if at == index => return Ok(Populated::Refault),
+                0 => (first, at) = (at + 1, at + 1),
+                had => at += u64::from(had),
+            }
+        }
+        Ok(Populated::Pages(first..=at.saturating_sub(1)))
+    }
+
+    fn fill_run(&mut self, first: u64, count: u32, fill: &mut impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<u32> {
+        // Long enough to be worth a call, and no more places for addresses than a page holds.
+        let count = count.min(512);
+        let mut inserted = 0;
+        for (index, bytes) in (first..).zip(self.insert_run(first, count as usize)?) {
+            fill(index, bytes)?;
+            inserted += 1;
+        }
+        if inserted > 0 {
+            self.ready_run(first, inserted)?;
+        }
+        Ok(inserted)
+    }
+
+    /// Hands the request over to other code that speaks the ABI, such as a driver: `to` is called with the host's own struct, checked. What it
+    /// answers, and the range that it stores there, are the operation's answer, unseen by the SDK.
+    pub fn hand_on(&mut self, to: impl FnOnce(*mut Populate) -> i32) -> Populated {
+        Populated::Answered(to(self.place))
+    }
+
+    /// Names the request in the host's services.
+    pub fn token(&self) -> u64 {
+        self.request.token
     }
 }

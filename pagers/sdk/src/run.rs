@@ -74,7 +74,7 @@ impl Origin {
 
     /// Tells the host why a request failed, unless that takes more than is allowed in a signal handler.
     fn say(&self, request: &Request, operation: &str, error: &Error, place: impl FnOnce() -> String) {
-        if !request.in_signal() {
+        if !request.in_signal() && !error.is_unsaid() {
             let sentence = self.sentence(operation, &place(), error);
             self.host.set_error(request.token, &sentence);
         }
@@ -115,7 +115,7 @@ impl Request {
         self.first * self.page_size as u64
     }
 
-    /// Number of pages. 0 after the request has pended.
+    /// Number of pages. 0 after the request has pended, or was handed on.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -242,11 +242,14 @@ impl Request {
 
 /// A run of pages, borrowed for the length of an operation.
 pub struct Run<'a, D> {
-    // Invariant: `request.count` is 0 once the request belongs to a `Pending`.
+    // Invariant: `request.count` is 0 once the request belongs to a `Pending`, or was handed on.
     request: Request,
+    // The host's own struct, lent for as long as the request.
+    io: *mut Io,
     origin: &'a Arc<Origin>,
     may_pend: bool,
     pended: bool,
+    answered: Option<i32>,
     direction: PhantomData<(&'a mut [u8], D)>,
 }
 
@@ -267,13 +270,16 @@ impl<D> Deref for Run<'_, D> {
 }
 
 impl<'a, D: Direction> Run<'a, D> {
-    pub(crate) fn new(request: Request, origin: &'a Arc<Origin>, is_async: bool) -> Self {
+    /// `io` is what `request` was made from.
+    pub(crate) fn new(request: Request, io: *mut Io, origin: &'a Arc<Origin>, is_async: bool) -> Self {
         let may_pend = is_async && request.flags & QUIRE_IO_MAY_PEND != 0 && !request.in_signal();
         Self {
             request,
+            io,
             origin,
             may_pend,
             pended: false,
+            answered: None,
             direction: PhantomData,
         }
     }
@@ -290,7 +296,7 @@ impl<'a, D: Direction> Run<'a, D> {
 
     /// Whether [`Run::pend`] answers with the request: the host allows it, and it has not been called.
     pub fn may_pend(&self) -> bool {
-        self.may_pend && !self.pended
+        self.may_pend && !self.pended && self.answered.is_none()
     }
 
     /// Takes the request out of this call, to be completed later, from any thread. `None` when the host does not allow it
@@ -308,6 +314,23 @@ impl<'a, D: Direction> Run<'a, D> {
         self.pended = true;
         self.request.count = 0;
         Some(pending)
+    }
+
+    /// Hands the request over to other code that speaks the ABI, such as a driver: `to` is called with the host's own struct, checked, and
+    /// what it answers is the operation's answer, unseen by the SDK. No pages are left in the run, and what the operation returns afterwards
+    /// does not count. Does nothing once the request has pended or was handed on.
+    pub fn hand_on(&mut self, to: impl FnOnce(*mut Io) -> i32) {
+        if self.pended || self.answered.is_some() {
+            return;
+        }
+        self.request.count = 0;
+        self.answered = Some(QUIRE_PAGER_FAULTED);
+        self.answered = Some(to(self.io));
+    }
+
+    /// What the one to whom it was handed on answered; `QUIRE_PAGER_FAULTED` if that panicked.
+    pub(crate) fn answered(&self) -> Option<i32> {
+        self.answered
     }
 
     pub(crate) fn pended(&self) -> bool {

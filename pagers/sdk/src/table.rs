@@ -18,6 +18,7 @@ use quire_abi::{
 };
 
 use crate::border;
+use crate::driver::GivenDriver;
 use crate::error::{Error, Result};
 use crate::host::{Host, Level};
 use crate::pager;
@@ -33,9 +34,9 @@ struct ModuleState<P> {
 }
 
 /// What an object's handle points to, from `open` to `close`.
-struct ObjectState<O> {
-    object: O,
-    origin: Arc<Origin>,
+pub(crate) struct ObjectState<O> {
+    pub(crate) object: O,
+    pub(crate) origin: Arc<Origin>,
 }
 
 /// The table of a pager with the mandatory operations; `export_pager!` adds the optional ones.
@@ -49,12 +50,7 @@ pub const fn base<P: Pager>() -> Module {
         abi_version: QUIRE_PAGER_ABI_VERSION,
         struct_size: abi_size::<Module>(),
         thread_model: P::THREADS.to_abi(),
-        caps: P::CAPS.to_abi()
-            | if cfg!(panic = "abort") {
-                quire_abi::QUIRE_CAP_PANIC_ABORT
-            } else {
-                0
-            },
+        caps: P::CAPS.to_abi() | PANIC_CAP,
         name: P::NAME.as_ptr(),
         version: text_or_null(P::VERSION),
         description: text_or_null(P::DESCRIPTION),
@@ -81,7 +77,14 @@ pub const fn base<P: Pager>() -> Module {
     }
 }
 
-const fn is_name(name: &CStr) -> bool {
+/// What a module built so says of panics.
+pub(crate) const PANIC_CAP: u64 = if cfg!(panic = "abort") {
+    quire_abi::QUIRE_CAP_PANIC_ABORT
+} else {
+    0
+};
+
+pub(crate) const fn is_name(name: &CStr) -> bool {
     let bytes = name.to_bytes();
     let mut i = 0;
     while i < bytes.len() {
@@ -93,7 +96,7 @@ const fn is_name(name: &CStr) -> bool {
     !bytes.is_empty()
 }
 
-const fn text_or_null(text: &'static CStr) -> *const c_char {
+pub(crate) const fn text_or_null(text: &'static CStr) -> *const c_char {
     if text.is_empty() { ptr::null() } else { text.as_ptr() }
 }
 
@@ -102,7 +105,7 @@ fn pager_name<P: Pager>() -> &'static str {
 }
 
 /// The size of a struct of the ABI, as its `struct_size` wants it.
-pub(crate) const fn abi_size<T>() -> u32 {
+pub const fn abi_size<T>() -> u32 {
     assert!(size_of::<T>() < 4096);
     #[allow(clippy::cast_possible_truncation, reason = "asserted just above")]
     let size = size_of::<T>() as u32;
@@ -110,11 +113,13 @@ pub(crate) const fn abi_size<T>() -> u32 {
 }
 
 /// Runs an operation behind the panic border.
-fn guard(origin: &Origin, operation: &str, body: impl FnOnce() -> Result<i32>) -> i32 {
+pub(crate) fn guard(origin: &Origin, operation: &str, body: impl FnOnce() -> Result<i32>) -> i32 {
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
-            origin.host.set_error(0, &origin.sentence(operation, "", &error));
+            if !error.is_unsaid() {
+                origin.host.set_error(0, &origin.sentence(operation, "", &error));
+            }
             error.status()
         }
         Err(payload) => {
@@ -143,17 +148,17 @@ fn panic_text(payload: Box<dyn Any + Send>) -> String {
 /// Runs an operation on an object.
 ///
 /// # Safety
-/// `object` is NULL, or a handle that `open::<P>` gave out and `close` has not taken back.
-unsafe fn on_object<P: Pager>(
+/// `object` is NULL, or a handle that [`store_opened`] gave out for an `O` and that has not been taken back.
+pub(crate) unsafe fn on_object<O>(
     object: *mut c_void,
     operation: &str,
-    body: impl FnOnce(&P::Object, &Arc<Origin>) -> Result<i32>,
+    body: impl FnOnce(&O, &Arc<Origin>) -> Result<i32>,
 ) -> i32 {
     if object.is_null() {
         return QUIRE_PAGER_INVALID;
     }
     // SAFETY: the caller's promise; the host calls `close` only when no operation is under way.
-    let state = unsafe { &*object.cast::<ObjectState<P::Object>>() };
+    let state = unsafe { &*object.cast::<ObjectState<O>>() };
     guard(&state.origin, operation, || body(&state.object, &state.origin))
 }
 
@@ -227,49 +232,66 @@ unsafe extern "C" fn open<P: Pager>(ctx: *mut c_void, args: *const OpenArgs, out
             Some(name) => error.context(name),
             None => error,
         })?;
-        let Opened {
-            object,
-            flags,
-            identity,
-            size,
-            granule,
-            max_run,
-            change,
-            name: given,
-        } = opened;
         let origin = Origin {
             host: host.clone(),
             pager: module.origin.pager,
-            name: given.or(name),
-        };
-        let state = Box::new(ObjectState {
-            object,
-            origin: Arc::new(origin),
-        });
-        let result = OpenResult {
-            struct_size: 0,
-            flags,
-            object: Box::into_raw(state).cast(),
-            identity,
-            size,
-            granule,
-            max_run,
-            change,
+            name,
         };
         // SAFETY: `adopt_open` checked the place, which is why this cannot fail.
-        unsafe { border::write(out, &result) }.map(|()| QUIRE_PAGER_OK)
+        unsafe { store_opened(opened, origin, out) }
     })
+}
+
+/// Stores what was opened where the host wants it. `origin` has the name that was given to open.
+///
+/// # Safety
+/// `out` was checked by [`adopt_open`].
+pub(crate) unsafe fn store_opened<O>(opened: Opened<O>, origin: Origin, out: *mut OpenResult) -> Result<i32> {
+    let Opened {
+        object,
+        flags,
+        identity,
+        size,
+        granule,
+        max_run,
+        change,
+        name: given,
+    } = opened;
+    let origin = Origin {
+        name: given.or(origin.name),
+        ..origin
+    };
+    let state = Box::new(ObjectState {
+        object,
+        origin: Arc::new(origin),
+    });
+    let result = OpenResult {
+        struct_size: 0,
+        flags,
+        object: Box::into_raw(state).cast(),
+        identity,
+        size,
+        granule,
+        max_run,
+        change,
+    };
+    // SAFETY: this function's contract.
+    unsafe { border::write(out, &result) }.map(|()| QUIRE_PAGER_OK)
 }
 
 /// Checks what the host passed to `open`.
 ///
 /// # Safety
 /// Both pointers are NULL or as [`Module::open`] says, borrowed for `'a`.
-unsafe fn adopt_open<'a>(args: *const OpenArgs, out: *const OpenResult, host: &Host) -> Result<OpenRequest<'a>> {
+pub(crate) unsafe fn adopt_open<'a>(
+    place: *const OpenArgs,
+    out: *const OpenResult,
+    host: &Host,
+) -> Result<OpenRequest<'a>> {
     // SAFETY: as this function's.
     let args = unsafe {
         border::size_of_hosts(out)?;
-        border::read(args)
+        border::read(place)
     }?;
     border::check_flags("open", args.flags, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)?;
     let page_size = args.page_size as usize;
@@ -286,7 +308,11 @@ unsafe fn adopt_open<'a>(args: *const OpenArgs, out: *const OpenResult, host: &H
         fd: (args.fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(args.fd) }),
         flags: args.flags,
         page_size,
-        driver: args.driver,
+        host: host.clone(),
+        host_api: args.host,
+        // SAFETY: NULL, or a handle that is valid until the object's close has returned.
+        driver: unsafe { GivenDriver::adopt(args.driver) }?,
+        args: place,
     })
 }
 
@@ -306,7 +332,7 @@ unsafe extern "C" fn close<P: Pager>(_ctx: *mut c_void, object: *mut c_void) -> 
 /// As [`Module::get`] says; `object` is a handle that `open::<P>` gave out.
 unsafe extern "C" fn get<P: Pager>(object: *mut c_void, io: *mut Io) -> i32 {
     // SAFETY: the host's arguments, as this function's caller promises.
-    unsafe { transfer::<P, Get>(object, io, P::Object::get) }
+    unsafe { transfer::<P::Object, Get>(object, io, P::CAPS.contains(Caps::ASYNC), P::Object::get) }
 }
 
 /// # Safety
@@ -316,21 +342,22 @@ where
     P::Object: pager::Put,
 {
     // SAFETY: the host's arguments, as this function's caller promises.
-    unsafe { transfer::<P, Put>(object, io, pager::Put::put) }
+    unsafe { transfer::<P::Object, Put>(object, io, P::CAPS.contains(Caps::ASYNC), pager::Put::put) }
 }
 
 /// A get or a put: the run is made, moved, and settled, unless it pends.
 ///
 /// # Safety
-/// As [`Module::get`] says; `object` is a handle that `open::<P>` gave out.
-unsafe fn transfer<P: Pager, D: Direction>(
+/// As [`Module::get`] says; `object` as for [`on_object`].
+pub(crate) unsafe fn transfer<O, D: Direction>(
     object: *mut c_void,
     io: *mut Io,
-    operation: impl FnOnce(&P::Object, &mut Run<'_, D>) -> Result<()>,
+    is_async: bool,
+    operation: impl FnOnce(&O, &mut Run<'_, D>) -> Result<()>,
 ) -> i32 {
     // SAFETY: the caller's promise.
     unsafe {
-        on_object::<P>(object, D::OPERATION, |object, origin| {
+        on_object::<O>(object, D::OPERATION, |object, origin| {
             // SAFETY: the host's request, lent until it completes.
             let request = match Request::adopt(io) {
                 // Nobody is told why.
@@ -339,14 +366,14 @@ unsafe fn transfer<P: Pager, D: Direction>(
                 }
                 adopted => adopted?,
             };
-            let mut run = Run::<D>::new(request, origin, P::CAPS.contains(Caps::ASYNC));
+            let mut run = Run::<D>::new(request, io, origin, is_async);
             let result = catch_unwind(AssertUnwindSafe(|| operation(object, &mut run)));
             Ok(answer(&run, origin, &request, result))
         })
     }
 }
 
-/// What a transfer answers. Once the run has pended, the pending request's completion is the answer.
+/// What a transfer answers. Once the run has pended, the pending request's completion is the answer; once it was handed on, the other's.
 fn answer<D: Direction>(
     run: &Run<'_, D>,
     origin: &Origin,
@@ -354,16 +381,16 @@ fn answer<D: Direction>(
     result: std::thread::Result<Result<()>>,
 ) -> i32 {
     let result = result.unwrap_or_else(|payload| Err(Error::with_status(QUIRE_PAGER_FAULTED, panic_text(payload))));
-    if !run.pended() {
+    if !run.pended() && run.answered().is_none() {
         return run.settle(result);
     }
     if let Err(error) = result {
-        let text = error.context("an error after the request had pended");
+        let text = error.context("an error after the request had pended or was handed on");
         origin
             .host
             .log(Level::Warn, origin.sentence(D::OPERATION, &request.place(), text));
     }
-    QUIRE_PAGER_PEND
+    run.answered().unwrap_or(QUIRE_PAGER_PEND)
 }
 
 /// # Safety
@@ -374,7 +401,7 @@ where
 {
     // SAFETY: the caller's promise.
     unsafe {
-        on_object::<P>(object, "has_page", |object, _| {
+        on_object::<P::Object>(object, "has_page", |object, _| {
             match pager::HasPage::has_page(object, index)? {
                 Some(pager::Extent { before, after }) => {
                     let extent = Extent {
@@ -398,14 +425,22 @@ where
     P::Object: pager::Populate,
 {
     // SAFETY: the caller's promise.
+    unsafe { populate_on::<P::Object>(object, request) }
+}
+
+/// # Safety
+/// As [`Module::populate`] says; `object` as for [`on_object`].
+pub(crate) unsafe fn populate_on<O: pager::Populate>(object: *mut c_void, request: *mut quire_abi::Populate) -> i32 {
+    // SAFETY: the caller's promise.
     unsafe {
-        on_object::<P>(object, "populate", |object, origin| {
+        on_object::<O>(object, "populate", |object, origin| {
             // SAFETY: the host's request, lent until this returns.
             let mut run = PopulateRun::adopt(request, origin)?;
             let (index, window) = (run.index(), run.window());
-            match pager::Populate::populate(object, &mut run)? {
+            match object.populate(&mut run)? {
                 Populated::UseGet => Ok(QUIRE_PAGER_BAD),
                 Populated::Refault => Ok(QUIRE_PAGER_REFAULT),
+                Populated::Answered(status) => Ok(status),
                 Populated::Pages(range) if !range.contains(&index) => Err(Error::new(format!(
                     "the pager installed pages {range:?} of the window {window:?}, without page {index}"
                 ))),
@@ -428,7 +463,7 @@ where
     P::Object: pager::Size,
 {
     // SAFETY: the caller's promise; `store` refuses NULL.
-    unsafe { on_object::<P>(object, "get_size", |object, _| store(size, pager::Size::size(object)?)) }
+    unsafe { on_object::<P::Object>(object, "get_size", |object, _| store(size, pager::Size::size(object)?)) }
 }
 
 /// # Safety
@@ -439,7 +474,7 @@ where
 {
     // SAFETY: the caller's promise of two words; `store` refuses NULL.
     unsafe {
-        on_object::<P>(object, "get_change", |object, _| {
+        on_object::<P::Object>(object, "get_change", |object, _| {
             store(change.cast::<[u64; 2]>(), pager::Change::change(object)?)
         })
     }
@@ -467,7 +502,7 @@ macro_rules! plain_slots {
         {
             // SAFETY: the caller's promise.
             unsafe {
-                on_object::<P>(object, stringify!($slot), |object, _| {
+                on_object::<P::Object>(object, stringify!($slot), |object, _| {
                     pager::$trait::$slot(object $(, $argument)*).map(|()| QUIRE_PAGER_OK)
                 })
             }
@@ -482,7 +517,7 @@ macro_rules! plain_slots {
         {
             // SAFETY: the caller's promise.
             unsafe {
-                on_object::<P>(object, stringify!($slot), |object, _| {
+                on_object::<P::Object>(object, stringify!($slot), |object, _| {
                     pager::$trait::$slot(object, index);
                     Ok(QUIRE_PAGER_OK)
                 })
@@ -509,8 +544,15 @@ plain_slots! { notices:
 /// As [`Module::path`] says; `object` is a handle that `open::<P>` gave out.
 unsafe extern "C" fn path<P: Pager>(object: *mut c_void, text: *mut c_char, len: usize) -> i32 {
     // SAFETY: the caller's promise.
+    unsafe { path_of::<P::Object>(object, text, len) }
+}
+
+/// # Safety
+/// As [`Module::path`] says; `object` as for [`on_object`].
+pub(crate) unsafe fn path_of<O>(object: *mut c_void, text: *mut c_char, len: usize) -> i32 {
+    // SAFETY: the caller's promise.
     unsafe {
-        on_object::<P>(object, "path", |_, origin| {
+        on_object::<O>(object, "path", |_, origin| {
             if text.is_null() || len == 0 {
                 return Err(Error::invalid("the host passed no place for the answer"));
             }

@@ -13,9 +13,10 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::table::abi_size;
 use quire_abi::{
-    Extent, Host, HostApi, Io, IoPage, Module, OpenArgs, OpenResult, Populate, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE,
-    QUIRE_IO_MAY_PEND, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
-    QUIRE_PAGER_PEND, QUIRE_PAGER_STALE, QUIRE_PAGER_UNSUPPORTED, QUIRE_PAGER_UNTOUCHED,
+    DriverHandle, Extent, Host, HostApi, Io, IoPage, Module, OpenArgs, OpenResult, Populate, QUIRE_ACCESS_READ,
+    QUIRE_ACCESS_WRITE, QUIRE_IO_MAY_PEND, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_ABI_VERSION,
+    QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK, QUIRE_PAGER_PEND, QUIRE_PAGER_STALE, QUIRE_PAGER_UNSUPPORTED,
+    QUIRE_PAGER_UNTOUCHED,
 };
 
 /// Bytes in a page of this host.
@@ -81,6 +82,10 @@ struct Told {
     inserted: BTreeMap<u64, (Box<[u8]>, bool)>,
     /// Pages that somebody else has.
     taken: Vec<u64>,
+    /// Pages that show a device's own memory since the populate that runs: aperture and offset.
+    frames: BTreeMap<u64, (u64, u64)>,
+    /// The same of the populate that ran last.
+    frames_before: BTreeMap<u64, (u64, u64)>,
 }
 
 /// What the ledger knows of one request.
@@ -153,10 +158,16 @@ impl TestHost {
             page_insert: Some(page_insert),
             page_ready: Some(page_ready),
             page_take: Some(page_take),
-            frame_insert: None,
+            frame_insert: Some(frame_insert),
             aperture_add: None,
             aperture_remove: None,
             revoke: None,
+            pages: ptr::null(),
+            page_lookup: None,
+            page_grab: None,
+            page_move: None,
+            object_lock: None,
+            object_unlock: None,
         });
         let config = config.map(|text| CString::new(text).expect("a configuration holds no zero byte"));
         let mut ctx = ptr::null_mut();
@@ -187,6 +198,21 @@ impl TestHost {
 
     /// Opens a name, a descriptor (-1: none), or both, with the ABI's flags.
     pub fn open_with(&self, name: Option<&str>, fd: i32, flags: u32) -> Result<TestObject<'_>, Failure> {
+        self.open_any(ptr::null(), name, fd, flags)
+    }
+
+    /// Opens a device of `driver` for reading and writing, through a pager of devices. `driver` stays until the object is dropped.
+    pub fn open_device<'a>(&'a self, driver: &'a DriverHandle, name: &str) -> Result<TestObject<'a>, Failure> {
+        self.open_any(driver, Some(name), -1, QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)
+    }
+
+    fn open_any(
+        &self,
+        driver: *const DriverHandle,
+        name: Option<&str>,
+        fd: i32,
+        flags: u32,
+    ) -> Result<TestObject<'_>, Failure> {
         let name = name.map(|name| CString::new(name).expect("a name holds no zero byte"));
         let args = OpenArgs {
             struct_size: abi_size::<OpenArgs>(),
@@ -195,7 +221,7 @@ impl TestHost {
             name: name.as_ref().map_or(ptr::null(), |name| name.as_ptr()),
             fd,
             page_size: PAGE_BYTES,
-            driver: ptr::null(),
+            driver,
             host_object: 0,
             host: &*self.api,
         };
@@ -474,6 +500,7 @@ impl TestObject<'_> {
         let mut told = ledger.told();
         told.requests.remove(&request.token);
         let inserted = std::mem::take(&mut told.inserted);
+        told.frames_before = std::mem::take(&mut told.frames);
         drop(told);
         ledger.outcome(status)?;
         let ready = inserted
@@ -481,6 +508,14 @@ impl TestObject<'_> {
             .filter(|(_, (_, ready))| *ready)
             .map(|(i, (bytes, _))| (i, bytes));
         Ok((request.first..=request.last, ready.collect()))
+    }
+}
+
+impl TestObject<'_> {
+    /// The pages that show a device's own memory since the last populate: for each the aperture, and the offset in it. This host takes
+    /// any aperture.
+    pub fn frames(&self) -> BTreeMap<u64, (u64, u64)> {
+        self.host.ledger.told().frames_before.clone()
     }
 }
 
@@ -667,6 +702,35 @@ unsafe extern "C" fn page_take(host: *mut Host, token: u64, first: u64, count: u
 }
 
 /// # Safety
+/// As the host's table says.
+unsafe extern "C" fn frame_insert(
+    host: *mut Host,
+    token: u64,
+    first: u64,
+    count: u32,
+    aperture: u64,
+    offset: u64,
+    inserted: *mut u32,
+) -> i32 {
+    // SAFETY: as in `log`.
+    let mut told = unsafe { ledger(host) }.told();
+    if !told.requests.contains_key(&token) {
+        return QUIRE_PAGER_STALE;
+    }
+    let mut done = 0;
+    for index in first..first + u64::from(count) {
+        if told.taken.contains(&index) || told.frames.contains_key(&index) {
+            break;
+        }
+        let at = offset + u64::from(done) * u64::from(PAGE_BYTES);
+        told.frames.insert(index, (aperture, at));
+        done += 1;
+    }
+    // SAFETY: NULL, or a place for a number.
+    unsafe { answer_count(done, inserted) }
+}
+
+/// # Safety
 /// `place` is NULL or a place for a number.
 unsafe fn answer_count(done: u32, place: *mut u32) -> i32 {
     if done == 0 {
@@ -692,4 +756,35 @@ unsafe extern "C" fn page_ready(host: *mut Host, token: u64, first: u64, count: 
         }
     }
     QUIRE_PAGER_OK
+}
+
+/// A driver, as a host passes it to a pager of devices.
+pub struct TestDriver(DriverHandle);
+
+impl TestDriver {
+    /// Asks a driver's module for its table. Its `init` is not called.
+    pub fn load(module: &Module) -> Self {
+        let get_extension = module.get_extension.expect("a driver has get_extension");
+        // SAFETY: the table is valid, and the name ends in a zero.
+        let table = unsafe { get_extension(ptr::null_mut(), quire_abi::QUIRE_DRIVER_EXTENSION.as_ptr().cast()) };
+        assert!(!table.is_null(), "a driver's module answers with its driver");
+        Self(DriverHandle {
+            struct_size: abi_size::<DriverHandle>(),
+            reserved: 0,
+            table: table.cast(),
+            ctx: ptr::null_mut(),
+            name: module.name,
+        })
+    }
+
+    /// What a pager's `open` is given.
+    pub fn handle(&self) -> &DriverHandle {
+        &self.0
+    }
+}
+
+impl fmt::Debug for TestDriver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("TestDriver").field(&self.0).finish()
+    }
 }

@@ -23,7 +23,7 @@ pub(crate) fn folder(test: &str) -> PathBuf {
     folder
 }
 
-/// A folder with libquire.so under both its names, libquire.a, and the plugins vnode and anon. Copies: what one test builds
+/// A folder with libquire.so under both its names, libquire.a, and the plugins vnode, anon and device. Copies: what one test builds
 /// does not change under another's feet.
 pub(crate) fn libraries() -> &'static Path {
     static LIBRARIES: OnceLock<PathBuf> = OnceLock::new();
@@ -38,7 +38,7 @@ pub(crate) fn libraries() -> &'static Path {
         copy(&library, "libquire.so");
         copy(&library, "libquire.so.0");
         copy(&library.with_extension("a"), "libquire.a");
-        for plugin in ["vnode", "anon"] {
+        for plugin in ["vnode", "anon", "device"] {
             copy(
                 &quire_tests::built::plugin(plugin),
                 &format!("libquire_pager_{plugin}.so"),
@@ -85,10 +85,20 @@ pub(crate) fn link(standard: &str, source: &str, program: &Path) {
 
 /// Compiles one of the example pagers into `folder`.
 pub(crate) fn example_pager(file: &str, folder: &Path) -> PathBuf {
-    let plugin = folder.join(Path::new(file).with_extension("so"));
+    example_plugin(&format!("pagers/{file}"), folder)
+}
+
+/// Compiles one of the example drivers into `folder`.
+pub(crate) fn example_driver(file: &str, folder: &Path) -> PathBuf {
+    example_plugin(&format!("drivers/{file}"), folder)
+}
+
+fn example_plugin(file: &str, folder: &Path) -> PathBuf {
+    let source = repository().join("examples").join(file);
+    let name = source.file_name().expect("a name");
+    let plugin = folder.join(Path::new(name).with_extension("so"));
     let out = plugin.display().to_string();
     let standard = if file.ends_with(".cpp") { "c++17" } else { "c11" };
-    let source = repository().join("examples/pagers").join(file);
     compile(standard, &source, &["-shared", "-fPIC", "-o", &out, "-lpthread"]);
     plugin
 }

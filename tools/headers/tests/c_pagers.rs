@@ -67,8 +67,16 @@ fn c_agrees_with_the_golden_table() {
 }
 
 #[test]
-fn example_pagers_compile_under_every_standard() {
-    for source in ["file_pager.c", "frame_device.c", "villain.c", "cpp_pager.cpp"] {
+fn example_pagers_and_drivers_compile_under_every_standard() {
+    for source in [
+        "pagers/file_pager.c",
+        "pagers/villain.c",
+        "pagers/cpp_pager.cpp",
+        "drivers/framebuffer.c",
+        "drivers/villain.c",
+        "drivers/wrap.c",
+        "drivers/ring.cpp",
+    ] {
         let standards = if source.ends_with(".c") {
             C_STANDARDS
         } else {
@@ -77,7 +85,7 @@ fn example_pagers_compile_under_every_standard() {
         for standard in standards {
             compile(
                 standard,
-                &repository().join("examples/pagers").join(source),
+                &repository().join("examples").join(source),
                 &["-fsyntax-only"],
             );
         }
@@ -195,45 +203,6 @@ fn exceptions_of_the_cpp_pager_become_statuses() {
     assert!(failure.text.contains("not a number of pages"), "{failure}");
     let failure = host.open("4503599627370496").expect_err("2^52 pages are 2^64 bytes");
     assert!(failure.text.contains("have no size in bytes"), "{failure}");
-}
-
-#[test]
-fn the_frame_device_installs_as_much_as_its_policy_says() {
-    let host = load("frame_device.c");
-    for (policy, window, taken, range) in [
-        ("one", 0..=255, vec![], 9..=9),
-        ("window", 0..=255, vec![], 8..=15),
-        ("window", 9..=12, vec![], 9..=12),
-        ("window", 0..=255, vec![8, 12], 9..=11),
-        ("all", 4..=20, vec![], 0..=255),
-    ] {
-        let object = host.open(policy).expect("opens");
-        assert_eq!(object.opened.flags, QUIRE_OBJECT_POPULATE | QUIRE_OBJECT_READ_ONLY);
-        let (answered, pages) = object.populate(9, window, &taken).expect("populates");
-        assert_eq!(answered, range, "{policy}");
-        assert!(pages.keys().copied().eq(range), "{policy}");
-        assert!(
-            pages
-                .iter()
-                .all(|(index, bytes)| bytes[8..16] == (index * PAGE + 8).to_le_bytes())
-        );
-    }
-    let object = host.open("one").expect("opens");
-    assert_eq!(
-        object.populate(9, 0..=255, &[9]).expect_err("taken").status,
-        QUIRE_PAGER_REFAULT
-    );
-    let object = host.open("get").expect("opens");
-    assert_eq!(
-        object.populate(9, 0..=255, &[]).expect_err("BAD").status,
-        QUIRE_PAGER_BAD
-    );
-    let answer = object.get(9, 1);
-    assert_eq!(
-        (answer.status, &answer.pages[0].bytes[..8]),
-        (QUIRE_PAGER_OK, &(9 * PAGE).to_le_bytes()[..])
-    );
-    assert_eq!(host.open("none").expect_err("no policy").status, QUIRE_PAGER_INVALID);
 }
 
 /// What the engine makes of the rest is the engine's tests' business; here, that the villain does what it says.

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use quire_abi::*;
-use quire_bridge::{Level, Open, Opened, PluginModule, only_addresses};
+use quire_bridge::{Level, NotStarted, Open, Opened, PluginModule, only_addresses};
 use quire_core::error::PagerError;
 use quire_core::io::{Direction, Io as CoreIo, IoPlan};
 use quire_core::types::{PAGE_BYTES, PageIndex};
@@ -298,6 +298,9 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
     });
     // SAFETY: the table is complete and static, and started once.
     let module = unsafe { PluginModule::start(table, Some(&address), Box::new(Keeper(script)), log, only_addresses) };
+    let module = module.map_err(|error| match error {
+        NotStarted::Init(error) | NotStarted::Driver(error) => error,
+    });
     (script, module)
 }
 
@@ -312,8 +315,8 @@ pub fn open_one(module: &Arc<PluginModule>) -> Opened {
     module
         .open(&Open {
             name: Some(c"thing"),
-            fd: None,
             write: true,
+            ..Open::default()
         })
         .expect("open succeeds")
 }
