@@ -194,6 +194,47 @@ static void memory_that_can_only_be_read_is_not_written(void)
     close(fd);
 }
 
+/* What a mapping of so many bytes from `offset` gets, in this map. */
+static uint64_t placed(struct quire_map *where, uint64_t length, uint64_t offset, uint64_t align)
+{
+    struct quire_map_request request = request_of(length, RW);
+    uint64_t addr = 0;
+    request.offset = offset;
+    request.align = align;
+    OK(quire_map(where, object, &request, &addr));
+    return addr;
+}
+
+static void an_object_with_large_pages_is_placed_for_them(void)
+{
+    const uint64_t large = 2 << 20;
+    int fd = memory_file(1536);
+    struct quire_aperture what = aperture_of(NULL, fd, 1536);
+    uint64_t addr = begin_with(&what, 512, 0), faults = 0, page;
+    struct quire_map *narrow;
+    unsigned char byte = 0;
+    CHECK(addr % large == 0);
+    /* One fault for each window, which is entered whole. */
+    faults = stats_of(engine).faults;
+    for (page = 0; page < 1536; page++)
+        OK(quire_load(map, addr + page * PAGE, &byte, 1, NULL));
+    CHECK(stats_of(engine).faults - faults == 3 && populates == 3);
+    CHECK(placed(map, PAGE, 0, 0) % large != 0);
+    CHECK(placed(map, large, large, 0) % large == 0);
+    CHECK(placed(map, large, 0, 64 * PAGE) % (64 * PAGE) == 0);
+    /* Where there is no such room it goes elsewhere. */
+    OK(quire_map_create(engine, 16 * PAGE, 616 * PAGE, &narrow));
+    CHECK(placed(narrow, large, 0, 0) == 16 * PAGE);
+    OK(quire_map_destroy(narrow));
+    /* Nor is there a better place for what does not begin with a large page. */
+    OK(quire_map_create(engine, 16 * PAGE, 0x7f000000, &narrow));
+    CHECK(placed(narrow, large, 5 * PAGE, 0) == 16 * PAGE);
+    CHECK(placed(narrow, large, 512 * PAGE, 0) % large == 0);
+    OK(quire_map_destroy(narrow));
+    end_with();
+    close(fd);
+}
+
 static int32_t adds(struct quire_aperture what)
 {
     uint64_t stored = 77;
@@ -329,6 +370,7 @@ static const struct test_case cases[] = {
     CASE(pages_go_when_the_object_shrinks_ends_or_is_revoked_and_the_memory_stays),
     CASE(a_private_mapping_is_a_copy_and_asks_by_get),
     CASE(memory_that_can_only_be_read_is_not_written),
+    CASE(an_object_with_large_pages_is_placed_for_them),
     CASE(bad_apertures_are_refused_and_nothing_is_stored),
     CASE(a_process_has_so_many_apertures_and_no_more),
     CASE(a_plugin_has_the_same_services),

@@ -63,6 +63,20 @@ static void the_devices_own_memory_is_behind_the_pointer(void)
     CHECK(device[6 * PAGE + 3] == 6);
 }
 
+static void windows_of_two_mebibytes_lie_where_a_large_page_would(void)
+{
+    int fd = memory_file(1024);
+    struct quire_aperture what = aperture_of(NULL, fd, 1024);
+    volatile unsigned char *bytes = begin_with_a_device(&what, 512, RW);
+    uint64_t page;
+    CHECK(address_of(bytes) % (2 * MIB) == 0);
+    for (page = 0; page < 1024; page++)
+        bytes[page * PAGE] = 1;
+    CHECK(populates == 2 && stats_of(engine).faults == 2);
+    end_with_a_device();
+    close(fd);
+}
+
 static void a_shared_mapping_is_shown_a_second_time(void)
 {
     volatile unsigned char *device = seen_by_the_device(-1, 32, MAP_SHARED);
@@ -222,6 +236,7 @@ static void memory_is_revoked_under_threads_whose_handler_expects_no_signal(void
 
 static const struct test_case cases[] = {
     CASE(the_devices_own_memory_is_behind_the_pointer),
+    CASE(windows_of_two_mebibytes_lie_where_a_large_page_would),
     CASE(a_shared_mapping_is_shown_a_second_time),
     CASE(private_memory_cannot_be_seen_at_two_addresses),
     CASE(a_descriptor_that_cannot_be_mapped_is_an_error_with_words),

@@ -25,6 +25,7 @@ c_cases! {
     pages_go_when_the_object_shrinks_ends_or_is_revoked_and_the_memory_stays,
     a_private_mapping_is_a_copy_and_asks_by_get,
     memory_that_can_only_be_read_is_not_written,
+    an_object_with_large_pages_is_placed_for_them,
     bad_apertures_are_refused_and_nothing_is_stored,
     a_process_has_so_many_apertures_and_no_more,
     a_plugin_has_the_same_services,

@@ -138,6 +138,7 @@ cases! {
 cases! {
     device, "tests/c/real_device.c":
     the_devices_own_memory_is_behind_the_pointer,
+    windows_of_two_mebibytes_lie_where_a_large_page_would,
     a_shared_mapping_is_shown_a_second_time,
     private_memory_cannot_be_seen_at_two_addresses,
     a_descriptor_that_cannot_be_mapped_is_an_error_with_words,
