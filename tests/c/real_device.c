@@ -72,7 +72,9 @@ static void windows_of_two_mebibytes_lie_where_a_large_page_would(void)
     CHECK(address_of(bytes) % (2 * MIB) == 0);
     for (page = 0; page < 1024; page++)
         bytes[page * PAGE] = 1;
-    CHECK(populates == 2 && stats_of(engine).faults == 2);
+    CHECK(populates == 2);
+    /* A fault that others resolve is counted when the access has gone on. */
+    CHECK(!in_thread || stats_of(engine).faults == 2);
     end_with_a_device();
     close(fd);
 }
@@ -184,6 +186,24 @@ static void a_device_that_is_gone_is_sigbus(void)
     close(fd);
 }
 
+static void what_the_devices_file_has_lost_is_sigbus_until_it_is_back(void)
+{
+    int fd = memory_file(8);
+    struct quire_aperture what = aperture_of(NULL, fd, 8);
+    volatile unsigned char *bytes = begin_with_a_device(&what, 8, RW);
+    int i;
+    bytes[5 * PAGE] = 1;
+    CHECK(ftruncate(fd, (off_t)(4 * PAGE)) == 0);
+    for (i = 0; i < 3; i++)
+        MEETS(SIGBUS, bytes + 5 * PAGE, reading(bytes + 5 * PAGE));
+    MAKES(writing(bytes + 3 * PAGE, 1));
+    CHECK(ftruncate(fd, (off_t)(8 * PAGE)) == 0);
+    MAKES(writing(bytes + 5 * PAGE, 2));
+    CHECK(bytes[5 * PAGE] == 2 && populates == 1);
+    end_with_a_device();
+    close(fd);
+}
+
 static void a_forked_child_has_none_of_it(void)
 {
     int fd = memory_file(4), status = 0;
@@ -243,6 +263,7 @@ static const struct test_case cases[] = {
     CASE(rights_hold_and_the_programs_handler_gets_its_signals),
     CASE(a_descriptor_to_be_read_is_read_and_not_written),
     CASE(a_device_that_is_gone_is_sigbus),
+    CASE(what_the_devices_file_has_lost_is_sigbus_until_it_is_back),
     CASE(a_forked_child_has_none_of_it),
     CASE(memory_is_revoked_under_threads_whose_handler_expects_no_signal),
 };

@@ -145,6 +145,7 @@ cases! {
     rights_hold_and_the_programs_handler_gets_its_signals,
     a_descriptor_to_be_read_is_read_and_not_written,
     a_device_that_is_gone_is_sigbus,
+    what_the_devices_file_has_lost_is_sigbus_until_it_is_back,
     a_forked_child_has_none_of_it,
     memory_is_revoked_under_threads_whose_handler_expects_no_signal,
 }
