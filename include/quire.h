@@ -1485,9 +1485,13 @@ int32_t quire_pager_unload(struct quire_pager *pager);
  * Registers memory of a device for the whole process, and stores its number in `out`: pagers of every engine make pages of it
  * during populate (`frame_insert`). `what` is a `struct quire_aperture` of quire_pager.h with its `struct_size` set, and
  * borrowed until return; its memory must stay as it is until `quire_aperture_remove` has answered OK, and its file
- * descriptor is duplicated. A process has 1024 apertures at most. May block for a look at the process's
+ * descriptor is duplicated. A process has 1024 apertures at most. On the Linux machine the memory itself is mapped where such pages are,
+ * so it must be a shared mapping, or what `fd` maps; a machine that cannot show it fails the access (`QUIRE_FAULT_DEVICE`). There
+ * the first such page installs a handler of SIGSEGV, as `QUIRE_MAP_IN_THREAD` does one of SIGBUS: accesses wait in it while
+ * pages are taken away, and everything else is passed on to the handler that was there. A handler that the program installs later has
+ * to pass on what is not its own, with all three arguments. A system call that comes to such memory at that moment fails with EFAULT. May block for a look at the process's
  * mappings. INVALID (no bytes, not whole pages, nothing mapped there, a file that ends before; the last error has the words);
- * PAGER with the system's number for a file that cannot be mapped; NOMEM, also when there are 1024.
+ * UNSUPPORTED for a file descriptor that cannot be used or mapped (`quire_last_errno`); NOMEM, also when there are 1024.
  */
 int32_t quire_aperture_add(const struct quire_aperture *what,
                            uint64_t *out);

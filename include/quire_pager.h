@@ -599,7 +599,9 @@ struct quire_pager_open_result {
      */
     uint64_t size;
     /**
-     * Bytes that the backing moves best in; 0: a page.
+     * Bytes that the backing moves best in; 0: a page. With 2 MiB or more, a mapping whose place is left to the host, of 2 MiB at least
+     * and from a multiple of that on, is placed at such a multiple if there is room: populate's windows are then entered as
+     * large pages where the machine has them.
      */
     uint32_t granule;
     /**

@@ -4,7 +4,7 @@ use alloc::vec::Vec;
 use core::ops::Range;
 
 use crate::error::{Error, Result};
-use crate::machine::{Layout, Serve};
+use crate::machine::{Layout, MOST_ENTERED, Serve};
 use crate::map::{Map, release};
 use crate::map_entry::{Attributes, MapEntry};
 use crate::map_ops::{Entries, NewEntry, Place};
@@ -101,8 +101,19 @@ impl Map {
         })
     }
 
-    /// Chooses the range of a mapping of `len` bytes, and claims what is not mapped of it.
+    /// Chooses the range of a mapping of `len` bytes, and claims what is not mapped of it. Of a place that is left to the map the best.
     fn claim(&self, entries: &Entries<Shown>, new: &NewEntry<'_, Shown>, len: u64) -> Result<AddrRange> {
+        if let Some(place) = better_place(new, len) {
+            match self.claim_at(entries, &NewEntry { place, ..*new }, len) {
+                // There may be room elsewhere.
+                Err(Error::NoSpace(_)) => {}
+                claimed => return claimed,
+            }
+        }
+        self.claim_at(entries, new, len)
+    }
+
+    fn claim_at(&self, entries: &Entries<Shown>, new: &NewEntry<'_, Shown>, len: u64) -> Result<AddrRange> {
         if let Place::Anywhere { hint, align } = new.place
             && let Some(start) = self.pmap().find(len, align, hint)?
         {
@@ -135,6 +146,24 @@ impl Map {
             Ok(())
         });
     }
+}
+
+/// A large page of the usual machines.
+const LARGE: u64 = MOST_ENTERED as u64 * PAGE_SIZE;
+
+/// Where a mapping that may lie anywhere shows the large pages of its object as such.
+fn better_place(new: &NewEntry<'_, Shown>, len: u64) -> Option<Place> {
+    // Who asks for more than pages knows what for.
+    let Place::Anywhere { hint, align: PAGE_SIZE } = new.place else {
+        return None;
+    };
+    let object = new
+        .backing
+        .below
+        .as_ref()
+        .filter(|_| new.backing.as_private().is_none())?;
+    let has_some = object.has_large_pages() && len >= LARGE && new.offset.0.is_multiple_of(LARGE);
+    has_some.then_some(Place::Anywhere { hint, align: LARGE })
 }
 
 impl Entering {

@@ -328,11 +328,12 @@ impl Page {
         }
     }
 
-    /// Whether it can be unbusied as it is: filled, in an object, and on a queue or wired. Stable while it is busied.
+    /// Whether it can be unbusied as it is: filled, in an object, and on a queue, wired, or a device's. Stable while it is busied.
     #[inline]
     pub(crate) fn is_in_place(&self) -> bool {
         let state = self.state.load(Ordering::Acquire);
-        state & (VALID | NOWHERE) == VALID && (state >> QUEUE_SHIFT != 0 || self.wire_count() > 0)
+        let has_its_queue = state >> QUEUE_SHIFT != 0 || state & DEVICE != 0 || self.wire_count() > 0;
+        state & (VALID | NOWHERE) == VALID && has_its_queue
     }
 
     /// Its pager was given it before it was brought in. Exclusively busied.

@@ -104,6 +104,12 @@ pub trait Pager: Send + Sync + Debug {
     /// The longest run, in pages, of one request; at least 1.
     fn max_run(&self) -> u32;
 
+    /// Whether its pages come in windows of a large page ([`MOST_ENTERED`](crate::machine::MOST_ENTERED)): mappings of it that may lie
+    /// anywhere are then placed so that such a window can be entered as one. Does not change.
+    fn has_large_pages(&self) -> bool {
+        false
+    }
+
     /// Fills the pages of `io`, and says with [`Io::page_done`] which. [`Io::required`] must be among them for an `Ok`.
     fn get(&self, io: &Arc<Io>) -> Answer;
 

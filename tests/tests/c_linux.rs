@@ -136,6 +136,21 @@ cases! {
 }
 
 cases! {
+    device, "tests/c/real_device.c":
+    the_devices_own_memory_is_behind_the_pointer,
+    windows_of_two_mebibytes_lie_where_a_large_page_would,
+    a_shared_mapping_is_shown_a_second_time,
+    private_memory_cannot_be_seen_at_two_addresses,
+    a_descriptor_that_cannot_be_mapped_is_an_error_with_words,
+    rights_hold_and_the_programs_handler_gets_its_signals,
+    a_descriptor_to_be_read_is_read_and_not_written,
+    a_device_that_is_gone_is_sigbus,
+    what_the_devices_file_has_lost_is_sigbus_until_it_is_back,
+    a_forked_child_has_none_of_it,
+    memory_is_revoked_under_threads_whose_handler_expects_no_signal,
+}
+
+cases! {
     guest, "tests/c/real_guest.c":
     a_guest_faults_every_page_of_its_memory_once,
 }

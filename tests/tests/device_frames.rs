@@ -14,6 +14,7 @@ use quire_core::map_ops::Place;
 use quire_core::mapped::Residency;
 use quire_core::object::{Dirty, ObjectRef};
 use quire_core::page::Dirtiness;
+use quire_core::page_services::{Caller, GrabFlags, PageError, PageHandle};
 use quire_core::pager::{PagerOps, Populated};
 use quire_core::populate::NotInserted;
 use quire_core::types::{Access, CacheMode, Inherit, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
@@ -683,6 +684,50 @@ fn a_pager_that_is_told_of_writes_is_not_told_of_those_to_a_device() {
         store(&rig, page_at(va, 1), 5);
         assert_eq!(device.word(1, 0).load(Ordering::Relaxed), 5);
         assert_eq!(script.calls(), [Call::Populate(0)]);
+        drop(object);
+        ends(rig, aperture);
+    });
+}
+
+#[test]
+fn pages_of_a_device_in_hand_are_read_written_and_freed_and_never_moved() {
+    in_all_modes(|rig| {
+        let device = Device::new(4);
+        let aperture = device.register(By::File);
+        let (_script, object, va) = mapped(&rig, aperture, 4);
+        load(&rig, va);
+        let grab = |index| {
+            let mut page = None;
+            PageHandle::grab(
+                object.object(),
+                PageIndex(index),
+                1,
+                GrabFlags::NOCREAT,
+                Caller::Program,
+                |got| page = Some(got),
+            )
+            .unwrap();
+            page.unwrap()
+        };
+        let page = grab(2);
+        page.write(16, &5_u64.to_ne_bytes(), Caller::Program).unwrap();
+        let mut back = [0; 8];
+        page.read(16, &mut back).unwrap();
+        assert_eq!(
+            (device.word(2, 2).load(Ordering::Relaxed), u64::from_ne_bytes(back)),
+            (5, 5)
+        );
+        page.set_dirty(Caller::Program).unwrap();
+        assert_eq!((page.is_dirty(), object.dirty_pages()), (Ok(false), 0));
+        let moved = page.rename(object.object(), PageIndex(9), Caller::Program);
+        assert!(matches!(moved, Err(PageError::Failed(Error::Unsupported(_)))));
+        let removed = page.remove(Caller::Program);
+        assert!(matches!(removed, Err(PageError::Failed(Error::Unsupported(_)))));
+        page.wire().unwrap();
+        page.unwire().unwrap();
+        page.release_exclusive().unwrap();
+        grab(1).free().unwrap();
+        assert_eq!((object.resident(), load(&rig, page_at(va, 2))), (3, Device::first(2)));
         drop(object);
         ends(rig, aperture);
     });

@@ -124,6 +124,7 @@ impl Devices {
         forget(&mut runs, range);
         let moved = prepared.move_to(range);
         if moved.is_ok() {
+            moving::note_change();
             runs.insert(range.start.0, run);
         } else {
             // What was there may be gone by now.

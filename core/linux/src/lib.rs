@@ -44,7 +44,17 @@
 //!
 //! A child that needs the data opens the object through an engine of its own.
 //!
-//! # Devices
+//! # Memory of devices
+//!
+//! A page over a device's memory is that memory, mapped at the page's address: by the device's file, or a shared mapping once more. It is
+//! moved there in one step. When it is taken away, the object's piece of the file of frames comes back: for some system calls nothing
+//! may be accessed there, and who does gets `SIGSEGV`, which a handler of ours answers by waiting for the end of that. The handler is installed
+//! when the first such page is mapped, stays, and calls the one that it found for everything else; one that the program installs later has
+//! to pass on what is not its own, with all three arguments. A thread that has `SIGSEGV` blocked must not touch such memory. A system call, or KVM,
+//! that comes to it while it is taken away fails with `EFAULT`. The file or mapping has to stay as it is until the aperture is
+//! removed: what a shortened file has lost is the kernel's `SIGBUS`, in the engine as well.
+//!
+//! # Devices that write to memory
 //!
 //! Memory that a device writes (`O_DIRECT`, fixed buffers of io_uring, VFIO) has to be wired first. The kernel marks such a page as
 //! written when the device gets it, and not when it writes: after an eviction in between the device writes to memory that is

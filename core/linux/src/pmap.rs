@@ -601,6 +601,12 @@ impl LinuxPmap {
         })
     }
 
+    /// Whether a device is seen at an address.
+    pub(crate) fn shows_device(&self, va: VirtAddr) -> bool {
+        self.at(va)
+            .is_some_and(|here| here.laid.channel.devices.at(va).is_some())
+    }
+
     /// Whether an address is unmapped, and only the kernel could not do so yet.
     pub(crate) fn is_owed(&self, va: VirtAddr) -> bool {
         lock(&self.owed).iter().any(|range| range.contains(va))

@@ -70,9 +70,11 @@ impl Object {
         let mut state = self.lock();
         let mut from = range.start;
         while let Some((index, page)) = state.pages.next(from).filter(|(index, _)| *index < range.end) {
-            // Also if it is not clean: it may have been written since the right was given, and been unmapped.
-            state.pages.tag(index);
-            page.note_writable();
+            if !page.is_device() {
+                // Also if it is not clean: it may have been written since the right was given, and been unmapped.
+                state.pages.tag(index);
+                page.note_writable();
+            }
             from = PageIndex(index.0 + 1);
         }
     }

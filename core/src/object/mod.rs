@@ -266,6 +266,11 @@ impl Object {
         self.ops().contains(PagerOps::PUT)
     }
 
+    /// Whether its pages come in windows of a large page.
+    pub(crate) fn has_large_pages(&self) -> bool {
+        self.pager().has_large_pages()
+    }
+
     /// Whether a shared mapping of it may be written: what is written is put, or is the device's at once.
     #[must_use]
     pub fn takes_writes(&self) -> bool {

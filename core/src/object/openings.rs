@@ -137,6 +137,10 @@ impl Pager for Openings {
         self.writer().map_or(first, |writer| first.min(writer.max_run()))
     }
 
+    fn has_large_pages(&self) -> bool {
+        self.first.has_large_pages()
+    }
+
     fn get(&self, io: &Arc<Io>) -> Answer {
         self.first.get(io)
     }

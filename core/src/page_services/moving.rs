@@ -9,6 +9,7 @@ use super::checking::misuse;
 use super::{Answer, Caller, PageError, PageHandle, exposed};
 use crate::error::Error;
 use crate::object::{ExclusiveBusy, Object, ObjectRef};
+use crate::page::PageRef;
 use crate::types::{PAGE_SIZE, PageIndex};
 
 type Busied = ExclusiveBusy<Arc<Object>>;
@@ -19,12 +20,14 @@ impl PageHandle {
     /// Waits for memory, for a program.
     ///
     /// # Errors
-    /// Misuse: it is not exclusively busied by hand, is wired by a map, or is in no object already; out of memory; no handle, stale.
+    /// Misuse: it is not exclusively busied by hand, is wired by a map, or is in no object already; it is memory of a device; out of
+    /// memory; no handle, stale.
     pub fn remove(self, caller: Caller) -> Answer {
         let page = self.exclusive_page()?;
         if page.is_nowhere() {
             return Err(misuse("the page is in no object already"));
         }
+        check_moves(page)?;
         let (_, object) = self.with_object()?;
         let nowhere = object.engine().create_anonymous(PAGE_SIZE)?;
         exposed::enter(nowhere.object())?;
@@ -62,6 +65,7 @@ impl PageHandle {
                 "the page and the object belong to different engines; copy the bytes",
             )));
         }
+        check_moves(page)?;
         if page.is_valid() && !to.is_writable() {
             return Err(PageError::Failed(Error::Unsupported(
                 "the object cannot be written, and a filled page that comes into it is dirty; open it for writing",
@@ -123,6 +127,16 @@ impl PageHandle {
             busy = still;
         }
     }
+}
+
+/// Memory of a device is shown where its driver has put it: a copy of it elsewhere would be something else.
+fn check_moves(page: PageRef) -> Answer {
+    if page.is_device() {
+        return Err(PageError::Failed(Error::Unsupported(
+            "the page is memory of a device, which stays where its driver shows it; copy its bytes, or free it",
+        )));
+    }
+    Ok(())
 }
 
 fn is_wired_by_maps(busy: &Busied) -> bool {

@@ -172,15 +172,21 @@ impl PageHandle {
     }
 
     /// Copies bytes into the page from `offset` on. A page that is filled is dirty from then on, as by [`PageHandle::set_dirty`]; one that is
-    /// not is as filled as before.
+    /// not is as filled as before. What is written to memory of a device is in the device, and the page stays clean.
     ///
     /// # Errors
-    /// Misuse: it is not busied by hand, or the bytes are not all inside the page; as [`PageHandle::set_dirty`].
+    /// Misuse: it is not busied by hand, or the bytes are not all inside the page; as [`PageHandle::set_dirty`]; a device's memory cannot be
+    /// written.
     pub fn write(self, offset: usize, from: &[u8], caller: Caller) -> Answer {
         let page = self.busied_page()?;
         check_inside(offset, from.len())?;
         let (_, object) = self.with_object()?;
-        if page.is_valid() {
+        if !page.can_be_written() {
+            return Err(PageError::Failed(Error::Unsupported(
+                "the page is memory of a device that can be read, and not written",
+            )));
+        }
+        if page.is_valid() && !page.is_device() {
             dirty(&object, page, caller)?;
         }
         object.engine().machine().copy_in(page, offset, from);

@@ -82,7 +82,9 @@ pub struct OpenResult {
     pub identity: [u64; 2],
     /// Size in bytes; need not be a multiple of the page size. More than `2^64 - 4096` is logged and taken for that.
     pub size: u64,
-    /// Bytes that the backing moves best in; 0: a page.
+    /// Bytes that the backing moves best in; 0: a page. With 2 MiB or more, a mapping whose place is left to the host, of 2 MiB at least
+    /// and from a multiple of that on, is placed at such a multiple if there is room: populate's windows are then entered as
+    /// large pages where the machine has them.
     pub granule: u32,
     /// The longest run of pages that one request may have; 0: no limit.
     pub max_run: u32,

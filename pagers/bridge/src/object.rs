@@ -11,6 +11,7 @@ use quire_abi as abi;
 use quire_core::alloc_fallible::try_reserve;
 use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
 use quire_core::io::{Direction, Io};
+use quire_core::machine::MOST_ENTERED;
 use quire_core::object::Object;
 use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
@@ -35,6 +36,7 @@ pub struct PluginObject {
     name: Arc<str>,
     ops: PagerOps,
     max_run: u32,
+    has_large_pages: bool,
     /// Where the thread model is one operation at a time on an object.
     serial: Option<Serial>,
     /// Taken by whoever closes it.
@@ -60,6 +62,7 @@ impl PluginObject {
             name: use_of.opener().clone(),
             ops: operations(use_of.module().table(), opened.flags, write),
             max_run: if opened.max_run == 0 { u32::MAX } else { opened.max_run },
+            has_large_pages: u64::from(opened.granule) >= MOST_ENTERED as u64 * u64::from(PAGE_SIZE),
             serial: by_object.then(Serial::default),
             closing: FrameLock::new(None),
             use_of,
@@ -173,6 +176,10 @@ impl Pager for PluginObject {
 
     fn max_run(&self) -> u32 {
         self.max_run
+    }
+
+    fn has_large_pages(&self) -> bool {
+        self.has_large_pages
     }
 
     fn get(&self, io: &Arc<Io>) -> Answer {

@@ -19,6 +19,7 @@ use quire_core::machine::Serve;
 use quire_core::types::{Access, VirtAddr};
 
 use super::Shared;
+use super::moving;
 use super::signals::{Before, address_of, is_access, is_first_time, keeping_errno};
 
 /// Maps of one process that can be served at the same time.
@@ -166,6 +167,14 @@ impl Shared {
                 pmap.clear_poison(va);
             }
             return Answer::Failed;
+        }
+        // The device itself has nothing there, unless it has only just come: asking the engine would show it once more.
+        if self.pmap().is_some_and(|pmap| pmap.shows_device(va)) {
+            return if moving::may_have_changed(va) {
+                Answer::Resolved
+            } else {
+                Answer::Failed
+            };
         }
         match self.map.fault_in_signal(va, access) {
             Some(outcome) => Answer::of(&outcome),

@@ -33,8 +33,8 @@ static PLACES: [Place; MOST] = [const {
     }
 }; MOST];
 
-/// How many ranges have settled.
-static SETTLED: AtomicU64 = AtomicU64::new(0);
+/// How often a device came somewhere, or what it had left had settled.
+static CHANGES: AtomicU64 = AtomicU64::new(0);
 
 static BEFORE: Before = Before::new();
 
@@ -63,9 +63,20 @@ impl Moving {
 impl Drop for Moving {
     fn drop(&mut self) {
         // Counted first: who finds nothing moving, and an unchanged count, has not been kept from anything since.
-        SETTLED.fetch_add(1, Ordering::SeqCst);
+        note_change();
         self.0.start.store(0, Ordering::SeqCst);
     }
+}
+
+/// A device has come somewhere, or what it has left has settled.
+pub(crate) fn note_change() {
+    CHANGES.fetch_add(1, Ordering::SeqCst);
+}
+
+/// Whether an access at an address that shows a device, or may have shown one, is to be made once more: what failed has not failed already
+/// since anything changed.
+pub(super) fn may_have_changed(va: VirtAddr) -> bool {
+    is_first_time(va, CHANGES.load(Ordering::SeqCst))
 }
 
 fn is_moving(va: VirtAddr) -> bool {
@@ -105,5 +116,5 @@ fn may_go_on(va: VirtAddr) -> bool {
         waited = true;
         std::thread::yield_now();
     }
-    waited || is_first_time(va, SETTLED.load(Ordering::SeqCst))
+    waited || may_have_changed(va)
 }
