@@ -197,7 +197,7 @@ QUIRE_DRIVER_MODULE(other_module, "other", QUIRE_THREADS_PARALLEL, other);
 static const struct quire_driver mute = {SIZE, QUIRE_DRIVER_MANAGED, own_ctor, own_dtor, NULL, NULL, NULL, NULL, NULL};
 QUIRE_DRIVER_MODULE(mute_module, "mute", QUIRE_THREADS_PARALLEL, mute);
 
-static const struct quire_driver frames = {SIZE, QUIRE_DRIVER_UNMANAGED, own_ctor, own_dtor, frame_fault, NULL, NULL, NULL, NULL};
+static const struct quire_driver frames = {SIZE, QUIRE_DRIVER_UNMANAGED, own_ctor, own_dtor, frame_fault, NULL, NULL, NULL, own_sync};
 QUIRE_DRIVER_MODULE(frames_module, "frames", QUIRE_THREADS_PARALLEL, frames);
 
 static void a_driver_of_the_programs_own_makes_devices(void)
@@ -475,6 +475,11 @@ static void an_unmanaged_device_can_be_mapped_for_writing(void)
     CHECK(told_access == QUIRE_ACCESS_WRITE && stats_of(engine).gets == 0 && stats_of(engine).broken_promises == 0);
     EXPECT(QUIRE_FAULT_PAGER, "device: populate", touch(0));
     CHECK(told_access == QUIRE_ACCESS_READ);
+    /* What was written in place has to become durable as well. */
+    OK(quire_engine_sync(engine, QUIRE_DURABLE));
+    CHECK(syncs == 1);
+    OK(quire_object_flush(device, 0, 0, QUIRE_DURABLE));
+    CHECK(syncs == 2);
     end();
 }
 
