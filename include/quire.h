@@ -60,7 +60,7 @@
 #define QUIRE_ERR_ABOVE_MAXIMUM (-5)
 
 /**
- * Something is mapped in the range already, and it was asked not to replace it.
+ * Something is mapped in the range already, and it was asked not to replace it; or there is a page in memory at that index already.
  */
 #define QUIRE_ERR_OCCUPIED (-6)
 
@@ -95,7 +95,7 @@
 #define QUIRE_ERR_UNSUPPORTED (-12)
 
 /**
- * There is no pager plugin of that name.
+ * There is no such thing: no pager plugin of that name, no page in memory at that index.
  */
 #define QUIRE_ERR_NOT_FOUND (-13)
 
@@ -103,6 +103,21 @@
  * A bug in Quire: a panic was caught. What the call worked on should not be used further.
  */
 #define QUIRE_ERR_PANIC (-14)
+
+/**
+ * The page was freed since its handle was given; look it up again.
+ */
+#define QUIRE_ERR_STALE (-15)
+
+/**
+ * The rules for pages were broken: one is not busied in the mode that the call needs, say. Nothing was changed.
+ */
+#define QUIRE_ERR_MISUSE (-16)
+
+/**
+ * The page is busied by others, or would have to be waited for, and the caller asked not to wait.
+ */
+#define QUIRE_ERR_BUSY (-17)
 
 /**
  * A plugin is refused: the name can be neither a plugin's nor a path.
@@ -245,6 +260,12 @@
  * An access failed: the object's pager has taken it back for good; its device is gone. To a program: SIGBUS with BUS_OBJERR.
  */
 #define QUIRE_FAULT_REVOKED (-73)
+
+/**
+ * An access failed: the page is memory of a device, which the machine cannot show there, or which is written and can only be read. To a
+ * program: SIGBUS with BUS_OBJERR; for a write to what is mapped to be read, SIGSEGV with SEGV_ACCERR.
+ */
+#define QUIRE_FAULT_DEVICE (-74)
 
 /**
  * The version of this API, `major << 16 | minor`: what `quire_api` is asked for. A larger minor number only adds.
@@ -607,6 +628,27 @@
 #define QUIRE_WIRE_FUTURE 2
 
 /**
+ * `quire_set_checking`: wrong use of a page (`QUIRE_ERR_MISUSE`, and what is no handle) is said in a sentence, in the log, and ends the
+ * process; and the `quire_page_assert_…` functions check.
+ */
+#define QUIRE_CHECK_ABORT 1
+
+/**
+ * `quire_set_checking`: the object's lock (`quire_object_lock`) must be held to busy a page, to unbusy it, and to grab one.
+ */
+#define QUIRE_CHECK_STRICT 2
+
+/**
+ * Bytes that `quire_page_sleeper.message` has room for, its terminating zero included.
+ */
+#define QUIRE_SLEEPER_MESSAGE 32
+
+/**
+ * Memory of a device, which quire_pager.h defines.
+ */
+struct quire_aperture;
+
+/**
  * The whole API as a table; its members are at the end of this header.
  */
 struct quire_api_table;
@@ -627,6 +669,11 @@ struct quire_map;
  * `quire_object_discard`.
  */
 struct quire_object;
+
+/**
+ * A page's handle, which quire_pager.h describes.
+ */
+struct quire_page;
 
 /**
  * A pager at work, in one engine. From `quire_pager_load` or `quire_pager_register` to `quire_pager_unload`, or to
@@ -1211,6 +1258,28 @@ struct quire_copy_request {
 };
 
 /**
+ * A thread that sleeps on a page, by a call of this API or of a pager. May grow at its end: `quire_page_sleepers` is told its size.
+ */
+struct quire_page_sleeper {
+    /**
+     * What it sleeps for, as it said, cut to fit; or the name of the call.
+     */
+    char message[QUIRE_SLEEPER_MESSAGE];
+    /**
+     * The object of the page, as `quire_object_id` numbers it.
+     */
+    uint64_t object;
+    /**
+     * The index of the page in it.
+     */
+    uint64_t index;
+    /**
+     * The thread: another number for each that runs.
+     */
+    uint64_t thread;
+};
+
+/**
  * How a fault was resolved.
  */
 struct quire_fault_info {
@@ -1411,6 +1480,24 @@ int32_t quire_pager_info(struct quire_pager *pager, struct quire_pager_info *out
  * kept object could not be closed.
  */
 int32_t quire_pager_unload(struct quire_pager *pager);
+
+/**
+ * Registers memory of a device for the whole process, and stores its number in `out`: pagers of every engine make pages of it
+ * during populate (`frame_insert`). `what` is a `struct quire_aperture` of quire_pager.h with its `struct_size` set, and
+ * borrowed until return; its memory must stay as it is until `quire_aperture_remove` has answered OK, and its file
+ * descriptor is duplicated. A process has 1024 apertures at most. May block for a look at the process's
+ * mappings. INVALID (no bytes, not whole pages, nothing mapped there, a file that ends before; the last error has the words);
+ * PAGER with the system's number for a file that cannot be mapped; NOMEM, also when there are 1024.
+ */
+int32_t quire_aperture_add(const struct quire_aperture *what,
+                           uint64_t *out);
+
+/**
+ * Ends what `quire_aperture_add` began: the memory is the caller's alone again, and what was mapped and duplicated for it is
+ * given back. Does not block. INVALID (no such aperture); IN_USE while pages of objects show it: revoke them, or close their
+ * objects, first.
+ */
+int32_t quire_aperture_remove(uint64_t aperture);
 
 /**
  * Opens an object through a pager. What `name` means is the pager's business (for vnode: a path); it may be NULL
@@ -1839,6 +1926,273 @@ int32_t quire_wire_all(struct quire_map *map,
 int32_t quire_unwire_all(struct quire_map *map);
 
 /**
+ * Says what becomes of wrong use of pages, for the whole process: `flags` is a set of `QUIRE_CHECK_…`. Without a call, and in a library that was
+ * built for debugging, it is `ABORT`; otherwise nothing: wrong use is answered with a status, and changes nothing. Does not block.
+ */
+int32_t quire_set_checking(uint32_t flags);
+
+/**
+ * Stores the number of an object in `out`: the same for all handles of it, and for all its pages (`quire_page_place`), and never that of
+ * another one. Does not block.
+ */
+int32_t quire_object_id(struct quire_object *object,
+                        uint64_t *out);
+
+/**
+ * Takes an object's lock: a plain one, for callers who want to exclude each other or who test against the older rule that a page is busied
+ * under it. Quire itself never takes it, so that it may be held over any call. May block for as long as another thread
+ * has it. MISUSE: this thread has it.
+ */
+int32_t quire_object_lock(struct quire_object *object);
+
+/**
+ * Takes an object's lock if nobody has it: 1; otherwise 0, or a negative status. Does not block. MISUSE: this thread has it.
+ */
+int32_t quire_object_trylock(struct quire_object *object);
+
+/**
+ * Lets go of an object's lock. Does not block. MISUSE: this thread does not have it.
+ */
+int32_t quire_object_unlock(struct quire_object *object);
+
+/**
+ * Stores the handle of page `index` of an object in `out`, if it is in memory. The page is not busied by that, and may be gone a moment
+ * later. Does not block. NOT_FOUND; NOMEM.
+ */
+int32_t quire_page_lookup(struct quire_object *object,
+                          uint64_t index,
+                          struct quire_page **out);
+
+/**
+ * Grabs `count` pages of an object from `first` on: each is looked up, or made, and busied, as `flags`, a set of `QUIRE_GRAB_…` (quire_pager.h), has
+ * it; without any, a missing page is made, unfilled, and each is exclusively busied. Stops at the first page that cannot be had. Stores their
+ * handles in `pages`, an array of `count`, and in `grabbed`, which may be NULL when `count` is 1, how many there are. With `CONTENTS`
+ * their pager brings them in, in runs as far as it offers them. OK if one was had; otherwise why the first was not: BUSY (with `NOWAIT`, `WAITFAIL`); NOT_FOUND (with `NOCREAT`); INVALID (the
+ * object ends before it; `count` is 0); PAGER; NOMEM; QUARANTINED; MISUSE (flags that exclude each other). May block, without `NOWAIT`, for as long as
+ * others have the page, for as long as its pager does, and until there is memory.
+ */
+int32_t quire_page_grab(struct quire_object *object,
+                        uint64_t first,
+                        size_t count,
+                        uint32_t flags,
+                        struct quire_page **pages,
+                        size_t *grabbed);
+
+/**
+ * Whether a page is busied in either mode, by anyone: 1 or 0, or a negative status. Does not block. STALE.
+ */
+int32_t quire_page_busied(struct quire_page *page);
+
+/**
+ * Whether a page is exclusively busied, by anyone: 1 or 0, or a negative status. Does not block. STALE.
+ */
+int32_t quire_page_xbusied(struct quire_page *page);
+
+/**
+ * Whether a page is shared busied, by anyone: 1 or 0, or a negative status. Does not block. STALE.
+ */
+int32_t quire_page_sbusied(struct quire_page *page);
+
+/**
+ * Busies a page exclusively if it is unbusied: 1; otherwise 0, at once, or a negative status. Takes no lock and allocates nothing. STALE; MISUSE (strict
+ * checking: the object is not locked).
+ */
+int32_t quire_page_tryxbusy(struct quire_page *page);
+
+/**
+ * Shares a page unless it is exclusively busied, or shared 2047 times: 1; otherwise 0, at once, or a negative status. Takes no lock and allocates
+ * nothing. STALE; MISUSE (strict checking: the object is not locked).
+ */
+int32_t quire_page_trysbusy(struct quire_page *page);
+
+/**
+ * Busies a page exclusively. May block for as long as others have it busied; the object's lock, if this thread has it, is let go of
+ * meanwhile. STALE (also if it was freed meanwhile); QUARANTINED (its pager may never let go of it); MISUSE as `quire_page_tryxbusy`.
+ */
+int32_t quire_page_xbusy(struct quire_page *page);
+
+/**
+ * Shares a page. May block for as long as somebody has it exclusively busied; otherwise as `quire_page_xbusy`.
+ */
+int32_t quire_page_sbusy(struct quire_page *page);
+
+/**
+ * Unbusies a page that is exclusively busied, and wakes all who sleep on it. A page that is not filled is freed by that, as nobody may see
+ * it: its handle is stale then. Waits for no more than locks. MISUSE: it is not exclusively busied by a caller of this API (what Quire itself has busied it
+ * lets go of itself), or is in no object; strict checking: the object is not locked. STALE.
+ */
+int32_t quire_page_xunbusy(struct quire_page *page);
+
+/**
+ * Gives one share of a page back; the last one wakes all who sleep on it. Does not block. MISUSE: no caller shares it; strict checking: the object is not
+ * locked. STALE.
+ */
+int32_t quire_page_sunbusy(struct quire_page *page);
+
+/**
+ * Makes a page that is exclusively busied shared by this caller alone, with no moment in between; those who want to share it can proceed. Waits for
+ * no more than locks. MISUSE: it is not exclusively busied by a caller, not filled, or in no object. STALE.
+ */
+int32_t quire_page_busy_downgrade(struct quire_page *page);
+
+/**
+ * Makes a page that this caller alone shares exclusively busied: 1; with other sharers 0, and it is still shared; or a negative status. Does not
+ * block. MISUSE: no caller shares it. STALE.
+ */
+int32_t quire_page_busy_tryupgrade(struct quire_page *page);
+
+/**
+ * Sleeps, if a page is busied, until that changes: once; it may be busied again, or be freed, afterwards. `message` says for tools what is slept
+ * for (`quire_page_sleepers`), cut to 31 bytes; NULL is "". The object's lock, if this thread has it, is let go of, for good. STALE; QUARANTINED; MISUSE (strict
+ * checking: the object is not locked).
+ */
+int32_t quire_page_busy_sleep(struct quire_page *page,
+                              const char *message);
+
+/**
+ * As `quire_page_busy_sleep`, but the object's lock is held again afterwards, if it was before: 1 if it slept, 0 if the page was not busied, or a
+ * negative status.
+ */
+int32_t quire_page_sleep_if_busy(struct quire_page *page,
+                                 const char *message);
+
+/**
+ * Lists the threads that sleep on pages, in the whole process, by this API and by pagers; the longest first. Stores the first `room` of them in `sleepers`, an array
+ * of that length, which may be NULL when `room` is 0; and how many there are altogether in `found`. `sleeper_size` is the `sizeof(struct
+ * quire_page_sleeper)` that the program was compiled with. Does not block. INVALID; NOMEM.
+ */
+int32_t quire_page_sleepers(struct quire_page_sleeper *sleepers,
+                            size_t sleeper_size,
+                            size_t room,
+                            size_t *found);
+
+/**
+ * Where wrong use ends the process (`quire_set_checking`): ends it unless the page is shared busied. Otherwise does nothing. STALE.
+ */
+int32_t quire_page_assert_sbusied(struct quire_page *page);
+
+/**
+ * Where wrong use ends the process (`quire_set_checking`): ends it if the page is busied. Otherwise does nothing. STALE.
+ */
+int32_t quire_page_assert_unbusied(struct quire_page *page);
+
+/**
+ * Where wrong use ends the process (`quire_set_checking`): ends it unless the page is exclusively busied. Otherwise does nothing. STALE.
+ */
+int32_t quire_page_assert_xbusied(struct quire_page *page);
+
+/**
+ * Whether a page is filled: 1 or 0, or a negative status. Does not block. STALE.
+ */
+int32_t quire_page_is_valid(struct quire_page *page);
+
+/**
+ * A page, exclusively busied, is filled, whole, with what its pager has; one of an anonymous object is dirty with that. Does not block. MISUSE: it is not
+ * exclusively busied by a caller. STALE.
+ */
+int32_t quire_page_set_valid(struct quire_page *page);
+
+/**
+ * Whether a page is dirty, or may be, as it is mapped for writing: 1 or 0, or a negative status. Does not block. STALE.
+ */
+int32_t quire_page_is_dirty(struct quire_page *page);
+
+/**
+ * A page, busied in either mode and filled, has to be written before it goes. A pager that is to be asked before a clean page is written
+ * (`prepare_write`) is asked. May block for as long as that takes. MISUSE: not busied by a caller, or not filled. UNSUPPORTED: the object cannot be
+ * written. PAGER: it may not be. STALE.
+ */
+int32_t quire_page_set_dirty(struct quire_page *page);
+
+/**
+ * A page, exclusively busied, is what its pager has, as the caller knows: it need not be written. Its mappings go. MISUSE: it is not exclusively busied by a
+ * caller; or its object is anonymous, and nobody else has what it holds. STALE.
+ */
+int32_t quire_page_set_clean(struct quire_page *page);
+
+/**
+ * Wires a page, busied in either mode, once more: it stays in memory until each wiring was taken back, or its object loses it, by shrinking or by
+ * its end. Does not block. MISUSE: not busied by a caller. NOMEM; STALE.
+ */
+int32_t quire_page_wire(struct quire_page *page);
+
+/**
+ * Takes one wiring back that was made by `quire_page_wire`, `quire_page_hold` or a grab. The page need not be busied. Does not block. MISUSE: there is
+ * none. STALE: it was freed meanwhile, and there is nothing to take back.
+ */
+int32_t quire_page_unwire(struct quire_page *page);
+
+/**
+ * How often a page is wired, by hand and by maps, or a negative status. Does not block. STALE.
+ */
+int32_t quire_page_wire_count(struct quire_page *page);
+
+/**
+ * What older systems call to hold a page: the same as `quire_page_wire`.
+ */
+int32_t quire_page_hold(struct quire_page *page);
+
+/**
+ * The same as `quire_page_unwire`.
+ */
+int32_t quire_page_unhold(struct quire_page *page);
+
+/**
+ * Copies `length` bytes of a page, busied in either mode, from `offset` on into `bytes`. Does not block. MISUSE: not busied by a caller, or the bytes are not
+ * all inside the page. STALE.
+ */
+int32_t quire_page_read(struct quire_page *page,
+                        size_t offset,
+                        void *bytes,
+                        size_t length);
+
+/**
+ * Copies `length` bytes from `bytes` into a page, busied in either mode, from `offset` on. A filled page is dirty then: as by `quire_page_set_dirty`, whose
+ * answers are possible. One that is not filled is as before.
+ */
+int32_t quire_page_write(struct quire_page *page,
+                         size_t offset,
+                         const void *bytes,
+                         size_t length);
+
+/**
+ * Stores the number of the object that a page is in (`quire_object_id`) in `object`, and its index there in `index`; either may be NULL: 1; or 0, and
+ * nothing is stored, for a page that was removed from its object; or a negative status. Stable while it is busied. Does not block. STALE.
+ */
+int32_t quire_page_place(struct quire_page *page,
+                         uint64_t *object,
+                         uint64_t *index);
+
+/**
+ * Takes a page, exclusively busied, out of its object: its mappings go, and its place is empty. It stays exclusively busied, with its bytes and the wirings
+ * made by hand, and is in no object until `quire_page_insert`, or until it is freed; as long as it is out its engine cannot end. May block until there is memory. MISUSE: it is
+ * not exclusively busied by a caller, is wired by a map, or is out already. NOMEM; STALE.
+ */
+int32_t quire_page_remove(struct quire_page *page);
+
+/**
+ * Puts a page that is in no object (`quire_page_remove`) into one, at an index where there is none. It stays exclusively busied; a filled page is
+ * dirty, as the object's pager has not what it holds. May block until there is memory. OCCUPIED: there is a page; INVALID: the object ends before
+ * the index, or is of another engine; UNSUPPORTED: the page is filled, and the object cannot be written; MISUSE: the page is not exclusively busied by a caller, or is in an object. NOMEM; STALE.
+ */
+int32_t quire_page_insert(struct quire_page *page,
+                          struct quire_object *object,
+                          uint64_t index);
+
+/**
+ * Moves a page, exclusively busied, to another index of its object or into another object: as `quire_page_remove` and `quire_page_insert` in one, with their answers.
+ */
+int32_t quire_page_rename(struct quire_page *page,
+                          struct quire_object *object,
+                          uint64_t index);
+
+/**
+ * Frees a page, exclusively busied, and gives up what it holds; its mappings go, and the handle is stale. Waits for no more than locks. MISUSE: it is not
+ * exclusively busied by a caller, or is wired. STALE.
+ */
+int32_t quire_page_free(struct quire_page *page);
+
+/**
  * Resolves a fault at `addr`: what a trap handler calls. Afterwards the access can be tried again. `access` is one
  * of `QUIRE_ACCESS_…` of quire_pager.h. How it was resolved goes to `info`, whose `struct_size` the caller has set,
  * and which may be NULL. May block for as long as a pager does. One of `QUIRE_FAULT_…`: nothing was mapped. INVALID.
@@ -1971,6 +2325,50 @@ struct quire_api_table {
     int32_t (*swap_stats)(struct quire_engine *engine, struct quire_swap_stats *out);
     int32_t (*object_revoke)(struct quire_object *object, uint64_t offset, uint64_t length, uint32_t flags,
         uint64_t *pages);
+    int32_t (*set_checking)(uint32_t flags);
+    int32_t (*object_id)(struct quire_object *object, uint64_t *out);
+    int32_t (*object_lock)(struct quire_object *object);
+    int32_t (*object_trylock)(struct quire_object *object);
+    int32_t (*object_unlock)(struct quire_object *object);
+    int32_t (*page_lookup)(struct quire_object *object, uint64_t index, struct quire_page **out);
+    int32_t (*page_grab)(struct quire_object *object, uint64_t first, size_t count, uint32_t flags,
+        struct quire_page **pages, size_t *grabbed);
+    int32_t (*page_busied)(struct quire_page *page);
+    int32_t (*page_xbusied)(struct quire_page *page);
+    int32_t (*page_sbusied)(struct quire_page *page);
+    int32_t (*page_tryxbusy)(struct quire_page *page);
+    int32_t (*page_trysbusy)(struct quire_page *page);
+    int32_t (*page_xbusy)(struct quire_page *page);
+    int32_t (*page_sbusy)(struct quire_page *page);
+    int32_t (*page_xunbusy)(struct quire_page *page);
+    int32_t (*page_sunbusy)(struct quire_page *page);
+    int32_t (*page_busy_downgrade)(struct quire_page *page);
+    int32_t (*page_busy_tryupgrade)(struct quire_page *page);
+    int32_t (*page_busy_sleep)(struct quire_page *page, const char *message);
+    int32_t (*page_sleep_if_busy)(struct quire_page *page, const char *message);
+    int32_t (*page_sleepers)(struct quire_page_sleeper *sleepers, size_t sleeper_size, size_t room, size_t *found);
+    int32_t (*page_assert_sbusied)(struct quire_page *page);
+    int32_t (*page_assert_unbusied)(struct quire_page *page);
+    int32_t (*page_assert_xbusied)(struct quire_page *page);
+    int32_t (*page_is_valid)(struct quire_page *page);
+    int32_t (*page_set_valid)(struct quire_page *page);
+    int32_t (*page_is_dirty)(struct quire_page *page);
+    int32_t (*page_set_dirty)(struct quire_page *page);
+    int32_t (*page_set_clean)(struct quire_page *page);
+    int32_t (*page_wire)(struct quire_page *page);
+    int32_t (*page_unwire)(struct quire_page *page);
+    int32_t (*page_wire_count)(struct quire_page *page);
+    int32_t (*page_hold)(struct quire_page *page);
+    int32_t (*page_unhold)(struct quire_page *page);
+    int32_t (*page_read)(struct quire_page *page, size_t offset, void *bytes, size_t length);
+    int32_t (*page_write)(struct quire_page *page, size_t offset, const void *bytes, size_t length);
+    int32_t (*page_place)(struct quire_page *page, uint64_t *object, uint64_t *index);
+    int32_t (*page_remove)(struct quire_page *page);
+    int32_t (*page_insert)(struct quire_page *page, struct quire_object *object, uint64_t index);
+    int32_t (*page_rename)(struct quire_page *page, struct quire_object *object, uint64_t index);
+    int32_t (*page_free)(struct quire_page *page);
+    int32_t (*aperture_add)(const struct quire_aperture *what, uint64_t *out);
+    int32_t (*aperture_remove)(uint64_t aperture);
     int32_t (*object_open_device)(struct quire_pager *pager, struct quire_pager *driver, const char *name, int32_t fd,
         uint32_t flags, struct quire_object **out);
 };

@@ -292,6 +292,107 @@ struct quire_pager_io;
 #define QUIRE_PAGER_MODULE_MIN_SIZE 88
 
 /**
+ * Page services: the rules were broken (EPERM): the page is not busied in the mode that the call needs, or is wired, or in no object; nothing was
+ * changed, and the host's log says what was wrong. In checking builds that ends the process.
+ */
+#define QUIRE_PAGE_MISUSE (-1)
+
+/**
+ * Page services: the page is not in memory, and was not to be made (ENOENT).
+ */
+#define QUIRE_PAGE_ABSENT (-2)
+
+/**
+ * Page services: something failed below (EIO).
+ */
+#define QUIRE_PAGE_FAILED (-5)
+
+/**
+ * Page services: what was passed as a page is NULL, or no handle of one (EBADF). In checking builds that ends the process.
+ */
+#define QUIRE_PAGE_NO_HANDLE (-9)
+
+/**
+ * Page services: memory could not be had (ENOMEM).
+ */
+#define QUIRE_PAGE_NOMEM (-12)
+
+/**
+ * Page services: it is busied by others, or would have to be waited for (EBUSY).
+ */
+#define QUIRE_PAGE_BUSY (-16)
+
+/**
+ * Page services: there is a page at that place already (EEXIST).
+ */
+#define QUIRE_PAGE_OCCUPIED (-17)
+
+/**
+ * Page services: an argument makes no sense (EINVAL).
+ */
+#define QUIRE_PAGE_INVALID (-22)
+
+/**
+ * Page services: the object ends before that page (ERANGE).
+ */
+#define QUIRE_PAGE_BEYOND (-34)
+
+/**
+ * Page services: the object cannot do that: it cannot be written, say (EOPNOTSUPP).
+ */
+#define QUIRE_PAGE_UNSUPPORTED (-95)
+
+/**
+ * Page services: the page was freed since its handle was given, or the object's name is none of an open object (ESTALE).
+ */
+#define QUIRE_PAGE_STALE (-116)
+
+/**
+ * Grabbing: a page that is not in memory is not made.
+ */
+#define QUIRE_GRAB_NOCREAT 1
+
+/**
+ * Grabbing: nothing is waited for.
+ */
+#define QUIRE_GRAB_NOWAIT 2
+
+/**
+ * Grabbing: what has to be waited for is waited for once, and then answered as if it had not been.
+ */
+#define QUIRE_GRAB_WAITFAIL 4
+
+/**
+ * Grabbing: shared busied, not exclusively. Only a filled page is shared: a new one by `ZERO` or `CONTENTS`. Implies `IGN_SBUSY`.
+ */
+#define QUIRE_GRAB_SBUSY 8
+
+/**
+ * Grabbing: with `NOBUSY`, those who share the page are not waited for.
+ */
+#define QUIRE_GRAB_IGN_SBUSY 16
+
+/**
+ * Grabbing: not busied afterwards, as from a lookup. Only a filled page, as with `SBUSY`.
+ */
+#define QUIRE_GRAB_NOBUSY 32
+
+/**
+ * Grabbing: wired as well, to be unwired by the caller.
+ */
+#define QUIRE_GRAB_WIRED 64
+
+/**
+ * Grabbing: a new page is zeros, and filled with that. (Without it a new page is zeros, too, but not filled.)
+ */
+#define QUIRE_GRAB_ZERO 128
+
+/**
+ * Grabbing: a page that is not in memory is brought in by its pager. Not for pagers, which bring it.
+ */
+#define QUIRE_GRAB_CONTENTS 256
+
+/**
  * The smallest `struct_size` of `struct quire_pager_open_args`.
  */
 #define QUIRE_PAGER_OPEN_ARGS_MIN_SIZE 40
@@ -465,6 +566,14 @@ struct quire_pager_io;
 struct quire_pager_host;
 
 /**
+ * A page's handle. Not an address: 64 bits that name a page as it was when it was looked up or grabbed. It may be kept for ever, and needs no
+ * closing; once the page was freed every call with it is answered with `QUIRE_PAGE_STALE` (in the API of quire.h: `QUIRE_ERR_STALE`). NULL and what is not
+ * aligned as a handle are answered, too; other numbers that were never one must not be passed. A handle alone keeps
+ * nothing in memory: busying the page does, and wiring it.
+ */
+struct quire_page;
+
+/**
  * What was opened. The host zeroes it and fills in `struct_size`; the pager fills in the rest.
  */
 struct quire_pager_open_result {
@@ -541,6 +650,157 @@ struct quire_aperture {
      * Where in the file the memory begins, in bytes; a multiple of the page size.
      */
     uint64_t offset;
+};
+
+/**
+ * What can be done with a page by hand. Append-only, and static as long as the host is: part of `struct quire_pager_host_api`.
+ *
+ * A page is unbusied, exclusively busied by one, or shared busied by one or more (S239). Busying is the caller's own: what the engine has
+ * busied (a page that is being brought in or written, or was taken for a running populate) cannot be unbusied or changed here. A
+ * page that is busied for long keeps faults, write-back and the end of its object waiting; what is in the way of a
+ * thread's own call it waits for in vain.
+ *
+ * The functions answer `QUIRE_PAGER_OK` or a negative `QUIRE_PAGE_…`; questions answer 1 or 0, or a negative one. Each may answer `NO_HANDLE`
+ * and `STALE`. Any thread, with any locks of the pager's; those that may block say so, and none calls a pager.
+ */
+struct quire_page_api {
+    /**
+     * `sizeof(struct quire_page_api)`, as the host knows it.
+     */
+    uint32_t struct_size;
+    /**
+     * Zero.
+     */
+    uint32_t reserved;
+    /**
+     * Whether it is busied in either mode, by anyone.
+     */
+    int32_t (*busied)(struct quire_page *page);
+    /**
+     * Whether it is exclusively busied, by anyone.
+     */
+    int32_t (*xbusied)(struct quire_page *page);
+    /**
+     * Whether it is shared busied, by anyone.
+     */
+    int32_t (*sbusied)(struct quire_page *page);
+    /**
+     * Busies it exclusively if it is unbusied: 1; otherwise 0, at once. Takes no lock and allocates nothing.
+     */
+    int32_t (*tryxbusy)(struct quire_page *page);
+    /**
+     * Shares it unless it is exclusively busied: 1; otherwise 0, at once. Takes no lock and allocates nothing.
+     */
+    int32_t (*trysbusy)(struct quire_page *page);
+    /**
+     * Busies it exclusively. May block for as long as others have it.
+     */
+    int32_t (*xbusy)(struct quire_page *page);
+    /**
+     * Shares it. May block for as long as somebody has it exclusively busied.
+     */
+    int32_t (*sbusy)(struct quire_page *page);
+    /**
+     * Unbusies what is exclusively busied, and wakes all sleepers. A page that is not filled is freed by that, and the handle is
+     * stale. `MISUSE`: it is not exclusively busied by hand, or is in no object.
+     */
+    int32_t (*xunbusy)(struct quire_page *page);
+    /**
+     * Gives one share back; the last one wakes all sleepers. `MISUSE`: nobody shares it by hand.
+     */
+    int32_t (*sunbusy)(struct quire_page *page);
+    /**
+     * Exclusively busied to shared by the caller alone, with no moment in between. `MISUSE`: it is not exclusively busied by hand, not filled,
+     * or in no object.
+     */
+    int32_t (*busy_downgrade)(struct quire_page *page);
+    /**
+     * Shared by the caller alone to exclusively busied: 1; with other sharers 0, and still shared. `MISUSE`: nobody shares it by hand.
+     */
+    int32_t (*busy_tryupgrade)(struct quire_page *page);
+    /**
+     * Sleeps once, if the page is busied, until that changes; it may be busied again afterwards. `message`, zero-terminated and borrowed, is
+     * for tools, and cut to 31 bytes; NULL is "". The object's lock, if the caller holds it, is let go of.
+     */
+    int32_t (*busy_sleep)(struct quire_page *page, const char *message);
+    /**
+     * As `busy_sleep`, but the object's lock is held again afterwards: 1 if it slept, 0 if the page was not busied.
+     */
+    int32_t (*sleep_if_busy)(struct quire_page *page, const char *message);
+    /**
+     * In checking builds, ends the process unless the page is shared busied. Nothing otherwise.
+     */
+    int32_t (*assert_sbusied)(struct quire_page *page);
+    /**
+     * In checking builds, ends the process if the page is busied. Nothing otherwise.
+     */
+    int32_t (*assert_unbusied)(struct quire_page *page);
+    /**
+     * In checking builds, ends the process unless the page is exclusively busied. Nothing otherwise.
+     */
+    int32_t (*assert_xbusied)(struct quire_page *page);
+    /**
+     * Whether it is filled.
+     */
+    int32_t (*is_valid)(struct quire_page *page);
+    /**
+     * It is filled, whole, with what its pager has. Exclusively busied.
+     */
+    int32_t (*set_valid)(struct quire_page *page);
+    /**
+     * Whether it is dirty, or may be: mapped for writing, and not looked at since.
+     */
+    int32_t (*is_dirty)(struct quire_page *page);
+    /**
+     * It has to be written before it goes. Busied in either mode, and filled. `UNSUPPORTED`: the object cannot be written.
+     */
+    int32_t (*set_dirty)(struct quire_page *page);
+    /**
+     * Its pager has these very bytes. Its mappings go. Exclusively busied.
+     */
+    int32_t (*set_clean)(struct quire_page *page);
+    /**
+     * It stays in memory until each wiring was taken back, or its object loses it: by shrinking, by its end. Busied in either mode. `NOMEM`.
+     */
+    int32_t (*wire)(struct quire_page *page);
+    /**
+     * Takes one wiring back that was made by hand. It need not be busied. `MISUSE`: there is none.
+     */
+    int32_t (*unwire)(struct quire_page *page);
+    /**
+     * How often it is wired, by hand and by maps.
+     */
+    int32_t (*wire_count)(struct quire_page *page);
+    /**
+     * What older systems call to hold a page: the same as `wire`.
+     */
+    int32_t (*hold)(struct quire_page *page);
+    /**
+     * The same as `unwire`.
+     */
+    int32_t (*unhold)(struct quire_page *page);
+    /**
+     * Copies `length` of its bytes from `offset` on into `bytes`. Busied in either mode. `MISUSE` also if they are not all inside the page.
+     */
+    int32_t (*read)(struct quire_page *page, size_t offset, void *bytes, size_t length);
+    /**
+     * Copies `length` bytes from `bytes` into it from `offset` on. Busied in either mode. A filled page is dirty then, as by `set_dirty`.
+     */
+    int32_t (*write)(struct quire_page *page, size_t offset, const void *bytes, size_t length);
+    /**
+     * Stores the number of the object it is in, the same for all pages of one object and otherwise without meaning, and its
+     * index there; each may be NULL. 1, or 0 and nothing stored for a page in no object. Stable while it is busied.
+     */
+    int32_t (*place)(struct quire_page *page, uint64_t *object, uint64_t *index);
+    /**
+     * Takes it out of its object: its mappings go, its place is empty. It stays exclusively busied, with its bytes and wirings, and must be
+     * put into an object, or freed. `NOMEM`; `MISUSE`: it is not exclusively busied by hand, is wired by a map, or out already.
+     */
+    int32_t (*remove)(struct quire_page *page);
+    /**
+     * Frees it, and gives up what it holds; its mappings go. The handle is stale. `MISUSE`: it is not exclusively busied by hand, or is wired.
+     */
+    int32_t (*free)(struct quire_page *page);
 };
 
 /**
@@ -647,6 +907,46 @@ struct quire_pager_host_api {
      * error of the writing, after which what is dirty is still there.
      */
     int32_t (*revoke)(struct quire_pager_host *host, uint64_t object, uint64_t first, uint64_t count, uint32_t flags);
+    /**
+     * What can be done with a page by hand. It answers, as the services below do, `OK` or a negative `QUIRE_PAGE_…`.
+     */
+    const struct quire_page_api *pages;
+    /**
+     * Stores the handle of page `index` of an object in `page`, if it is in memory. It is not busied by that, and may be gone a moment later.
+     * `object` is `quire_pager_open_args.host_object`, here and below. `ABSENT`; `STALE`: no such object, or it is closed; `NOMEM`.
+     */
+    int32_t (*page_lookup)(struct quire_pager_host *host, uint64_t object, uint64_t index, struct quire_page **page);
+    /**
+     * Grabs `count` pages of an object from `first` on: each is looked up, or made, and busied, as `flags`, a set of
+     * `QUIRE_GRAB_…`, has it; without any, a missing page is made, unfilled, and each is exclusively busied. Stops at the first that cannot be
+     * had. Stores their handles in `pages`, an array of `count`, and in `grabbed`, which may be NULL when `count` is 1, how many
+     * there are. `OK` if one was had; otherwise why the first was not: `BUSY` (with `NOWAIT`, `WAITFAIL`), `ABSENT` (with `NOCREAT`), `BEYOND`,
+     * `NOMEM` (which is not waited for), `STALE`, `FAILED`; `INVALID`: `count` is 0, an unknown flag; `MISUSE`: flags that exclude each other. May block for as long as others have
+     * the page; so a pager that grabs a page which it has to bring itself waits in vain, unless it says `NOWAIT`.
+     */
+    int32_t (*page_grab)(struct quire_pager_host *host,
+                         uint64_t object,
+                         uint64_t first,
+                         uint32_t count,
+                         uint32_t flags,
+                         struct quire_page **pages,
+                         uint32_t *grabbed);
+    /**
+     * Moves a page, exclusively busied by hand, to page `index` of an object, where there is none: out of the object that it is in, or from
+     * outside all objects (`remove`). Its mappings go. It stays the same page, busied, with its bytes and wirings by hand; a filled one is
+     * dirty, as its new pager has not what it holds. `OCCUPIED`, `BEYOND`, `NOMEM`, `STALE`; `UNSUPPORTED`: it is filled, and
+     * the object cannot be written; `INVALID`: an object of another engine; `MISUSE`: not busied so, or wired by a map.
+     */
+    int32_t (*page_move)(struct quire_pager_host *host, struct quire_page *page, uint64_t object, uint64_t index);
+    /**
+     * Takes an object's lock, a plain one for callers who want to exclude each other, or who test against the rule that a page is busied under
+     * it; the engine never takes it. May block for as long as others have it. `MISUSE`: this thread has it; `STALE`.
+     */
+    int32_t (*object_lock)(struct quire_pager_host *host, uint64_t object);
+    /**
+     * Lets go of it. `MISUSE`: this thread does not have it; `STALE`.
+     */
+    int32_t (*object_unlock)(struct quire_pager_host *host, uint64_t object);
 };
 
 /**

@@ -22,6 +22,12 @@
 //! exclusive    -> abandoned       dismiss_sleepers  wakes all sleepers; exclusive, but nobody sleeps on it any more
 //! exclusive    -> freed           free             wakes all sleepers, who find another identity or none
 //! ```
+//!
+//! # By hand
+//!
+//! C callers and drivers busy pages without a guard ([`page_services`](crate::page_services)). What they took is told apart from
+//! what the engine took, in the word itself, so that nothing they do can end a right of the engine's: each step of theirs
+//! names the state it goes out from, and does nothing in another (`by_hand`).
 
 use crate::sync::atomic::{AtomicU32, Ordering};
 use crate::sync::{Deadline, assert_no_locks_held, park_until, unpark_all};
@@ -31,7 +37,14 @@ const EXCLUSIVE: u32 = 2;
 const WAITERS: u32 = 4;
 /// Nobody sleeps on the page any more, though it is exclusively busied.
 const ABANDONED: u32 = 8;
-const SHARER: u32 = 16;
+/// With `EXCLUSIVE`: it was taken by hand.
+const HAND: u32 = 16;
+/// One of the engine's sharers, of whom 16 bits keep count.
+const SHARER: u32 = 32;
+/// One who shares by hand: the 11 bits above.
+const HAND_SHARER: u32 = 1 << 21;
+/// As many of the engine's sharers as can be counted: the next one is declined, and comes again.
+const MOST_SHARERS: u32 = HAND_SHARER - SHARER;
 
 /// Neither mode: nobody can busy a page that is in no object and in the pool.
 const FREED: u32 = 0;
@@ -94,7 +107,7 @@ impl BusyWord {
     #[inline]
     #[must_use]
     pub fn try_shared(&self) -> bool {
-        self.update(|word| (word & SHARED != 0).then_some(word + SHARER))
+        self.update(|word| (word & SHARED != 0 && word & MOST_SHARERS != MOST_SHARERS).then_some(word + SHARER))
             .is_some()
     }
 
@@ -132,7 +145,7 @@ impl BusyWord {
         let upgraded = self
             .update(|word| {
                 assert!(
-                    word & SHARED != 0 && word >= SHARER,
+                    word & SHARED != 0 && word & MOST_SHARERS != 0,
                     "try_upgrade of a page that is not shared busied: {word:#x}"
                 );
                 (word & !WAITERS == SHARED + SHARER).then_some(EXCLUSIVE | word & WAITERS)
@@ -152,14 +165,10 @@ impl BusyWord {
     pub fn release_shared(&self) {
         let was = self.update(|word| {
             assert!(
-                word & SHARED != 0 && word >= SHARER,
+                word & SHARED != 0 && word & MOST_SHARERS != 0,
                 "release_shared of a page that is not shared busied: {word:#x}"
             );
-            Some(if word & !WAITERS == SHARED + SHARER {
-                UNBUSIED
-            } else {
-                word - SHARER
-            })
+            Some(without_sharer(word, SHARER))
         });
         if was == Some(SHARED + SHARER + WAITERS) {
             unpark_all(&self.word);
@@ -254,7 +263,7 @@ impl BusyWord {
         // Only its holder ends exclusive busy, so what holds here holds at the swap. A wrong caller changes nothing.
         let word = self.word.load(Ordering::Relaxed);
         assert!(
-            word & EXCLUSIVE != 0,
+            word & (EXCLUSIVE | HAND) == EXCLUSIVE,
             "{doing} of a page that is not exclusively busied: {word:#x}"
         );
         self.forget_owner();
@@ -299,6 +308,16 @@ impl Default for BusyWord {
     }
 }
 
+/// One sharer less; nobody sleeps any more once there is none.
+#[inline]
+fn without_sharer(word: u32, sharer: u32) -> u32 {
+    if word & !WAITERS == SHARED + sharer {
+        UNBUSIED
+    } else {
+        word - sharer
+    }
+}
+
 fn busied_against(word: u32, mode: BusyMode) -> bool {
     match mode {
         BusyMode::Shared => word & EXCLUSIVE != 0,
@@ -306,6 +325,7 @@ fn busied_against(word: u32, mode: BusyMode) -> bool {
     }
 }
 
+mod by_hand;
 #[cfg(all(test, loom))]
 mod loom_tests;
 #[cfg(all(test, not(loom)))]

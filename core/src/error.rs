@@ -157,6 +157,14 @@ pub enum FaultError {
     /// BUS_OBJERR: the engine's time for a pager's answer is over. The pager still has the page.
     #[error("page {0} did not come in time; its pager still has the request: try again later")]
     TimedOut(PageIndex),
+    /// BUS_OBJERR: the memory of the page's device cannot be accessed so.
+    #[error("page {index} is memory of a device: {reason}")]
+    Device {
+        /// The page, in its object.
+        index: PageIndex,
+        /// Why.
+        reason: &'static str,
+    },
     /// BUS_OOMERR: no memory, and none could be freed.
     #[error("out of memory: every frame is in use and none could be freed")]
     NoMemory,

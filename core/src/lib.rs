@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`types`], [`error`], [`sync`], [`stats`], `log` | numbers, words, locks, counters, lines for people |
 //! | [`busy`], [`page`] | the busy protocol, and the page it protects |
+//! | [`aperture`] | memory of devices |
 //! | [`machine`], `soft` | what is needed from below; the software MMU |
 //! | [`pager`], [`io`], [`populate`] | what is asked of a pager |
 //! | [`object`], [`flush`] | pages by index; writing them back |
@@ -31,6 +32,8 @@ pub mod alloc_fallible;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 mod amap;
+#[cfg(not(loom))]
+pub mod aperture;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod engine;
@@ -90,6 +93,8 @@ mod page_index;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod page_queues;
+#[cfg(not(loom))]
+pub mod page_services;
 #[cfg(not(loom))]
 #[deny(unsafe_code)]
 pub mod pagedaemon;

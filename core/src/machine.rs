@@ -8,6 +8,8 @@
 //! - Lowering rights may take away more than was asked: a machine that only learns of modifications by removing a mapping removes it.
 //! - A call may cost far more than each page in it: what is done to many pages is one call, with a slice.
 //! - [`Pmap::enter`] may fail for want of memory, or because that frame cannot appear at that address.
+//! - Frames of devices ([`Frame::is_device`]) belong to no machine: they are entered, copied from and into, and never given back here,
+//!   lent, or asked for modified bits.
 //! - Addresses may be real: those of a process that uses some of them otherwise ([`Pmap::claim`], [`Pmap::lay`]).
 //!
 //! # Who holds what
@@ -29,10 +31,15 @@ use core::ptr::NonNull;
 
 use crate::error::Result;
 use crate::page::PageRef;
-use crate::types::{Access, AddrRange, Frame, ObjectId, PAGE_BYTES, PageIndex, Prot, VirtAddr};
+use crate::types::{Access, AddrRange, CacheMode, Frame, ObjectId, PAGE_BYTES, PageIndex, Prot, VirtAddr};
 
 /// The most pages or frames in one call of a machine, so that it can keep its notes on the stack. 1 MiB of pages.
 pub const MOST_AT_ONCE: usize = 256;
+
+/// The most pages in one call of [`Pmap::enter`]: a large page of the usual machines, 2 MiB. What a pager installs comes in runs that
+/// do not cross a multiple of that, so that a run which is whole, and whose frames are contiguous and aligned alike, can be
+/// entered as a large page.
+pub const MOST_ENTERED: usize = 512;
 
 /// Where a frame will be used; a machine may fix frames to it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -150,6 +157,8 @@ pub enum NotEntered {
     Shortage,
     /// That frame cannot appear at that address: the page needs the frame that the machine places for it.
     NotHere,
+    /// The memory of the page's device cannot be shown there, for this reason: the fault fails.
+    Refused(&'static str),
 }
 
 /// A run of mappings to be made: page `i` at `start` plus `i` pages.
@@ -157,10 +166,12 @@ pub enum NotEntered {
 pub struct EnterRun<'a> {
     /// Where the first page goes; page aligned.
     pub start: VirtAddr,
-    /// The pages, each busied and valid. Contiguous in their object.
+    /// The pages, each busied and valid. Contiguous in their object. At most [`MOST_ENTERED`].
     pub pages: &'a [PageRef],
     /// The rights of the mappings.
     pub prot: Prot,
+    /// How the memory of all of them wants to be accessed.
+    pub cache: CacheMode,
     /// The page that was accessed, as an index into `pages`, and how: presets its referenced and, for a write, its
     /// modified bit (S203, S204). Nothing for pages that are mapped along.
     pub accessed: Option<(usize, Access)>,
@@ -179,6 +190,8 @@ pub struct Translation {
     pub prot: Prot,
     /// Whether the mapping is wired.
     pub wired: bool,
+    /// How its memory is accessed.
+    pub cache: CacheMode,
 }
 
 /// One load or store of a simulated processor, within one page.
@@ -330,7 +343,7 @@ pub trait Machine: Send + Sync + Debug {
     /// A frame for the page at `place`; what it holds is not defined. Nothing when the frames that `reserve` may reach are used up.
     fn frame_alloc(&self, place: Placement, reserve: Reserve) -> Option<Frame>;
 
-    /// Takes frames back, at most [`MOST_AT_ONCE`]: not mapped, not lent, none twice. The pages over them still stand in their
+    /// Takes frames of its own back, at most [`MOST_AT_ONCE`]: not mapped, not lent, none twice. The pages over them still stand in their
     /// places, exclusively busied.
     fn frames_free(&self, frames: &[Frame]);
 

@@ -17,7 +17,7 @@ use crate::machine::{Pmap, Serve};
 use crate::map_entry::{Attributes, MapEntry};
 use crate::map_ops::{Entries, Place};
 use crate::object::ObjectRef;
-use crate::shown::Shown;
+use crate::shown::{Shown, Upper};
 use crate::sync::{MapLock, MapReadGuard, MapWriteGuard, assert_no_locks_held};
 use crate::types::{AddrRange, Advice, ByteOff, Inherit, PAGE_SIZE, Prot, VirtAddr};
 
@@ -293,8 +293,24 @@ impl Map {
     pub fn protect(&self, start: VirtAddr, len: u64, prot: Prot) -> Result<()> {
         let mut entries = self.entries.write();
         let outcome = entries.protect(start, len, prot, |range, _| self.pmap.protect(range, prot));
+        if prot.contains(Prot::WRITE) && self.pmap.is_linear() {
+            self.note_writable(&entries, start, len);
+        }
         self.changed(entries);
         outcome
+    }
+
+    /// What is mapped in the range can be written from now on, without a fault that would say so: on a machine that lays ranges
+    /// out. After the right was given, so that whoever finds a page clean meanwhile does not have the last word.
+    fn note_writable(&self, entries: &Entries<Shown>, start: VirtAddr, len: u64) {
+        let Some(range) = AddrRange::sized(start, len) else {
+            return;
+        };
+        for entry in entries.iter(range) {
+            if let (Upper::Shared, Some(object)) = (&entry.backing.upper, &entry.backing.below) {
+                object.object().note_all_writable(entry.places_in(range));
+            }
+        }
     }
 
     /// Says what a fork does with `len` bytes from `start`.

@@ -32,13 +32,17 @@
 //! dirty   -> clean     a put succeeded, and nothing was modified since it began
 //! ```
 //! A failed put changes nothing: the page stays dirty (rule 5 of the design, D4).
+//!
+//! A page over a frame of a device ([`aperture`](crate::aperture)) is always clean: what is written to it has reached the device. It is on no queue,
+//! so that it is never taken to make room.
 
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crate::aperture;
 use crate::busy::BusyWord;
 use crate::sync::FrameLock;
-use crate::types::{Frame, ObjectId, PageIndex};
+use crate::types::{CacheMode, Frame, ObjectId, PageIndex};
 
 /// A page, for as long as the process lives. What it holds may change: see the contract of [the module](self).
 pub type PageRef = &'static Page;
@@ -62,6 +66,10 @@ const MODIFIED_SINCE: u32 = 8;
 const REFERENCED: u32 = 16;
 /// A put of it began, some time.
 const WAS_PUT: u32 = 32;
+/// Its holder has taken it out of every object: see [`page_services`](crate::page_services).
+const NOWHERE: u32 = 64;
+/// Its frame is a device's.
+const DEVICE: u32 = 128;
 /// The replacement policy has looked at it on the queue it is on (q).
 const LOOKED_AT: u32 = 1 << 29;
 /// Which queue the page is on, in the highest two bits (q); 0 for none.
@@ -163,6 +171,36 @@ impl Page {
         Frame(self.frame.load(Ordering::Relaxed))
     }
 
+    /// Whether its frame is a device's.
+    #[inline]
+    #[must_use]
+    pub fn is_device(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & DEVICE != 0
+    }
+
+    /// How its memory wants to be accessed. The page is busied.
+    #[inline]
+    pub(crate) fn cache_mode(&self) -> CacheMode {
+        if !self.is_device() {
+            return CacheMode::WriteBack;
+        }
+        // SAFETY: the page is busied.
+        unsafe { aperture::of(self.frame()) }.cache()
+    }
+
+    /// Whether its memory can be written. The page is busied.
+    #[inline]
+    pub(crate) fn can_be_written(&self) -> bool {
+        // SAFETY: the page is busied.
+        !self.is_device() || unsafe { aperture::of(self.frame()) }.is_writable()
+    }
+
+    /// Whether a pager that wants to be told before its pages are written is to be told of a write to this one.
+    #[inline]
+    pub(crate) fn is_told_of(&self) -> bool {
+        !self.is_device() && self.dirtiness() == Dirtiness::Clean
+    }
+
     /// Whether the page is busied in either mode, by anyone (S244, D12).
     #[must_use]
     pub fn is_busied(&self) -> bool {
@@ -229,7 +267,8 @@ impl Page {
     #[inline]
     pub fn note_modified(&self) {
         const BITS: u32 = DIRTY | MODIFIED_SINCE;
-        if self.state.load(Ordering::Relaxed) & BITS != BITS {
+        let state = self.state.load(Ordering::Relaxed);
+        if state & BITS != BITS && state & DEVICE == 0 {
             self.state.fetch_or(BITS, Ordering::AcqRel);
         }
     }
@@ -237,7 +276,7 @@ impl Page {
     /// The page is being mapped writable: from here on the machine's modified bits tell.
     #[inline]
     pub fn note_writable(&self) {
-        if self.state.load(Ordering::Relaxed) & UNKNOWN == 0 {
+        if self.state.load(Ordering::Relaxed) & (UNKNOWN | DEVICE) == 0 {
             self.state.fetch_or(UNKNOWN, Ordering::AcqRel);
         }
     }
@@ -265,6 +304,35 @@ impl Page {
         let _ = self.state.fetch_update(Ordering::AcqRel, Ordering::Acquire, |state| {
             (state & MODIFIED_SINCE == 0).then_some(state & !DIRTY)
         });
+    }
+
+    /// Whoever has it says that its pager has these very bytes. Exclusively busied, settled.
+    pub(crate) fn mark_clean(&self) {
+        self.busy.assert_exclusive();
+        self.state.fetch_and(!(DIRTY | MODIFIED_SINCE), Ordering::AcqRel);
+    }
+
+    /// Whether its holder has taken it out of every object.
+    #[inline]
+    pub(crate) fn is_nowhere(&self) -> bool {
+        self.state.load(Ordering::Acquire) & NOWHERE != 0
+    }
+
+    /// Its holder takes it out of every object, or puts it into one. Exclusively busied.
+    pub(crate) fn set_nowhere(&self, nowhere: bool) {
+        self.busy.assert_exclusive();
+        if nowhere {
+            self.state.fetch_or(NOWHERE, Ordering::AcqRel);
+        } else {
+            self.state.fetch_and(!NOWHERE, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether it can be unbusied as it is: filled, in an object, and on a queue or wired. Stable while it is busied.
+    #[inline]
+    pub(crate) fn is_in_place(&self) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        state & (VALID | NOWHERE) == VALID && (state >> QUEUE_SHIFT != 0 || self.wire_count() > 0)
     }
 
     /// Its pager was given it before it was brought in. Exclusively busied.
@@ -368,6 +436,14 @@ impl Page {
         self.object.store(object.0, Ordering::Release);
     }
 
+    /// It has another frame, of which the machine knows nothing yet. Exclusively busied, not mapped.
+    pub(crate) fn forget_machine_words(&self) {
+        self.busy.assert_exclusive();
+        for word in &self.machine {
+            word.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Takes the page's identity. Exclusively busied, object locked.
     pub(crate) fn leave_object(&self) {
         self.busy.assert_exclusive();
@@ -378,6 +454,13 @@ impl Page {
     pub(crate) fn set_frame(&self, frame: Frame) {
         self.busy.assert_exclusive();
         self.frame.store(frame.0, Ordering::Relaxed);
+    }
+
+    /// Puts a frame of a device under the page, which has none. Exclusively busied.
+    pub(crate) fn set_device_frame(&self, frame: Frame) {
+        debug_assert!(frame.is_device());
+        self.set_frame(frame);
+        self.state.fetch_or(DEVICE, Ordering::Release);
     }
 }
 
@@ -393,9 +476,7 @@ pub(crate) fn allocate() -> Option<PageRef> {
     page.busy.claim();
     page.state.store(0, Ordering::Relaxed);
     page.wired.store(0, Ordering::Relaxed);
-    for word in &page.machine {
-        word.store(0, Ordering::Relaxed);
-    }
+    page.forget_machine_words();
     Some(page)
 }
 

@@ -59,6 +59,12 @@ impl PageIndexTree {
         Ok(())
     }
 
+    /// Puts a page where there is another one. Does not fail.
+    pub(crate) fn replace(&mut self, index: PageIndex, page: PageRef) {
+        let old = self.0.set(index.0, page);
+        debug_assert!(matches!(old, Ok(Some(_))), "there was no page to be replaced");
+    }
+
     /// Takes a page out; tells which it was.
     pub(crate) fn remove(&mut self, index: PageIndex) -> Option<PageRef> {
         self.0.take(index.0)

@@ -7,6 +7,7 @@
 //!    page that is found here, with the lock held, still is what it says it is.
 //! 2. A page comes on a queue when it has been filled and its busy guard is let go of, and moves when it is looked at. A
 //!    fault on a resident page only leaves a referenced bit and never comes here.
+//!    Pages of devices are on none: to take them would free nothing.
 //! 3. Wiring counts change only here, so that "wired" and "on no queue" change together.
 //!
 //! The links are in the pages; nothing here allocates. Moving a page does not clear its referenced mark (S182): looking does.
@@ -129,8 +130,7 @@ impl PageQueues {
 
     /// A page that has been filled comes on the queue where the policy begins. One that is wired, or on a queue already, stays as it is.
     pub(crate) fn admit(&mut self, page: PageRef) {
-        if page.queue().is_none()
-            && page.wire_count() == 0
+        if comes_on_a_queue(page)
             && let Some(name) = name_of(page)
         {
             let queue = self.policy.admit(name);
@@ -181,7 +181,7 @@ impl PageQueues {
             return;
         }
         page.set_wire_count(count - 1);
-        if count == 1 && page.is_valid() {
+        if count == 1 && page.is_valid() && !page.is_device() {
             self.put(page, Queue::Active);
         }
     }
@@ -293,6 +293,11 @@ impl PageQueues {
         self.put(page, Queue::Laundry);
         Some(page)
     }
+}
+
+/// Whether a page that is filled is to be put on a queue: it is on none, and can be taken. A hint without the queues' lock.
+pub(crate) fn comes_on_a_queue(page: PageRef) -> bool {
+    page.queue().is_none() && page.wire_count() == 0 && !page.is_device()
 }
 
 /// Which page it is; nothing if it is in no object. Certain while it is on a queue with the lock held, or busied.

@@ -15,6 +15,7 @@ use core::fmt::Debug;
 
 use crate::error::PagerError;
 use crate::io::Io;
+use crate::object::Object;
 use crate::populate::Populate;
 use crate::types::PageIndex;
 
@@ -189,6 +190,13 @@ pub trait Pager: Send + Sync + Debug {
     fn cancel(&self, io: &Arc<Io>) -> Result<bool, PagerError> {
         let _ = io;
         Ok(false)
+    }
+
+    /// The engine has the opening: `object` was made of it, or is what it has joined. Before any other call, and once, if at all: one
+    /// that is not needed is closed at once. A note, to be taken without blocking and without calling out: a lock of the engine
+    /// may be held. A strong reference that is kept would keep the object for ever.
+    fn attached(&self, object: &Arc<Object>) {
+        let _ = object;
     }
 
     /// Whether it stands on something beside its own pager, which the caller counts as `source` too: the one through which a driver's device

@@ -1,7 +1,7 @@
 //! A request to install pages around a fault, at the pager's discretion (rows S212 to S223).
 //!
 //! While it runs, the pager takes pages of its own object, exclusively busied: new ones, whose bytes it fills
-//! ([`Populate::insert`], [`Populate::ready`]), and such as are in memory already ([`Populate::take`]). When it has answered, the answer is judged page by page, while
+//! ([`Populate::insert`], [`Populate::ready`]), such as show a device's memory ([`Populate::insert_frames`]), and such as are in memory already ([`Populate::take`]). When it has answered, the answer is judged page by page, while
 //! nobody can take one of them away: those of an answer that holds are handed to the fault, still busied, to be mapped at once. All others are
 //! settled whatever the answer was: what is filled is unbusied and stays as cache, what is not is freed (D2, D3).
 
@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::ptr::NonNull;
 
 use crate::alloc_fallible::try_reserve;
+use crate::aperture::{ApertureId, Taken};
 use crate::error::{Cause, Error, PagerError, Result};
 use crate::few::Few;
 use crate::machine::{Loan, MOST_AT_ONCE, Purpose, Reserve};
@@ -61,7 +62,9 @@ struct State {
 struct Part {
     first: PageIndex,
     pages: Vec<Held>,
-    /// The bytes of new ones.
+    /// They were not there before.
+    is_new: bool,
+    /// The bytes of new ones, but for a device's.
     loan: Option<Loan>,
     /// Which of them are filled.
     ready: Vec<bool>,
@@ -103,6 +106,8 @@ pub enum NotInserted {
     NoMemory,
     /// The request has ended.
     Ended,
+    /// There is no such aperture, or the pages do not lie in it.
+    NoFrames,
 }
 
 impl Part {
@@ -172,7 +177,7 @@ impl Populate {
         wanted: usize,
         lent: &mut dyn FnMut(NonNull<u8>),
     ) -> Result<usize, NotInserted> {
-        let pages = self.new_pages(first, wanted, |index| {
+        let pages = self.new_pages(first, wanted as u64, |index| {
             ExclusiveBusy::insert_new(self.object.clone(), index, Reserve::Ordinary)
         })?;
         let ready = self.flags(pages.len(), false)?;
@@ -188,6 +193,7 @@ impl Populate {
         let part = Part {
             first,
             pages,
+            is_new: true,
             loan: Some(loan),
             ready,
         };
@@ -199,14 +205,41 @@ impl Populate {
         })
     }
 
+    /// Takes new pages of the object that show memory of a device: up to `count` from `first` on show the aperture's pages from number `frame`
+    /// on. They are ready. Stops at the first page that cannot be had; answers with how many could.
+    ///
+    /// # Errors
+    /// Why the first could not be had: see [`NotInserted`].
+    pub fn insert_frames(
+        &self,
+        first: PageIndex,
+        count: u64,
+        aperture: ApertureId,
+        frame: u64,
+    ) -> Result<u64, NotInserted> {
+        let mut frames = Taken::new(aperture, frame, count).map_err(|_| NotInserted::NoFrames)?;
+        let pages = self.new_pages(first, count, |index| {
+            ExclusiveBusy::insert_device(self.object.clone(), index, &mut frames)
+        })?;
+        let ready = self.flags(pages.len(), true)?;
+        let part = Part {
+            first,
+            pages,
+            is_new: true,
+            loan: None,
+            ready,
+        };
+        let inserted = self.keep(part, &mut |_| {}).map_err(|(_, why)| why)?;
+        Ok(inserted as u64)
+    }
+
     /// Busies pages that are in memory already, up to `count` from `first` on, without waiting for anybody. Stops at the first
     /// page that is not there, or busy; answers with how many were had.
     ///
     /// # Errors
     /// Why the first was not: see [`NotInserted`].
     pub fn take(&self, first: PageIndex, count: u64) -> Result<u64, NotInserted> {
-        let wanted = usize::try_from(count).unwrap_or(usize::MAX);
-        let pages = self.new_pages(first, wanted, |index| {
+        let pages = self.new_pages(first, count, |index| {
             let state = self.object.lock();
             ExclusiveBusy::try_resident(self.object.clone(), &state, index)
                 .ok_or(Error::InUse("it is not there, or busy"))
@@ -215,6 +248,7 @@ impl Populate {
         let part = Part {
             first,
             pages,
+            is_new: false,
             loan: None,
             ready,
         };
@@ -226,12 +260,12 @@ impl Populate {
     fn new_pages(
         &self,
         first: PageIndex,
-        wanted: usize,
-        one: impl Fn(PageIndex) -> Result<Held>,
+        wanted: u64,
+        mut one: impl FnMut(PageIndex) -> Result<Held>,
     ) -> Result<Vec<Held>, NotInserted> {
         let mut pages = Vec::new();
         let most = pages_of(self.object.size()).saturating_sub(first.0);
-        let wanted = wanted.min(usize::try_from(most).unwrap_or(usize::MAX));
+        let wanted = usize::try_from(wanted.min(most)).unwrap_or(usize::MAX);
         if wanted == 0 {
             return Err(NotInserted::OutOfRange);
         }
@@ -414,8 +448,14 @@ impl Populate {
         let machine = self.object.engine().machine();
         parts.sort_unstable_by_key(|part| part.first);
         let (mut all, mut filled, mut lost) = (Vec::new(), 0, false);
-        for Part { pages, loan, ready, .. } in parts {
-            let is_new = loan.is_some();
+        for Part {
+            pages,
+            is_new,
+            loan,
+            ready,
+            ..
+        } in parts
+        {
             let kept = loan.is_none_or(|loan| machine.take_back(&list_of(&pages), loan, &|i| ready[i]).is_ok());
             lost |= !kept;
             // Without memory to keep them together they are unbusied here, and the fault finds them when it looks again.

@@ -66,7 +66,8 @@ number! {
     PageIndex
 }
 number! {
-    /// A frame of memory, as the machine calls it. Opaque to the engine: a number to hand back.
+    /// A frame of memory, as the machine calls it. Opaque to the engine: a number to hand back, below 2^63. Those from there on are frames of
+    /// devices ([`Frame::device`]), which belong to no machine.
     Frame
 }
 number! {
@@ -111,6 +112,38 @@ impl ByteOff {
     #[must_use]
     pub fn is_aligned(self) -> bool {
         self.0 & PAGE_MASK == 0
+    }
+}
+
+impl Frame {
+    /// Bits of the number of a page in an aperture.
+    pub const DEVICE_PAGE_BITS: u32 = 40;
+    const DEVICE: u64 = 1 << 63;
+
+    /// Page `page` of the aperture in place `aperture` of the table ([`aperture`](crate::aperture)).
+    #[must_use]
+    pub fn device(aperture: usize, page: u64) -> Self {
+        debug_assert!(page >> Self::DEVICE_PAGE_BITS == 0);
+        Self(Self::DEVICE | (aperture as u64) << Self::DEVICE_PAGE_BITS | page)
+    }
+
+    /// Whether it is a frame of a device.
+    #[inline]
+    #[must_use]
+    pub fn is_device(self) -> bool {
+        self.0 & Self::DEVICE != 0
+    }
+
+    /// The place of its aperture in the table. Of a frame of a device.
+    #[allow(clippy::cast_possible_truncation, reason = "a place in a table in memory")]
+    pub(crate) fn aperture(self) -> usize {
+        ((self.0 & !Self::DEVICE) >> Self::DEVICE_PAGE_BITS) as usize
+    }
+
+    /// Its page in the aperture. Of a frame of a device.
+    #[must_use]
+    pub fn page_in_aperture(self) -> u64 {
+        self.0 & ((1 << Self::DEVICE_PAGE_BITS) - 1)
     }
 }
 
@@ -218,6 +251,18 @@ impl Access {
             Self::Exec => Prot::EXEC,
         }
     }
+}
+
+/// How memory wants to be accessed. A machine with page tables of its own obeys.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub enum CacheMode {
+    /// As ordinary memory.
+    #[default]
+    WriteBack,
+    /// Stores may be gathered and reordered, loads are not cached: frame buffers.
+    WriteCombining,
+    /// Every access reaches the device, in order: registers.
+    Uncached,
 }
 
 /// What a fork of the map does with an entry.

@@ -1,6 +1,7 @@
 //! The whole API as one table, for programs that open the library while they run and look up one symbol.
 
 use crate::access::*;
+use crate::aperture::*;
 use crate::c::QUIRE_API_VERSION;
 use crate::daemon::*;
 use crate::engine::*;
@@ -10,6 +11,7 @@ use crate::log::*;
 use crate::machine::*;
 use crate::map::*;
 use crate::object::*;
+use crate::page::*;
 use crate::pager::*;
 use crate::requests::*;
 use crate::status::*;
@@ -99,6 +101,49 @@ api_table! {
     quire_swap_areas,
     quire_swap_stats,
     quire_object_revoke,
+    quire_set_checking,
+    quire_object_id,
+    quire_object_lock,
+    quire_object_trylock,
+    quire_object_unlock,
+    quire_page_lookup,
+    quire_page_grab,
+    quire_page_busied,
+    quire_page_xbusied,
+    quire_page_sbusied,
+    quire_page_tryxbusy,
+    quire_page_trysbusy,
+    quire_page_xbusy,
+    quire_page_sbusy,
+    quire_page_xunbusy,
+    quire_page_sunbusy,
+    quire_page_busy_downgrade,
+    quire_page_busy_tryupgrade,
+    quire_page_busy_sleep,
+    quire_page_sleep_if_busy,
+    quire_page_sleepers,
+    quire_page_assert_sbusied,
+    quire_page_assert_unbusied,
+    quire_page_assert_xbusied,
+    quire_page_is_valid,
+    quire_page_set_valid,
+    quire_page_is_dirty,
+    quire_page_set_dirty,
+    quire_page_set_clean,
+    quire_page_wire,
+    quire_page_unwire,
+    quire_page_wire_count,
+    quire_page_hold,
+    quire_page_unhold,
+    quire_page_read,
+    quire_page_write,
+    quire_page_place,
+    quire_page_remove,
+    quire_page_insert,
+    quire_page_rename,
+    quire_page_free,
+    quire_aperture_add,
+    quire_aperture_remove,
     quire_object_open_device,
 }
 

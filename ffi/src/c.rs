@@ -45,10 +45,24 @@ pub struct MapHandle {
     _private: [u8; 0],
 }
 
+/// A page's handle, which quire_pager.h describes.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct PageC {
+    _private: [u8; 0],
+}
+
 /// The table of a pager, which quire_pager.h defines.
 #[cfg_attr(all(), repr(C))]
 #[derive(Debug)]
 pub struct PagerTable {
+    _private: [u8; 0],
+}
+
+/// Memory of a device, which quire_pager.h defines.
+#[cfg_attr(all(), repr(C))]
+#[derive(Debug)]
+pub struct ApertureC {
     _private: [u8; 0],
 }
 

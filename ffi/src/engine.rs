@@ -17,7 +17,7 @@ use crate::c::*;
 use crate::daemon;
 use crate::fail::{Fail, Result, guard};
 use crate::handle::{self, NotEnded};
-use crate::log::engine_log;
+use crate::log::{engine_log, page_report};
 use crate::machine;
 use crate::pager::{self, PagerState};
 use crate::status::{QUIRE_ERR_IN_USE, QUIRE_ERR_NOMEM};
@@ -69,6 +69,7 @@ pub unsafe extern "C" fn quire_engine_create(options: *const EngineOptions, out:
             // SAFETY: the caller's struct, with its size in it.
             unsafe { read_sized(options) }?
         };
+        quire_core::page_services::set_reporter(page_report);
         let shared = make(&options)?;
         shared.start_threads()?;
         let handle = handle::open(EngineState { shared: shared.clone() }).inspect_err(|_| shared.stop_threads())?;

@@ -6,6 +6,7 @@ use std::ffi::{CString, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use quire_core::error::{Cause, Error, FaultError, PagerError};
+use quire_core::page_services::PageError;
 use quire_loader::LoadError;
 
 use crate::log::c_text;
@@ -73,6 +74,22 @@ impl From<FaultError> for Fail {
     }
 }
 
+impl From<PageError> for Fail {
+    fn from(error: PageError) -> Self {
+        let status = match error {
+            PageError::Failed(error) => return error.into(),
+            PageError::NoHandle(_) => QUIRE_ERR_HANDLE,
+            PageError::Stale => QUIRE_ERR_STALE,
+            PageError::Misuse(_) => QUIRE_ERR_MISUSE,
+            PageError::Busy => QUIRE_ERR_BUSY,
+            PageError::Absent => QUIRE_ERR_NOT_FOUND,
+            PageError::Occupied => QUIRE_ERR_OCCUPIED,
+            PageError::BeyondObject => QUIRE_ERR_INVALID,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
 impl From<LoadError> for Fail {
     fn from(error: LoadError) -> Self {
         let status = match &error {
@@ -133,6 +150,7 @@ fn fault_status(fault: &FaultError) -> (i32, i32) {
         FaultError::Revoked => (QUIRE_FAULT_REVOKED, 0),
         FaultError::TimedOut(_) => (QUIRE_FAULT_TIMEDOUT, 0),
         FaultError::InterruptSafe(_) => (QUIRE_FAULT_INTERRUPT_SAFE, 0),
+        FaultError::Device { .. } => (QUIRE_FAULT_DEVICE, 0),
         FaultError::RealPointers(_) => (QUIRE_ERR_UNSUPPORTED, 0),
     }
 }
@@ -156,8 +174,14 @@ pub(crate) fn errno_of_cause(cause: Cause) -> i32 {
 
 /// The body of every function: what it does, behind the border that no panic crosses.
 pub(crate) fn guard(body: impl FnOnce() -> Result) -> i32 {
+    guard_number(|| body().map(|()| QUIRE_OK))
+}
+
+/// As [`guard`], for functions that answer a number which is not negative.
+#[inline]
+pub(crate) fn guard_number(body: impl FnOnce() -> Result<i32>) -> i32 {
     let fail = match catch_unwind(AssertUnwindSafe(body)) {
-        Ok(Ok(())) => return QUIRE_OK,
+        Ok(Ok(number)) => return number,
         Ok(Err(fail)) => fail,
         Err(payload) => Fail::new(QUIRE_ERR_PANIC, panic_text(payload)),
     };

@@ -12,7 +12,7 @@
 //! | `c` | the structs and numbers |
 //! | `pointers` | how pointers from C are read and written |
 //! | `machine` | what an engine runs on |
-//! | `engine`, `daemon`, `requests`, `pager`, `object`, `swap`, `map`, `fork`, `wire`, `access` | the functions |
+//! | `engine`, `daemon`, `requests`, `pager`, `aperture`, `object`, `swap`, `map`, `fork`, `wire`, `page`, `access` | the functions |
 //! | `log` | where log lines go |
 //! | `heap` | where the library's own memory comes from |
 //! | `api` | all functions as one table |
@@ -22,6 +22,7 @@
 )]
 
 pub mod access;
+pub mod aperture;
 pub mod api;
 pub mod c;
 pub mod daemon;
@@ -35,6 +36,7 @@ pub mod log;
 pub mod machine;
 pub mod map;
 pub mod object;
+pub mod page;
 pub mod pager;
 mod pointers;
 pub mod requests;

@@ -49,6 +49,11 @@ pub(crate) fn engine_log() -> quire_core::log::Log {
     quire_core::log::Log::new(|text| say(Level::Warn, "", text))
 }
 
+/// Wrong use of a page.
+pub(crate) fn page_report(text: &str) {
+    say(Level::Error, "", text);
+}
+
 fn say(level: Level, pager: &str, text: &str) {
     let target = *TARGET.read().unwrap_or_else(PoisonError::into_inner);
     match target {

@@ -86,6 +86,18 @@ impl Rig {
         }
     }
 
+    /// The Linux machine, likewise.
+    ///
+    /// # Panics
+    /// On another machine.
+    #[must_use]
+    pub fn linux(&self) -> &LinuxMachine {
+        match &self.below {
+            Below::Linux(machine) => machine,
+            Below::Soft(_) => panic!("this test is for real memory only"),
+        }
+    }
+
     /// Another map of the same engine.
     #[must_use]
     pub fn another_map(&self) -> ServedMap {

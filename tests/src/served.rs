@@ -42,6 +42,12 @@ impl ServedMap {
         map
     }
 
+    /// The map itself, for a pager's script that works on it while it is used.
+    #[must_use]
+    pub fn shared(&self) -> Arc<Map> {
+        self.map.clone()
+    }
+
     /// A map that has so many bytes of addresses and no more.
     ///
     /// # Panics

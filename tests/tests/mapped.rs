@@ -1,6 +1,7 @@
 //! What can be asked of mapped memory by its addresses: writing, bringing in, letting go, and what is known of it.
 
 use quire_core::error::{Cause, Error, FaultError};
+use quire_core::flush::FlushFlags;
 use quire_core::map::MapRequest;
 use quire_core::map_ops::Place;
 use quire_core::mapped::{Residency, SyncFlags};
@@ -276,6 +277,31 @@ fn a_copy_goes_by_way_of_the_stack_and_reads_what_is_there() {
         let mut again = vec![0; 2 * PAGE_BYTES];
         rig.map.copy_out(VirtAddr(va.0 + 200), &mut again).unwrap();
         assert_eq!(bytes, again);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn what_was_read_before_the_right_to_write_came_is_written_by_the_next_flush() {
+    in_all_modes(|rig| {
+        let (script, object) = rig.object(3);
+        let request = MapRequest {
+            max_prot: Prot::READ | Prot::WRITE,
+            ..MapRequest::read_only(3 * PAGE_SIZE)
+        };
+        let va = rig.map.map(&object, &request).unwrap().start;
+        for i in 0..3 {
+            assert_eq!(rig.load_page(page_at(va, i)), pattern(i));
+        }
+        rig.map.protect(va, 3 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
+        rig.map.store(page_at(va, 1), &[77]).unwrap();
+        object
+            .object()
+            .flush(PageIndex(0)..PageIndex(3), FlushFlags::empty())
+            .unwrap();
+        assert_eq!(script.stored(1)[0], 77);
+        rig.map.unmap(va, 3 * PAGE_SIZE).unwrap();
         drop(object);
         rig.assert_nothing_left();
     });

@@ -12,7 +12,7 @@ pub(crate) fn pointer(va: VirtAddr) -> *mut core::ffi::c_void {
     core::ptr::with_exposed_provenance_mut(address(va))
 }
 
-fn mprotect_flags(prot: Prot) -> MprotectFlags {
+pub(crate) fn mprotect_flags(prot: Prot) -> MprotectFlags {
     let mut flags = MprotectFlags::empty();
     flags.set(MprotectFlags::READ, prot.contains(Prot::READ));
     flags.set(MprotectFlags::WRITE, prot.contains(Prot::WRITE));

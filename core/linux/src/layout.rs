@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 
 use quire_core::machine::{Harvest, Serve};
 use quire_core::page::PageRef;
-use quire_core::types::{AddrRange, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
+use quire_core::types::{AddrRange, Frame, PAGE_BYTES, PAGE_SIZE, PageIndex, VirtAddr};
 use rustix::io::Errno;
 
 use crate::calls::{Counters, Kind};
+use crate::device::Devices;
 use crate::slots::Slots;
 use crate::sys::{self, Pagemap, Query, Region, ScanFlags, Span, Uffd};
 
@@ -25,9 +26,17 @@ pub(crate) struct Channel {
     /// Every first write to a clean page is a fault of ours. Otherwise the kernel lifts the protection itself and only
     /// leaves a trace.
     pub(crate) tells_writes: bool,
+    /// Where its ranges show devices.
+    pub(crate) devices: Devices,
 }
 
 impl Channel {
+    /// Whoever waits anywhere in a range makes the access again.
+    pub(crate) fn wake_all(&self, range: AddrRange) {
+        self.calls.count(Kind::Wake);
+        let _ = self.uffd.wake(span(range));
+    }
+
     /// Whoever waits here for a page makes the access again.
     pub(crate) fn wake(&self, va: VirtAddr) {
         let page = va.page_floor();
@@ -42,6 +51,8 @@ pub(crate) struct Laid {
     pub(crate) range: AddrRange,
     /// The page of the object at the range's start.
     pub(crate) first: PageIndex,
+    /// That page's frame in the file of frames.
+    pub(crate) base: Frame,
     pub(crate) channel: Arc<Channel>,
     /// Its pages could be written, now or some time before.
     pub(crate) writable: bool,
@@ -188,7 +199,8 @@ impl Laid {
     /// was written through here until then.
     pub(crate) fn take(&self, slots: &Slots, pagemap: &Pagemap, pages: &[PageRef], what: Taking) {
         let mut hull = Hull::empty();
-        for page in pages {
+        self.take_devices(slots, pages);
+        for page in pages.iter().filter(|page| !page.is_device()) {
             let Some(va) = self.va_of(page.index()) else { continue };
             if slots.at(va).is_none() {
                 continue;
@@ -200,6 +212,33 @@ impl Laid {
             }
         }
         self.take_hull(slots, pagemap, &hull, what);
+    }
+
+    /// Takes the mappings of pages of devices, whatever is to be taken of others: of a device's memory nothing can be told.
+    fn take_devices(&self, slots: &Slots, pages: &[PageRef]) {
+        if !self.channel.devices.any() {
+            return;
+        }
+        let shown = |page: &PageRef| self.va_of(page.index()).filter(|va| slots.at(*va).is_some());
+        let one_piece = |one: &PageRef, next: &PageRef| one.index().0 + 1 == next.index().0;
+        let devices = |page: &PageRef, other: &PageRef| page.is_device() == other.is_device();
+        for run in pages.chunk_by(|one, next| one_piece(one, next) && devices(one, next)) {
+            let mut vas = run.iter().filter(|page| page.is_device()).filter_map(shown);
+            let Some(start) = vas.next() else { continue };
+            let last = vas.next_back().unwrap_or(start);
+            let end = VirtAddr(last.0 + PAGE_SIZE);
+            self.take_device(AddrRange { start, end });
+            for (page, va) in run.iter().filter_map(|page| Some((page, shown(page)?))) {
+                self.channel.calls.count(Kind::PageUnmapped);
+                slots.leave(va);
+                page.machine_words()[0].fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    fn take_device(&self, range: AddrRange) {
+        self.channel.calls.count(Kind::Unmap);
+        self.channel.devices.take_away(&self.channel.uffd, range);
     }
 
     /// Whether what lies between a hull and an address may be reached along with them.
@@ -255,8 +294,13 @@ impl Laid {
         // Only what was entered: protecting anything else leaves marks that cost memory.
         while let Some((start, _)) = slots.next_in(rest) {
             let mut end = start;
-            while end < range.end && slots.at(end).is_some() {
+            // Writes to a device are nobody's to be told.
+            while end < range.end && slots.at(end).is_some_and(|entered| !entered.page.is_device()) {
                 end.0 += PAGE_SIZE;
+            }
+            if end == start {
+                rest.start.0 += PAGE_SIZE;
+                continue;
             }
             self.channel.calls.count(Kind::WriteProtect);
             let run = span(AddrRange { start, end });
@@ -300,6 +344,9 @@ impl Laid {
         if slots.next_in(range).is_none() {
             return;
         }
+        if self.channel.devices.any() {
+            self.take_device(range);
+        }
         self.drop_mappings(range);
         let mut rest = range;
         let mut hull = Hull::empty();
@@ -320,9 +367,11 @@ impl Laid {
     pub(crate) fn part(&self, range: AddrRange) -> Option<Self> {
         let start = range.start.max(self.range.start);
         let end = range.end.min(self.range.end);
+        let before = (start.0.saturating_sub(self.range.start.0)) / PAGE_SIZE;
         (start < end).then(|| Self {
             range: AddrRange { start, end },
-            first: PageIndex(self.first.0 + (start.0 - self.range.start.0) / PAGE_SIZE),
+            first: PageIndex(self.first.0 + before),
+            base: Frame(self.base.0 + before),
             ..self.clone()
         })
     }

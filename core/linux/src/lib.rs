@@ -55,6 +55,7 @@ mod arena;
 mod bounce;
 mod budget;
 mod calls;
+mod device;
 mod heap;
 mod layout;
 mod lock;

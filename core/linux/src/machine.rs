@@ -4,6 +4,7 @@ use core::ops::Range;
 use core::ptr::NonNull;
 use std::sync::Arc;
 
+use quire_core::aperture;
 use quire_core::error::{Error, Result};
 use quire_core::machine::{FrameCounts, Loan, Machine, Placement, Pmap, Purpose, Reserve, Shortage};
 use quire_core::page::PageRef;
@@ -207,11 +208,19 @@ impl Machine for LinuxMachine {
     }
 
     fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]) {
+        if page.is_device() {
+            // SAFETY: the page is busied.
+            return unsafe { aperture::of(page.frame()) }.read(page.frame(), offset, to);
+        }
         let done = self.store.read(page.frame(), offset, to);
         debug_assert!(done.is_ok(), "a frame could not be read: {done:?}");
     }
 
     fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]) {
+        if page.is_device() {
+            // SAFETY: the page is busied.
+            return unsafe { aperture::of(page.frame()) }.write(page.frame(), offset, from);
+        }
         // The page is filled, so that the file has memory for it.
         let done = self.store.write(page.frame(), offset, from);
         debug_assert!(done.is_ok(), "a frame could not be written: {done:?}");

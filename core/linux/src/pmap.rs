@@ -7,21 +7,21 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use quire_core::error::{Error, Result};
-use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, NotEntered, Pmap, Serve, Translation};
+use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, MOST_ENTERED, NotEntered, Pmap, Serve, Translation};
 use quire_core::page::PageRef;
-use quire_core::types::{Access, AddrRange, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
+use quire_core::types::{Access, AddrRange, CacheMode, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use rustix::io::Errno;
-use rustix::mm::{MapFlags, ProtFlags};
 
-use crate::addresses::{by_kernel, claim, find, pointer, set_rights, unmap};
+use crate::addresses::{by_kernel, claim, find, set_rights, unmap};
 use crate::calls::Kind;
+use crate::device::{Devices, NotShown, map_file};
 use crate::layout::{Channel, Laid, WRITTEN, address, retry, span};
 use crate::lock::{lock, read, write};
 use crate::machine::LinuxMachine;
 use crate::serve::ServerRef;
 use crate::slots::ADDRESSES_END;
 use crate::space::{Piece, Space};
-use crate::sys::{self, Features, Install, Modes, Query, Reads, Region, ScanFlags, Uffd};
+use crate::sys::{Features, Install, Query, Reads, Region, ScanFlags, Uffd};
 
 /// The translations of one address space.
 #[derive(Debug)]
@@ -120,6 +120,7 @@ impl LinuxPmap {
             calls: self.machine.calls.clone(),
             serve,
             tells_writes,
+            devices: Devices::new(self.machine.store.file()).map_err(|_| Error::NoMemory)?,
         });
         let server = self.server.get().and_then(std::sync::Weak::upgrade);
         server
@@ -156,6 +157,15 @@ impl LinuxPmap {
             if !here.shows(run.pages[entered], at(run, entered)) {
                 return (entered, Some(NotEntered::NotHere));
             }
+            if run.pages[entered].is_device() {
+                let len = self.device_piece(here, run, entered);
+                match self.enter_device(here, run, entered, len) {
+                    Ok(()) => entered += len,
+                    Err(NotShown::Shortage) => return (entered, Some(NotEntered::Shortage)),
+                    Err(NotShown::Refused(why)) => return (entered, Some(NotEntered::Refused(why))),
+                }
+                continue;
+            }
             let (most, how) = piece(here, run, entered);
             let len = (1..most).find(|i| self.is_there(run, entered + i)).unwrap_or(most);
             let (done, stopped) = self.enter_piece(here, run, entered, len, how);
@@ -175,6 +185,54 @@ impl LinuxPmap {
             }
         }
         (entered, None)
+    }
+
+    /// How many pages from `from` on lie side by side in one aperture, and are mapped by one call.
+    fn device_piece(&self, here: &LaidHere, run: &EnterRun<'_>, from: usize) -> usize {
+        let in_layout = (here.laid.range.end.0 - at(run, from).0) / PAGE_SIZE;
+        let most = usize::try_from(in_layout).map_or(usize::MAX, |most| most.min(run.pages.len() - from));
+        let frame = run.pages[from].frame().0;
+        let goes_on = |i: &usize| run.pages[from + i].frame().0 == frame + *i as u64 && !self.is_there(run, from + i);
+        1 + (1..most).take_while(goes_on).count()
+    }
+
+    /// Shows `len` pages of a device.
+    fn enter_device(
+        &self,
+        here: &LaidHere,
+        run: &EnterRun<'_>,
+        from: usize,
+        len: usize,
+    ) -> core::result::Result<(), NotShown> {
+        let (slots, channel) = (self.machine.slots, &here.laid.channel);
+        let pages = &run.pages[from..from + len];
+        let range = AddrRange {
+            start: at(run, from),
+            end: at(run, from + len),
+        };
+        let Some(part) = here.laid.part(range) else {
+            return Err(NotShown::Shortage);
+        };
+        let mut new = [false; MOST_ENTERED];
+        for (i, page) in pages.iter().enumerate() {
+            new[i] = slots.enter(at(run, from + i), page, run.wired);
+            if new[i] {
+                page.machine_words()[0].fetch_add(1, Ordering::AcqRel);
+            }
+        }
+        channel.calls.count(Kind::Enter);
+        let shown = channel.devices.show(&channel.uffd, &part, pages, here.prot);
+        if shown.is_ok() {
+            channel.calls.add(Kind::PageEntered, len as u64);
+        } else {
+            for (i, page) in pages.iter().enumerate().filter(|(i, _)| new[*i]) {
+                slots.leave(at(run, from + i));
+                page.machine_words()[0].fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+        // Whoever waits here waits for a range that is none of the userfaultfd's any more.
+        channel.wake_all(range);
+        shown
     }
 
     /// Whether an entered page can be written without a fault that is told.
@@ -313,7 +371,13 @@ impl Pmap for LinuxPmap {
             if prot.contains(Prot::WRITE) && !here.laid.writable {
                 self.relist(&here, part, |laid| Laid { writable: true, ..laid });
             }
-            set_rights(part, prot).map_err(|_| Error::NoMemory)?;
+            // What a device does not allow cannot be allowed here: the next fault finds out.
+            while let Some(below) = here.laid.channel.devices.next_below(part, prot) {
+                let _inner = write(here.space.inner());
+                here.laid.clear(self.machine.slots, &self.machine.pagemap, below);
+            }
+            let rights = here.laid.channel.devices.set_rights(part, prot);
+            rights.map_err(|_| Error::NoMemory)?;
             self.split_at(part);
             for (_, here) in write(&self.laid).range_mut(part.start.0..part.end.0) {
                 here.prot = prot;
@@ -344,13 +408,22 @@ impl Pmap for LinuxPmap {
         let here = self.at(va)?;
         let entered = self.machine.slots.at(va.page_floor())?;
         let mut prot = here.prot;
-        if here.laid.channel.tells_writes && prot.contains(Prot::WRITE) && !self.is_writable(va.page_floor()) {
+        let device = here.laid.channel.devices.at(va);
+        if device.is_some_and(|device| !device.writable) {
+            prot -= Prot::WRITE;
+        }
+        if device.is_none()
+            && here.laid.channel.tells_writes
+            && prot.contains(Prot::WRITE)
+            && !self.is_writable(va.page_floor())
+        {
             prot -= Prot::WRITE;
         }
         (!here.prot.is_empty()).then(|| Translation {
             frame: entered.page.frame(),
             prot,
             wired: entered.wired,
+            cache: device.map_or(CacheMode::WriteBack, |device| device.cache),
         })
     }
 
@@ -362,6 +435,14 @@ impl Pmap for LinuxPmap {
         // Asked here, and not by way of a thread that serves faults: the caller resolves it, and is told why it cannot be.
         if self.machine.slots.at(va.page_floor()).is_none() {
             return Err(CpuStop::Fault);
+        }
+        let devices = &here.laid.channel.devices;
+        if let Some(device) = devices.at(va) {
+            if access.access() == Access::Write && !device.writable {
+                return Err(CpuStop::Fault);
+            }
+            // Where the kernel cannot reach it for us, asking again would not help.
+            return devices.staying(|| by_kernel(va, access)).map_err(|_| CpuStop::NoCpu);
         }
         by_kernel(va, access).map_err(|errno| match errno {
             Errno::FAULT => CpuStop::Fault,
@@ -424,10 +505,11 @@ impl LinuxPmap {
                 start: VirtAddr(layout.range.start.0 + (piece.first.0 - layout.first.0) * PAGE_SIZE),
                 end: VirtAddr(layout.range.start.0 + (piece.first.0 + piece.pages - layout.first.0) * PAGE_SIZE),
             };
-            self.map_piece(range, piece, channel)?;
+            map_file(self.machine.store.file(), &channel.uffd, range, piece.base).map_err(|_| Error::NoMemory)?;
             let laid = Laid {
                 range,
                 first: piece.first,
+                base: piece.base,
                 channel: channel.clone(),
                 writable: layout.prot.contains(Prot::WRITE),
             };
@@ -441,34 +523,6 @@ impl LinuxPmap {
             // Only now can anybody touch it: whoever does is served.
             set_rights(range, layout.prot).map_err(|_| Error::NoMemory)?;
         }
-        Ok(())
-    }
-
-    /// Maps a piece of the file, without any right, and has its faults sent here.
-    fn map_piece(&self, range: AddrRange, piece: &Piece, channel: &Channel) -> Result<()> {
-        let (start, len) = (pointer(range.start), address(VirtAddr(range.len())));
-        // SAFETY: the range was claimed by this pmap, and what was laid in it has been removed.
-        unsafe {
-            rustix::mm::mmap(
-                start,
-                len,
-                ProtFlags::empty(),
-                MapFlags::SHARED | MapFlags::FIXED | MapFlags::NORESERVE,
-                self.machine.store.file(),
-                piece.base.0 * PAGE_SIZE,
-            )
-        }
-        .map_err(|_| Error::NoMemory)?;
-        // SAFETY: the mapping was made above.
-        unsafe {
-            sys::dont_fork(span(range)).map_err(|_| Error::NoMemory)?;
-            retry(|| {
-                channel
-                    .uffd
-                    .register(span(range), Modes::MISSING | Modes::MINOR | Modes::WP)
-            })
-        }
-        .map_err(|_| Error::NoMemory)?;
         Ok(())
     }
 

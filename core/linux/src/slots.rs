@@ -45,6 +45,8 @@ pub(crate) struct Slots {
     used: &'static [AtomicU64],
 }
 
+static SLOTS: OnceLock<Slots> = OnceLock::new();
+
 /// An entered slot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Entered {
@@ -58,7 +60,6 @@ impl Slots {
     /// # Errors
     /// The kernel's, when addresses are limited for this process.
     pub(crate) fn get() -> Result<&'static Self, Errno> {
-        static SLOTS: OnceLock<Slots> = OnceLock::new();
         if let Some(slots) = SLOTS.get() {
             return Ok(slots);
         }
@@ -68,6 +69,15 @@ impl Slots {
         };
         // Two threads at once: the table of the second stays reserved and untouched, which costs addresses only.
         Ok(SLOTS.get_or_init(|| slots))
+    }
+
+    /// Whether anything may have been entered near an address, at any time. For a signal handler that came by any address.
+    pub(crate) fn were_used_at(va: VirtAddr) -> bool {
+        let (word, bit) = used_bit(va);
+        va.0 < ADDRESSES_END
+            && SLOTS
+                .get()
+                .is_some_and(|slots| slots.used[word].load(Ordering::Acquire) & bit != 0)
     }
 
     fn slot(&self, va: VirtAddr) -> &AtomicU64 {

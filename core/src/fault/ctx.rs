@@ -7,6 +7,7 @@ use super::Resolved;
 use super::spare::Spare;
 use crate::amap::{Amap, Left};
 use crate::error::FaultError;
+use crate::machine::NotEntered;
 use crate::map::Map;
 use crate::object::{Object, SharedBusy};
 use crate::page::PageRef;
@@ -129,6 +130,17 @@ pub(crate) enum Need {
     Tables,
     /// Another frame: the machine cannot show this one at that address.
     Rehome(Arc<Object>, PageIndex),
+}
+
+impl Stop {
+    /// The machine did not enter page `index` of `object`.
+    pub(super) fn not_entered(why: NotEntered, object: &Arc<Object>, index: PageIndex) -> Self {
+        match why {
+            NotEntered::Shortage => Self::Wait(Need::Tables),
+            NotEntered::NotHere => Self::Wait(Need::Rehome(object.clone(), index)),
+            NotEntered::Refused(reason) => Self::Fail(FaultError::Device { index, reason }),
+        }
+    }
 }
 
 impl From<FaultError> for Stop {

@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use super::check::Window;
 use super::verify::Found;
-use super::{Fault, FaultCase, Goal, Need, Outcome, Resolved, Stop};
+use super::{Fault, FaultCase, Goal, Outcome, Resolved, Stop};
 use crate::machine::{EnterRun, NotEntered};
 use crate::object::Object;
 use crate::page::PageRef;
@@ -94,9 +94,12 @@ impl Gathered {
             return false;
         }
         match (self.pages[i], self.pages[i + 1]) {
-            (Some(page), Some(next)) if self.prots[i] == self.prots[i + 1] => page
-                .object()
-                .is_some_and(|object| next.is(object, PageIndex(page.index().0 + 1))),
+            (Some(page), Some(next))
+                if self.prots[i] == self.prots[i + 1] && page.cache_mode() == next.cache_mode() =>
+            {
+                page.object()
+                    .is_some_and(|object| next.is(object, PageIndex(page.index().0 + 1)))
+            }
             _ => false,
         }
     }
@@ -125,10 +128,7 @@ pub(super) fn enter(
         FaultCase::OneA | FaultCase::OneB | FaultCase::TwoB => fault.own_access(prot),
     };
     if let Some(why) = enter_run(fault, found, pages, around.clone(), Some(access)) {
-        return Err(Stop::Wait(match why {
-            NotEntered::Shortage => Need::Tables,
-            NotEntered::NotHere => Need::Rehome(object.clone(), pages.faulting().index()),
-        }));
+        return Err(Stop::not_entered(why, object, pages.faulting().index()));
     }
     if fault.goal == Goal::Wire {
         fault.map.engine().memory.wire(pages.faulting());
@@ -187,6 +187,7 @@ fn enter_run(
         start: VirtAddr(first_va + run.start as u64 * PAGE_SIZE),
         pages: &list[..run.len()],
         prot: pages.prots[run.start],
+        cache: list[0].cache_mode(),
         accessed,
         wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
         can_fail: true,

@@ -13,7 +13,7 @@ use crate::error::FaultError;
 use crate::few::Few;
 use crate::machine::EnterRun;
 use crate::object::{Object, ObjectState, SharedBusy};
-use crate::page::{Dirtiness, PageRef};
+use crate::page::PageRef;
 use crate::pager::PagerOps;
 use crate::populate::PopulatePlan;
 use crate::shown::Upper;
@@ -44,25 +44,51 @@ pub(super) fn resolve(fault: &mut Fault<'_>, found: &Below<'_>) -> Result<Outcom
     gathered::enter(fault, &found.at, &pages, found.object.object(), FaultCase::TwoA)
 }
 
-/// The rights of a mapping of that page made now: a clean page whose pager wants to be asked first is not writable.
+/// The rights of a mapping of that page made now: a clean page whose pager wants to be asked first is not writable, nor is a device's
+/// memory that can only be read.
 #[inline]
-fn prot_of(found: &Below<'_>, page: PageRef) -> Prot {
-    if found.leave && page.dirtiness() == Dirtiness::Clean {
+pub(super) fn prot_of(found: &Below<'_>, page: PageRef) -> Prot {
+    if (found.leave && page.is_told_of()) || !page.can_be_written() {
         found.prot - Prot::WRITE
     } else {
         found.prot
     }
 }
 
-/// That the page may be written, as far as its pager has to say so. What was busied of it is let go of otherwise.
+/// Whether the machine can be handed two pages in one call: they are mapped with the same rights, and accessed alike.
+#[inline]
+pub(super) fn go_together(found: &Below<'_>, one: PageRef, other: PageRef) -> bool {
+    prot_of(found, one) == prot_of(found, other) && one.cache_mode() == other.cache_mode()
+}
+
+/// That the page may be written, as far as its pager or its device have to say so. What was busied of it is let go of otherwise.
 #[inline]
 fn check_leave(fault: &Fault<'_>, found: &Below<'_>, page: PageRef) -> Result<(), Stop> {
-    if fault.access != Access::Write || !found.leave || page.dirtiness() != Dirtiness::Clean {
+    if fault.access != Access::Write {
+        return Ok(());
+    }
+    if let Err(error) = check_device(fault, page) {
+        page.busy.release_shared();
+        return Err(error.into());
+    }
+    if !found.leave || !page.is_told_of() {
         return Ok(());
     }
     page.busy.release_shared();
     let object = found.object.object().clone();
     Err(Stop::Wait(Need::Leave(object, found.at.index)))
+}
+
+/// That a page which is about to be accessed, busied, is not written where its device can only be read.
+#[inline]
+pub(super) fn check_device(fault: &Fault<'_>, page: PageRef) -> Result<(), FaultError> {
+    if fault.access == Access::Write && !page.can_be_written() {
+        return Err(FaultError::Device {
+            index: page.index(),
+            reason: "it can be read, and not written",
+        });
+    }
+    Ok(())
 }
 
 /// Finds the faulting page and its resident neighbours, and share-busies them.
@@ -111,6 +137,7 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Below<'_>, first: PageInde
         start: VirtAddr(found.at.page_va.0 + (first.0 - found.at.index.0) * PAGE_SIZE),
         pages: &pages,
         prot,
+        cache: pages[0].cache_mode(),
         accessed: None,
         wired: false,
         can_fail: true,
@@ -132,18 +159,19 @@ pub(super) fn enter_behind(fault: &Fault<'_>, found: &Below<'_>, first: PageInde
 
 /// Share-busies resident pages in one piece that are mapped with the same rights.
 fn busy_behind(found: &Below<'_>, first: PageIndex, len: usize) -> (Few<PageRef, BEHIND_AT_ONCE>, Prot) {
-    let (mut pages, mut prot) = (Few::new(), found.prot);
+    let (mut pages, mut prot) = (Few::<PageRef, BEHIND_AT_ONCE>::new(), found.prot);
     let mut state = found.object.lock();
     while pages.len() < len
         && let Some(page) = state.pages.get(PageIndex(first.0 + pages.len() as u64))
         && page.busy.try_shared()
     {
-        let its = prot_of(found, page);
-        if !pages.is_empty() && its != prot {
+        if let Some(first) = pages.first()
+            && !go_together(found, first, page)
+        {
             page.busy.release_shared();
             break;
         }
-        prot = its;
+        prot = prot_of(found, page);
         if prot.contains(Prot::WRITE) {
             state.note_writable(page);
         }

@@ -6,10 +6,10 @@
 use alloc::sync::Arc;
 
 use super::verify::{self, Below};
-use super::{Fault, FaultCase, Goal, Need, Outcome, Stop};
+use super::{Fault, FaultCase, Goal, Outcome, Stop, lower};
 use crate::error::{Error, FaultError};
 use crate::few::Few;
-use crate::machine::{EnterRun, MOST_AT_ONCE, NotEntered};
+use crate::machine::{EnterRun, MOST_ENTERED};
 use crate::object::{ExclusiveBusy, Object};
 use crate::page::PageRef;
 use crate::populate::{Ended, Installed, PopulatePlan};
@@ -84,6 +84,7 @@ impl Fault<'_> {
         let Some(centre) = pages.iter().position(here) else {
             return Ok(None);
         };
+        lower::check_device(self, pages[centre].page())?;
         self.note_what_installing_does(object, pages, below.prot)?;
         self.enter_installed(&below, pages, centre)?;
         let neighbours = u32::try_from(pages.len() - 1).unwrap_or(u32::MAX);
@@ -113,15 +114,16 @@ impl Fault<'_> {
     /// Enters them in runs as long as the machine takes. The faulting one must succeed; others will fault by themselves if they are ever used.
     fn enter_installed(&self, below: &Below<'_>, pages: &[Held], centre: usize) -> Result<(), Stop> {
         let mut from = 0;
-        for run in pages.chunks(MOST_AT_ONCE) {
-            let list: Few<PageRef, MOST_AT_ONCE> = run.iter().map(Held::page).collect();
+        for run in pages.chunk_by(|one, next| is_one_run(below, one.page(), next.page())) {
+            let list: Few<PageRef, MOST_ENTERED> = run.iter().map(Held::page).collect();
             let accessed = (from..from + run.len())
                 .contains(&centre)
                 .then(|| (centre - from, self.access));
             let (entered, stopped) = self.map.pmap().enter(&EnterRun {
                 start: va_of(below, run[0].page().index()),
                 pages: &list,
-                prot: below.prot,
+                prot: lower::prot_of(below, list[0]),
+                cache: list[0].cache_mode(),
                 accessed,
                 wired: below.at.entry.attr.wired > 0,
                 can_fail: true,
@@ -129,14 +131,19 @@ impl Fault<'_> {
             let failed = stopped.filter(|_| accessed.is_some_and(|(at, _)| entered <= at));
             match failed {
                 None => from += run.len(),
-                Some(NotEntered::Shortage) => return Err(Stop::Wait(Need::Tables)),
-                Some(NotEntered::NotHere) => {
-                    return Err(Stop::Wait(Need::Rehome(below.object.object().clone(), below.at.index)));
-                }
+                Some(why) => return Err(Stop::not_entered(why, below.object.object(), below.at.index)),
             }
         }
         Ok(())
     }
+}
+
+/// Whether a page and the next one are entered together: alike, and on the same side of each multiple of a large page's addresses.
+fn is_one_run(below: &Below<'_>, one: PageRef, next: PageRef) -> bool {
+    !va_of(below, next.index())
+        .0
+        .is_multiple_of(MOST_ENTERED as u64 * PAGE_SIZE)
+        && lower::go_together(below, one, next)
 }
 
 /// Where the entry shows a page. Modulo 2^64: it may lie before or behind the faulting one.

@@ -8,7 +8,7 @@ use super::upper::{self, Step};
 use super::verify::Found;
 use super::{Fault, FaultCase, Goal, Need, Outcome, Stop, lower};
 use crate::amap::{Amap, Anon, Change, Old};
-use crate::machine::{EnterRun, NotEntered, Shortage};
+use crate::machine::{EnterRun, Shortage};
 use crate::object::{ExclusiveBusy, Object, ObjectRef, SharedBusy};
 use crate::page::PageRef;
 use crate::shown::Private;
@@ -254,15 +254,12 @@ fn show(fault: &Fault<'_>, found: &Found<'_>, page: PageRef, object: &Arc<Object
         start: found.page_va,
         pages: &[page],
         prot,
+        cache: page.cache_mode(),
         accessed: Some((0, fault.own_access(prot))),
         wired: fault.goal == Goal::Wire || found.entry.attr.wired > 0,
         can_fail: true,
     });
-    match stopped {
-        None => Ok(()),
-        Some(NotEntered::Shortage) => Err(Stop::Wait(Need::Tables)),
-        Some(NotEntered::NotHere) => Err(Stop::Wait(Need::Rehome(object.clone(), page.index()))),
-    }
+    stopped.map_or(Ok(()), |why| Err(Stop::not_entered(why, object, page.index())))
 }
 
 /// The page has been entered.

@@ -70,6 +70,8 @@ impl Engine {
                     }
                     let object = Arc::new(Object::new(self.clone(), opening.pager, None, name, size));
                     object.pager.set_change(opening.change);
+                    // Before anybody else can find it.
+                    object.pager.attached(&object);
                     registry.insert(object.clone());
                     return Ok(ObjectRef::adopt(object));
                 }
@@ -190,6 +192,8 @@ impl ObjectRef {
             if state.accepts == Accepts::Nothing {
                 Err((pager, Ok(())))
             } else {
+                // Before anybody else can call it.
+                pager.attached(self.object());
                 self.pager.add_writer(pager)
             }
         };

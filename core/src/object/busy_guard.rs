@@ -6,6 +6,7 @@ use core::mem::ManuallyDrop;
 
 use super::Object;
 use super::batch::BATCH;
+use crate::aperture::{self, Taken};
 use crate::busy::BusyMode;
 use crate::error::{Error, Result};
 use crate::few::Few;
@@ -43,24 +44,7 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     /// [`Error::NoMemory`]; [`Error::InUse`] when somebody else was quicker, or the object ends before the page by now, or is being closed: look again.
     pub(crate) fn insert_new(object: O, index: PageIndex, reserve: Reserve) -> Result<Self> {
         let this = object.borrow();
-        let page = page::allocate().ok_or(Error::NoMemory)?;
-        let inserted = {
-            let mut state = this.lock();
-            if state.pages.get(index).is_some() {
-                Err(Error::InUse("the page is resident already"))
-            } else if !state.takes_pages() || !this.has_index(index) {
-                Err(Error::InUse("the object ends before the page, or is being closed"))
-            } else {
-                state
-                    .pages
-                    .insert(index, page)
-                    .inspect(|()| page.enter_object(this.id, index))
-            }
-        };
-        if let Err(error) = inserted {
-            page::free(page);
-            return Err(error);
-        }
+        let page = insert_fake(this, index)?;
         // Only now the frame: whoever has the page busied is alone in asking for the frame of this place.
         let place = Placement { owner: this.id, index };
         let engine = &this.engine;
@@ -74,6 +58,35 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         };
         page.set_frame(frame);
         engine.frame_was_taken();
+        Ok(Self { page, object })
+    }
+
+    /// Takes over a page of this object that the caller has exclusively busied.
+    pub(crate) fn adopt(page: PageRef, object: O) -> Self {
+        page.busy.assert_exclusive();
+        Self { page, object }
+    }
+
+    /// Leaves the page busied by hand, for somebody who lets go of it by himself.
+    pub(crate) fn into_hand(self) -> PageRef {
+        let (page, _) = self.take_apart();
+        page.busy.give_to_hand();
+        page
+    }
+
+    /// A new page as above, over the next frame of a device. It is to be marked valid.
+    ///
+    /// # Errors
+    /// As [`ExclusiveBusy::insert_new`]; no frame was taken.
+    pub(crate) fn insert_device(object: O, index: PageIndex, frames: &mut Taken) -> Result<Self> {
+        let page = insert_fake(object.borrow(), index)?;
+        match frames.take() {
+            Some(frame) => page.set_device_frame(frame),
+            None => {
+                unlink(object.borrow(), &[page]);
+                return Err(Error::Invalid("there is no frame for the page"));
+            }
+        }
         Ok(Self { page, object })
     }
 
@@ -120,16 +133,44 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
     }
 }
 
+/// A page without a frame in the object at `index`, where there is none.
+fn insert_fake(object: &Object, index: PageIndex) -> Result<PageRef> {
+    let page = page::allocate().ok_or(Error::NoMemory)?;
+    let inserted = {
+        let mut state = object.lock();
+        if state.pages.get(index).is_some() {
+            Err(Error::InUse("the page is resident already"))
+        } else if !state.takes_pages() || !object.has_index(index) {
+            Err(Error::InUse("the object ends before the page, or is being closed"))
+        } else {
+            state
+                .pages
+                .insert(index, page)
+                .inspect(|()| page.enter_object(object.id, index))
+        }
+    };
+    if let Err(error) = inserted {
+        page::free(page);
+        return Err(error);
+    }
+    Ok(page)
+}
+
 /// Frees pages of one object and their frames: the frames first, while the pages still stand in their places and keep others
-/// off. At most [`BATCH`], exclusively busied, not mapped; what they held is gone.
+/// off. At most [`BATCH`], exclusively busied, not mapped; what they held is gone. A device's frames go back to it as they are.
 pub(crate) fn free_pages(object: &Object, pages: &[PageRef]) {
-    let frames: Few<Frame, BATCH> = pages.iter().map(|page| page.frame()).collect();
-    object.engine.machine().frames_free(&frames);
+    let (devices, own) = (|page: &&PageRef| page.is_device(), |page: &&PageRef| !page.is_device());
+    let frames: Few<Frame, BATCH> = pages.iter().filter(own).map(|page| page.frame()).collect();
+    if !frames.is_empty() {
+        object.engine.machine().frames_free(&frames);
+    }
+    let frames: Few<Frame, BATCH> = pages.iter().filter(devices).map(|page| page.frame()).collect();
     unlink(object, pages);
+    frames.iter().for_each(|frame| aperture::give_back(*frame));
 }
 
 /// Takes exclusively busied pages without frames out of their object and gives their structs back.
-fn unlink(object: &Object, pages: &[PageRef]) {
+pub(super) fn unlink(object: &Object, pages: &[PageRef]) {
     {
         let mut state = object.lock();
         for page in pages {
@@ -138,7 +179,9 @@ fn unlink(object: &Object, pages: &[PageRef]) {
                 removed.is_some_and(|removed| core::ptr::eq(removed, *page)),
                 "freed a page that is not in its object"
             );
-            state.lost_wirings.note(page.index(), page.wire_count());
+            let by_hand = state.hand_wirings.take_all(page.index());
+            let of_entries = page.wire_count().saturating_sub(by_hand);
+            state.lost_wirings.note(page.index(), of_entries);
             page.leave_object();
         }
     }
@@ -235,7 +278,7 @@ impl Object {
                 if let Some(busy) = ExclusiveBusy::try_resident(object.clone(), &state, index) {
                     return Some(busy);
                 }
-                if state.broken.is_some() && state.strays_out() > 0 {
+                if state.may_never_let_go().is_some() {
                     return None;
                 }
                 page

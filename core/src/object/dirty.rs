@@ -2,9 +2,11 @@
 //!
 //! Invariant: while the object is locked, a page that is not clean is tagged. A page leaves *clean* only through
 //! [`ObjectState::note_writable`] and [`ObjectState::note_modified`], under the object's lock; what machines collect later was
-//! *unknown* since. The tag of a page may outlive its dirtiness: whoever finds a tagged page clean takes the tag away.
+//! *unknown* since. When the right to write is given to what is mapped already, that is noted directly after ([`Object::note_all_writable`]). The tag of a page may outlive its dirtiness: whoever finds a tagged page clean takes the tag away.
 
-use super::ObjectState;
+use core::ops::Range;
+
+use super::{Object, ObjectState};
 use crate::page::{Dirtiness, PageRef};
 use crate::types::PageIndex;
 
@@ -28,7 +30,7 @@ impl ObjectState {
 
     #[inline]
     fn tag_if_clean(&mut self, page: PageRef) {
-        if page.dirtiness() == Dirtiness::Clean {
+        if page.dirtiness() == Dirtiness::Clean && !page.is_device() {
             self.pages.tag(page.index());
         }
     }
@@ -55,5 +57,23 @@ impl ObjectState {
             from = PageIndex(index.0 + 1);
         }
         dirty
+    }
+}
+
+impl Object {
+    /// The pages of a range that are in memory may be written unseen from now on, busied or not.
+    pub(crate) fn note_all_writable(&self, range: Range<PageIndex>) {
+        // Where the pager has to be asked first, a write faults.
+        if !self.is_writable() || self.asks_for_leave() {
+            return;
+        }
+        let mut state = self.lock();
+        let mut from = range.start;
+        while let Some((index, page)) = state.pages.next(from).filter(|(index, _)| *index < range.end) {
+            // Also if it is not clean: it may have been written since the right was given, and been unmapped.
+            state.pages.tag(index);
+            page.note_writable();
+            from = PageIndex(index.0 + 1);
+        }
     }
 }

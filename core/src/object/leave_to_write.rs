@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use super::{ExclusiveBusy, Object, Refusal};
 use crate::alloc_fallible::try_reserve;
 use crate::error::{Error, Result};
-use crate::page::{Dirtiness, PageRef};
+use crate::page::PageRef;
 use crate::pager::PagerOps;
 use crate::sync::assert_no_locks_held;
 use crate::types::PageIndex;
@@ -18,13 +18,29 @@ impl Object {
     /// Whether the page may only be written with leave that is still to be had.
     #[inline]
     pub(crate) fn wants_leave(&self, page: PageRef) -> bool {
-        self.asks_for_leave() && page.dirtiness() == Dirtiness::Clean
+        self.asks_for_leave() && page.is_told_of()
     }
 
     /// Whether its pager is told before a clean page is written.
     #[inline]
     pub(crate) fn asks_for_leave(&self) -> bool {
         self.ops().contains(PagerOps::PREPARE_WRITE)
+    }
+
+    /// Asks for leave to write a page that the caller has busied by hand; it is dirty afterwards. May block as long as the pager does;
+    /// no lock may be held.
+    ///
+    /// # Errors
+    /// The pager's answer, or why the object takes no requests now; nothing has become dirty then.
+    pub(crate) fn ask_to_write_busied(self: &Arc<Self>, page: PageRef) -> Result<()> {
+        assert_no_locks_held("asking for leave to write");
+        // It does not wait until the object is no longer quiet: whoever has it quiet may wait for this page.
+        let _paging = self.try_begin_paging()?;
+        self.pager()
+            .prepare_write(page.index(), 1)
+            .inspect_err(|error| self.note_pager_error(error))?;
+        self.dirty_and_release(page);
+        Ok(())
     }
 
     /// Asks for leave to write page `first` and, in the same request, up to `most - 1` pages behind it, as far as they are in memory,
@@ -50,7 +66,7 @@ impl Object {
             let busy = ExclusiveBusy::try_resident(self.clone(), &state, index);
             drop(state);
             match busy {
-                Some(busy) if page.dirtiness() == Dirtiness::Clean => pages.push(busy),
+                Some(busy) if page.is_told_of() => pages.push(busy),
                 None if pages.is_empty() => return Ok(Some(page)),
                 _ => break,
             }

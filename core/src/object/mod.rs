@@ -25,9 +25,11 @@ mod batch;
 mod busy_guard;
 mod dirty;
 mod end;
+mod hand_wirings;
 mod leave_to_write;
 mod life;
 mod lost_wirings;
+mod move_page;
 mod openings;
 mod page_in;
 mod reference;
@@ -49,6 +51,7 @@ use crate::flush::Syncs;
 use crate::io::Direction;
 use crate::page::PageRef;
 use crate::page_index::PageIndexTree;
+use crate::page_services::{self, HandLock};
 use crate::pager::{Pager, PagerOps};
 use crate::read_ahead::Streams;
 use crate::stats::Counter;
@@ -61,6 +64,7 @@ pub(crate) use batch::BATCH;
 pub(crate) use busy_guard::free_pages;
 pub use busy_guard::{ExclusiveBusy, SharedBusy};
 pub use end::Dirty;
+use hand_wirings::HandWirings;
 use life::Life;
 use lost_wirings::LostWirings;
 use openings::Openings;
@@ -94,6 +98,10 @@ pub struct Object {
     sizing: CallLock,
     /// One sync at a time.
     pub(crate) syncing: CallLock,
+    /// For those who ask for it, and never the engine's: see [`page_services`](crate::page_services).
+    pub(crate) hand_lock: HandLock,
+    /// Whether pages of it were handed out.
+    pub(crate) exposed: AtomicBool,
     state: ObjectLock<ObjectState>,
 }
 
@@ -120,6 +128,7 @@ pub(crate) struct ObjectState {
     quiet: bool,
     pub(crate) syncs: Syncs,
     pub(crate) lost_wirings: LostWirings,
+    pub(crate) hand_wirings: HandWirings,
     /// Where it was read last.
     pub(crate) streams: Streams,
     /// What the pager works on without leave.
@@ -182,6 +191,8 @@ impl Object {
             quieted: Gauge::new(),
             sizing: CallLock::new(),
             syncing: CallLock::new(),
+            hand_lock: HandLock::new(),
+            exposed: AtomicBool::new(false),
             state: ObjectLock::new(ObjectState {
                 pages: PageIndexTree::default(),
                 anonymous,
@@ -192,6 +203,7 @@ impl Object {
                 quiet: false,
                 syncs: Syncs::default(),
                 lost_wirings: LostWirings::default(),
+                hand_wirings: HandWirings::default(),
                 strays: Vec::new(),
                 forgotten_strays: 0,
             }),
@@ -361,6 +373,14 @@ impl Object {
     }
 }
 
+impl Drop for Object {
+    fn drop(&mut self) {
+        if *self.exposed.get_mut() {
+            page_services::forget(self.id);
+        }
+    }
+}
+
 impl ObjectState {
     /// Whether new requests are welcome; the error says why not.
     #[inline]
@@ -380,6 +400,11 @@ impl ObjectState {
     /// Requests that its pager works on without leave.
     fn strays_out(&self) -> usize {
         self.strays.len() + self.forgotten_strays
+    }
+
+    /// Why a busy page is not worth waiting for: its pager broke its promise, and may never let go of it.
+    pub(crate) fn may_never_let_go(&self) -> Option<&str> {
+        self.broken.as_deref().filter(|_| self.strays_out() > 0)
     }
 
     /// Whether a page may come into it.

@@ -18,6 +18,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use crate::alloc_fallible::try_box;
 use crate::error::{PagerError, Result};
 use crate::io::Io;
+use crate::object::Object;
 use crate::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use crate::populate::Populate;
 use crate::sync::FrameLock;
@@ -180,6 +181,11 @@ impl Pager for Openings {
 
     fn change(&self) -> Result<Option<Change>, PagerError> {
         self.first.change()
+    }
+
+    /// Of the first. One that can write hears of it when it joins.
+    fn attached(&self, object: &Arc<Object>) {
+        self.first.attached(object);
     }
 
     /// Which of them has it is theirs to know: a put may have begun before the writer came.

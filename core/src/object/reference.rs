@@ -57,6 +57,11 @@ impl ObjectRef {
         }
     }
 
+    /// The use stays counted, for whoever adopts it later.
+    pub(crate) fn leave_counted(self) {
+        drop(self.take_apart());
+    }
+
     fn take_apart(self) -> Arc<Object> {
         let this = ManuallyDrop::new(self);
         // SAFETY: `this` is not dropped and not used again, so the pointer moves out of it.

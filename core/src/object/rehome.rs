@@ -31,6 +31,10 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         let (page, object) = (self.page(), self.object());
         let machine = object.engine.machine();
         machine.page_protect(&[page], Prot::empty());
+        if page.is_device() {
+            // It shows the device wherever it is.
+            return Ok(());
+        }
         let place = Placement {
             owner: object.id,
             index: page.index(),

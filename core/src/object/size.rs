@@ -114,7 +114,9 @@ impl Object {
         if live == 0 {
             return;
         }
-        if let Some(busy) = Self::busy_resident(&&**self, ByteOff(end).page()) {
+        // What lies behind the end in a device's memory is the device's all the same.
+        let last = Self::busy_resident(&&**self, ByteOff(end).page());
+        if let Some(busy) = last.filter(|busy| !busy.page().is_device()) {
             let machine = self.engine.machine();
             machine.page_protect(&[busy.page()], Prot::empty());
             machine.copy_in(busy.page(), live, &ZEROS[live..]);

@@ -48,7 +48,7 @@ use crate::log::Log;
 use crate::machine::FrameCounts;
 use crate::object::{BATCH, Object};
 use crate::page::{PageRef, Queue};
-use crate::page_queues::{PageQueues, QueueLengths, name_of};
+use crate::page_queues::{PageQueues, QueueLengths, comes_on_a_queue, name_of};
 use crate::policy::PolicyKind;
 use crate::stats::Counter;
 use crate::sync::{FrameLock, QueueLock, Tally, Turns, assert_no_locks_held};
@@ -180,7 +180,7 @@ impl Memory {
     /// A page was filled, and its busy guard is being let go of.
     #[inline]
     pub(crate) fn page_is_filled(&self, page: PageRef) {
-        if page.queue().is_none() && page.wire_count() == 0 {
+        if comes_on_a_queue(page) {
             self.queues.lock().admit(page);
         }
     }
@@ -188,7 +188,7 @@ impl Memory {
     /// As [`Memory::page_is_filled`] for those of several pages that are filled. If none has to come on a queue, as after a put, no
     /// lock is taken.
     pub(crate) fn pages_are_filled(&self, pages: &[PageRef]) {
-        let comes = |page: &PageRef| page.is_valid() && page.queue().is_none() && page.wire_count() == 0;
+        let comes = |page: &PageRef| page.is_valid() && comes_on_a_queue(page);
         let mut queues = None;
         for page in pages.iter().copied().filter(comes) {
             queues.get_or_insert_with(|| self.queues.lock()).admit(page);

@@ -17,12 +17,14 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use hashbrown::HashMap;
 
-use super::bytes::Words;
+use super::bytes::{self, Words};
 use super::config::SoftConfig;
+use super::devices::DeviceMappings;
 use super::rmap::FrameMappings;
 use crate::alloc_fallible::{try_box, try_reserve};
+use crate::aperture;
 use crate::error::Error;
-use crate::machine::{FrameCounts, Placement, Reserve};
+use crate::machine::{FrameCounts, Placement, Reserve, Shortage};
 use crate::sync::FrameLock;
 use crate::types::{Frame, PAGE_BYTES};
 
@@ -36,6 +38,7 @@ pub(super) struct Frames {
     reserve_daemon: u64,
     reserve_kernel: u64,
     chunks: Vec<AtomicPtr<Chunk>>,
+    devices: DeviceMappings,
     pool: FrameLock<Pool>,
 }
 
@@ -84,6 +87,7 @@ impl Frames {
             reserve_daemon: config.reserve_daemon,
             reserve_kernel: config.reserve_kernel,
             chunks,
+            devices: DeviceMappings::default(),
             pool: FrameLock::new(Pool {
                 free: config.frames,
                 fresh: 0,
@@ -152,8 +156,43 @@ impl Frames {
     /// The mappings of a frame.
     #[inline]
     pub(super) fn mappings(&self, frame: Frame) -> &FrameMappings {
+        if frame.is_device() {
+            return self.devices.get(frame);
+        }
         let (chunk, at) = self.find(frame);
         &chunk.mappings[at]
+    }
+
+    /// The same, for a mapping that is about to be listed.
+    #[inline]
+    pub(super) fn mappings_to_add_to(&self, frame: Frame) -> Result<&FrameMappings, Shortage> {
+        if frame.is_device() {
+            self.devices.get_or_new(frame)
+        } else {
+            Ok(self.mappings(frame))
+        }
+    }
+
+    /// Reads bytes of a frame from `offset` on, which is that of a busied page, or of a translation that is locked. Does not cross it.
+    #[inline]
+    pub(super) fn read(&self, frame: Frame, offset: usize, to: &mut [u8]) {
+        if frame.is_device() {
+            // SAFETY: as this function asks.
+            unsafe { aperture::of(frame) }.read(frame, offset, to);
+        } else {
+            bytes::read(self.words(frame), offset, to);
+        }
+    }
+
+    /// Writes bytes of a frame likewise.
+    #[inline]
+    pub(super) fn write(&self, frame: Frame, offset: usize, from: &[u8]) {
+        if frame.is_device() {
+            // SAFETY: as this function asks.
+            unsafe { aperture::of(frame) }.write(frame, offset, from);
+        } else {
+            bytes::write(self.words(frame), offset, from);
+        }
     }
 
     /// The bytes of a frame, for access while others may write.
@@ -224,7 +263,7 @@ impl Frames {
     /// What a new frame holds is not defined: builds with debug assertions make sure that nobody relies on zeros.
     fn spoil(&self, frame: Frame) {
         if cfg!(debug_assertions) {
-            super::bytes::write(self.words(frame), 0, &[0x5a; PAGE_BYTES]);
+            bytes::write(self.words(frame), 0, &[0x5a; PAGE_BYTES]);
         }
     }
 }

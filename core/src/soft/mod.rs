@@ -28,6 +28,7 @@
 mod bytes;
 mod calls;
 mod config;
+mod devices;
 mod frames;
 mod loan;
 mod page_table;
@@ -176,16 +177,22 @@ impl Machine for SoftMachine {
     }
 
     fn copy_out(&self, page: PageRef, offset: usize, to: &mut [u8]) {
-        bytes::read(self.frames.words(page.frame()), offset, to);
+        self.frames.read(page.frame(), offset, to);
     }
 
     fn copy_in(&self, page: PageRef, offset: usize, from: &[u8]) {
-        bytes::write(self.frames.words(page.frame()), offset, from);
+        self.frames.write(page.frame(), offset, from);
     }
 
     fn copy_page(&self, from: PageRef, to: PageRef) -> Result<(), Shortage> {
         to.busy.assert_exclusive();
-        bytes::copy(self.frames.words(from.frame()), self.frames.words(to.frame()));
+        if from.is_device() {
+            let mut between = [0; PAGE_BYTES];
+            self.frames.read(from.frame(), 0, &mut between);
+            bytes::write(self.frames.words(to.frame()), 0, &between);
+        } else {
+            bytes::copy(self.frames.words(from.frame()), self.frames.words(to.frame()));
+        }
         Ok(())
     }
 

@@ -5,11 +5,11 @@ use core::any::Any;
 use core::fmt;
 use core::sync::atomic::Ordering;
 
+use super::SoftMachine;
 use super::calls::count;
 use super::page_table::{Entries, Level, entry_of};
 use super::pte::Pte;
 use super::space::Space;
-use super::{SoftMachine, bytes};
 use crate::machine::{CpuAccess, CpuStop, EnterRun, NotEntered, Placement, Pmap, Translation};
 use crate::page::PageRef;
 use crate::types::{Access, AddrRange, PAGE_SHIFT, PAGE_SIZE, Prot, VirtAddr};
@@ -62,14 +62,14 @@ impl SoftPmap {
         let frames = &self.machine.frames;
         let (frame, mapping, entry) = (page.frame(), self.space.mapping(va), entry_of(va));
         let old = entries.get(entry);
-        let new = preset(Pte::new(frame, run.prot, run.wired), run, i);
+        let new = preset(Pte::new(frame, run.prot, run.cache, run.wired), run, i);
         if old.shows(frame) {
             entries.set(entry, new.carrying_on(old));
             return Ok(());
         }
         frames
-            .mappings(frame)
-            .add(page, mapping)
+            .mappings_to_add_to(frame)
+            .and_then(|mappings| mappings.add(page, mapping))
             .map_err(|_| NotEntered::Shortage)?;
         entries.set(entry, new);
         if old.is_present() {
@@ -177,10 +177,10 @@ impl Pmap for SoftPmap {
         if !pte.is_present() || !pte.prot().contains(kind.needs()) {
             return Err(CpuStop::Fault);
         }
-        let words = self.machine.frames.words(pte.frame());
+        let frames = &self.machine.frames;
         match access {
-            CpuAccess::Load(to) => bytes::read(words, va.in_page(), to),
-            CpuAccess::Store(from) => bytes::write(words, va.in_page(), from),
+            CpuAccess::Load(to) => frames.read(pte.frame(), va.in_page(), to),
+            CpuAccess::Store(from) => frames.write(pte.frame(), va.in_page(), from),
         }
         entries.set(entry_of(va), pte.used_for(kind));
         Ok(())
@@ -211,10 +211,11 @@ impl fmt::Debug for SoftPmap {
 }
 
 impl SoftMachine {
-    /// Whether a page may be seen in the frame it has. A page in no object has no placement to be held against.
+    /// Whether a page may be seen in the frame it has. A page in no object has no placement to be held against, and a device's memory is seen
+    /// anywhere.
     #[inline]
     fn is_at_home(&self, page: PageRef) -> bool {
-        if !self.config.fixed_frames {
+        if !self.config.fixed_frames || page.is_device() {
             return true;
         }
         match page.object() {

@@ -1,7 +1,7 @@
 //! One entry of a leaf table.
 
 use crate::machine::{Harvest, Translation};
-use crate::types::{Access, Frame, PAGE_SHIFT, Prot};
+use crate::types::{Access, CacheMode, Frame, PAGE_SHIFT, Prot};
 
 const PRESENT: u64 = 1;
 /// The rights take three bits from here on.
@@ -9,6 +9,10 @@ const RIGHTS_SHIFT: u32 = 1;
 const REFERENCED: u64 = 1 << 4;
 const MODIFIED: u64 = 1 << 5;
 const WIRED: u64 = 1 << 6;
+/// The frame is a device's.
+const DEVICE: u64 = 1 << 7;
+/// How it is accessed takes two bits from here on.
+const CACHE_SHIFT: u32 = 8;
 const USE: u64 = REFERENCED | MODIFIED;
 
 /// A translation with its rights and what is known of its use; all zeros is none.
@@ -18,9 +22,17 @@ pub(super) struct Pte(u64);
 impl Pte {
     pub(super) const NONE: Self = Self(0);
 
-    pub(super) fn new(frame: Frame, prot: Prot, wired: bool) -> Self {
+    /// A frame of the machine has less than 52 bits, and so has one of a device without the bit that says so.
+    pub(super) fn new(frame: Frame, prot: Prot, cache: CacheMode, wired: bool) -> Self {
         let rights = u64::from(prot.bits()) << RIGHTS_SHIFT;
-        Self(frame.0 << PAGE_SHIFT | rights | PRESENT | if wired { WIRED } else { 0 })
+        let cache = match cache {
+            CacheMode::WriteBack => 0,
+            CacheMode::WriteCombining => 1,
+            CacheMode::Uncached => 2,
+        } << CACHE_SHIFT;
+        let flag = |is: bool, bit| if is { bit } else { 0 };
+        let flags = PRESENT | flag(wired, WIRED) | flag(frame.is_device(), DEVICE);
+        Self(frame.0 << PAGE_SHIFT | rights | cache | flags)
     }
 
     pub(super) fn is_present(self) -> bool {
@@ -33,7 +45,20 @@ impl Pte {
     }
 
     pub(super) fn frame(self) -> Frame {
-        Frame(self.0 >> PAGE_SHIFT)
+        let number = self.0 >> PAGE_SHIFT;
+        if self.0 & DEVICE == 0 {
+            Frame(number)
+        } else {
+            Frame(Frame::device(0, 0).0 | number)
+        }
+    }
+
+    fn cache(self) -> CacheMode {
+        match self.0 >> CACHE_SHIFT & 3 {
+            0 => CacheMode::WriteBack,
+            1 => CacheMode::WriteCombining,
+            _ => CacheMode::Uncached,
+        }
     }
 
     #[allow(clippy::cast_possible_truncation, reason = "three bits are taken")]
@@ -57,6 +82,7 @@ impl Pte {
             frame: self.frame(),
             prot: self.prot(),
             wired: self.is_wired(),
+            cache: self.cache(),
         })
     }
 

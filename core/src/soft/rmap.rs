@@ -98,7 +98,7 @@ impl List {
 
 #[derive(Debug)]
 struct Shown {
-    /// The page over the frame; meaningful while the list is not empty, and constant as long.
+    /// The page over the frame; meaningful while the list is not empty, and constant as long. Of a device's frame the last one of its pages that was mapped.
     page: Option<PageRef>,
     list: List,
 }
@@ -108,7 +108,7 @@ struct Shown {
 pub(super) struct FrameMappings(MappingLock<Shown>);
 
 impl FrameMappings {
-    pub(super) fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self(MappingLock::new(Shown {
             page: None,
             list: List::None,
@@ -119,8 +119,11 @@ impl FrameMappings {
     #[inline]
     pub(super) fn add(&self, page: PageRef, mapping: Mapping) -> Result<(), Shortage> {
         let mut shown = self.0.lock();
+        // A device's memory may be shown as several pages; nothing is to be recorded on those.
         debug_assert!(
-            shown.list.as_slice().is_empty() || shown.page.is_some_and(|other| core::ptr::eq(other, page)),
+            page.is_device()
+                || shown.list.as_slice().is_empty()
+                || shown.page.is_some_and(|other| core::ptr::eq(other, page)),
             "a frame is mapped as two pages"
         );
         shown.list.push(mapping)?;
@@ -132,7 +135,8 @@ impl FrameMappings {
     #[inline]
     pub(super) fn strike_out(&self, mapping: Mapping, harvest: Harvest) {
         let mut shown = self.0.lock();
-        if let Some(page) = shown.page {
+        // It may be another one of a device's by now, of which nothing is known.
+        if let Some(page) = shown.page.filter(|page| !page.is_device()) {
             harvest.record(page);
         }
         let at = shown.list.as_slice().iter().position(|listed| *listed == mapping);

@@ -57,6 +57,8 @@ pub use ranked::{
 };
 #[cfg_attr(loom, allow(unused_imports, reason = "modelled there"))]
 pub(crate) use turn::{Tally, Turns};
+#[cfg(not(loom))]
+pub(crate) use word_lock::WordMutex;
 
 /// The calling thread as a number that is not 0, and that no other thread has as long as this one runs. Recorded as the owner of
 /// an exclusively busy page in checking builds (S144).

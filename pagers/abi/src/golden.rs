@@ -66,10 +66,14 @@ golden! {
         resize: 120, sync: 128, prepare_write: 136, cancel: 144, reserve: 152, free_space: 160, page_inserted: 168,
         page_removed: 176, path: 184, get_extension: 192, get_change: 200,
     }
-    HostApi = "quire_pager_host_api", 112 {
+    HostApi = "quire_pager_host_api", 160 {
         abi_version: 0, struct_size: 4, host: 8, page_size: 16, reserved: 20, log: 24, set_error: 32, complete: 40,
         get_extension: 48, page_insert: 56, page_ready: 64, page_take: 72, frame_insert: 80, aperture_add: 88,
-        aperture_remove: 96, revoke: 104,
+        aperture_remove: 96, revoke: 104, pages: 112, page_lookup: 120, page_grab: 128, page_move: 136, object_lock: 144,
+        object_unlock: 152,
+    }
+    PageApi = "quire_page_api", 256 {
+        struct_size: 0, reserved: 4, busied: 8, xbusied: 16, sbusied: 24, tryxbusy: 32, trysbusy: 40, xbusy: 48, sbusy: 56, xunbusy: 64, sunbusy: 72, busy_downgrade: 80, busy_tryupgrade: 88, busy_sleep: 96, sleep_if_busy: 104, assert_sbusied: 112, assert_unbusied: 120, assert_xbusied: 128, is_valid: 136, set_valid: 144, is_dirty: 152, set_dirty: 160, set_clean: 168, wire: 176, unwire: 184, wire_count: 192, hold: 200, unhold: 208, read: 216, write: 224, place: 232, remove: 240, free: 248,
     }
     Aperture = "quire_aperture", 40 {
         struct_size: 0, cache: 4, memory: 8, length: 16, fd: 24, reserved: 28, offset: 32,

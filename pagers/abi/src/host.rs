@@ -105,6 +105,41 @@ pub struct HostApi {
     /// inside an operation of the same object, where it answers `-EDEADLK`. `STALE`: no such object, or it is closed; otherwise an
     /// error of the writing, after which what is dirty is still there.
     pub revoke: Option<unsafe extern "C" fn(host: *mut Host, object: u64, first: u64, count: u64, flags: u32) -> i32>,
+    /// What can be done with a page by hand. It answers, as the services below do, `OK` or a negative `QUIRE_PAGE_…`.
+    #[cfg_attr(feature = "layout", sabi(unsafe_change_type = crate::PageApiRef))]
+    pub pages: *const crate::PageApi,
+    /// Stores the handle of page `index` of an object in `page`, if it is in memory. It is not busied by that, and may be gone a moment later.
+    /// `object` is `quire_pager_open_args.host_object`, here and below. `ABSENT`; `STALE`: no such object, or it is closed; `NOMEM`.
+    pub page_lookup:
+        Option<unsafe extern "C" fn(host: *mut Host, object: u64, index: u64, page: *mut *mut crate::Page) -> i32>,
+    /// Grabs `count` pages of an object from `first` on: each is looked up, or made, and busied, as `flags`, a set of
+    /// `QUIRE_GRAB_…`, has it; without any, a missing page is made, unfilled, and each is exclusively busied. Stops at the first that cannot be
+    /// had. Stores their handles in `pages`, an array of `count`, and in `grabbed`, which may be NULL when `count` is 1, how many
+    /// there are. `OK` if one was had; otherwise why the first was not: `BUSY` (with `NOWAIT`, `WAITFAIL`), `ABSENT` (with `NOCREAT`), `BEYOND`,
+    /// `NOMEM` (which is not waited for), `STALE`, `FAILED`; `INVALID`: `count` is 0, an unknown flag; `MISUSE`: flags that exclude each other. May block for as long as others have
+    /// the page; so a pager that grabs a page which it has to bring itself waits in vain, unless it says `NOWAIT`.
+    pub page_grab: Option<
+        unsafe extern "C" fn(
+            host: *mut Host,
+            object: u64,
+            first: u64,
+            count: u32,
+            flags: u32,
+            pages: *mut *mut crate::Page,
+            grabbed: *mut u32,
+        ) -> i32,
+    >,
+    /// Moves a page, exclusively busied by hand, to page `index` of an object, where there is none: out of the object that it is in, or from
+    /// outside all objects (`remove`). Its mappings go. It stays the same page, busied, with its bytes and wirings by hand; a filled one is
+    /// dirty, as its new pager has not what it holds. `OCCUPIED`, `BEYOND`, `NOMEM`, `STALE`; `UNSUPPORTED`: it is filled, and
+    /// the object cannot be written; `INVALID`: an object of another engine; `MISUSE`: not busied so, or wired by a map.
+    pub page_move:
+        Option<unsafe extern "C" fn(host: *mut Host, page: *mut crate::Page, object: u64, index: u64) -> i32>,
+    /// Takes an object's lock, a plain one for callers who want to exclude each other, or who test against the rule that a page is busied under
+    /// it; the engine never takes it. May block for as long as others have it. `MISUSE`: this thread has it; `STALE`.
+    pub object_lock: Option<unsafe extern "C" fn(host: *mut Host, object: u64) -> i32>,
+    /// Lets go of it. `MISUSE`: this thread does not have it; `STALE`.
+    pub object_unlock: Option<unsafe extern "C" fn(host: *mut Host, object: u64) -> i32>,
 }
 
 /// `revoke` flags: what is dirty is given up.

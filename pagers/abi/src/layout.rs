@@ -14,7 +14,7 @@ use abi_stable::sabi_types::VersionStrings;
 
 use crate::{
     Aperture, DriverFault, DriverHandle, DriverPrefix, DriverRef, Extent, HostApiPrefix, HostApiRef, Io, Module,
-    ModulePrefix, ModuleRef, OpenArgs, OpenResult, Populate,
+    ModulePrefix, ModuleRef, OpenArgs, OpenResult, PageApiPrefix, PageApiRef, Populate,
 };
 
 /// Every type of the ABI.
@@ -30,6 +30,7 @@ type Types = (
     Aperture,
     DriverHandle,
     DriverFault,
+    PageApiRef,
 );
 
 /// The root module that a Rust plugin exports: its entry function, and the types that the layout check is to compare.
@@ -58,6 +59,10 @@ unsafe impl Send for HostApiPrefix {}
 unsafe impl Sync for DriverPrefix {}
 // SAFETY: as above.
 unsafe impl Send for DriverPrefix {}
+// SAFETY: as above.
+unsafe impl Sync for PageApiPrefix {}
+// SAFETY: as above.
+unsafe impl Send for PageApiPrefix {}
 // SAFETY: as above.
 unsafe impl Sync for RustRootPrefix {}
 // SAFETY: as above.

@@ -57,12 +57,14 @@ mod host;
 #[cfg(feature = "layout")]
 pub mod layout;
 mod module;
+mod page;
 mod request;
 pub mod status;
 
 pub use driver::*;
 pub use host::*;
 pub use module::*;
+pub use page::*;
 pub use request::*;
 pub use status::*;
 

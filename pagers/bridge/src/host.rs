@@ -12,11 +12,16 @@ use core::ptr::{self, NonNull};
 
 use quire_abi as abi;
 use quire_core::error::words_or_nothing;
+use quire_core::object::Object;
 use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{PAGE_SHIFT, PageIndex};
 
+use crate::aperture::{OpenMemory, aperture_add, aperture_remove, frame_insert};
 use crate::judge;
+use crate::named::{Named, ObjectName};
+use crate::page;
 use crate::requests::{Requests, Token};
+use crate::revoke;
 use crate::status::copy_text;
 
 /// Bytes in a page, as the ABI's structs carry it.
@@ -58,23 +63,32 @@ pub type Log = Box<dyn Fn(Level, &str, &str) + Send + Sync>;
 pub(crate) struct HostState {
     pub(crate) api: abi::HostApi,
     pub(crate) requests: Requests,
+    pub(crate) named: Named,
     /// The plugin's name.
     pub(crate) name: Arc<str>,
     log: Log,
+    pub(crate) open_memory: OpenMemory,
 }
 
 impl HostState {
-    pub(crate) fn new(name: Arc<str>, log: Log) -> Arc<Self> {
+    pub(crate) fn new(name: Arc<str>, log: Log, open_memory: OpenMemory) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             api: api(this.as_ptr().cast_mut().cast::<abi::Host>()),
             requests: Requests::default(),
+            named: Named::default(),
             name,
             log,
+            open_memory,
         })
     }
 
     pub(crate) fn log(&self, level: Level, text: fmt::Arguments<'_>) {
         (self.log)(level, &self.name, &words_or_nothing(text));
+    }
+
+    /// The object that a plugin calls so: nothing when it is not the plugin's, not yet the engine's, or closed.
+    pub(crate) fn object_named(&self, name: u64) -> Option<Arc<Object>> {
+        self.named.get(ObjectName(name))
     }
 
     fn stale(&self, service: &str, token: u64) -> i32 {
@@ -110,16 +124,22 @@ fn api(host: *mut abi::Host) -> abi::HostApi {
         page_insert: Some(page_insert),
         page_ready: Some(page_ready),
         page_take: Some(page_take),
-        frame_insert: None,
-        aperture_add: None,
-        aperture_remove: None,
-        revoke: None,
+        frame_insert: Some(frame_insert),
+        aperture_add: Some(aperture_add),
+        aperture_remove: Some(aperture_remove),
+        revoke: Some(revoke::revoke),
+        pages: &raw const page::PAGES,
+        page_lookup: Some(page::page_lookup),
+        page_grab: Some(page::page_grab),
+        page_move: Some(page::page_move),
+        object_lock: Some(page::object_lock),
+        object_unlock: Some(page::object_unlock),
     }
 }
 
 /// # Safety
 /// `host` is NULL or the `host` of a table that was given to a plugin whose `fini` has not returned.
-unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
+pub(crate) unsafe fn state<'a>(host: *mut abi::Host) -> Option<&'a HostState> {
     // SAFETY: by the invariants of `HostState` the address is that of a live one, and only shared access is ever made to it.
     unsafe { host.cast::<HostState>().cast_const().as_ref() }
 }
@@ -205,7 +225,7 @@ unsafe extern "C" fn page_take(host: *mut abi::Host, token: u64, first: u64, cou
 ///
 /// # Safety
 /// `done` is NULL or a place for a number.
-unsafe fn run_of_pages(
+pub(crate) unsafe fn run_of_pages(
     host: &HostState,
     service: &str,
     token: u64,
@@ -230,6 +250,7 @@ unsafe fn run_of_pages(
         Err(NotInserted::Present) => abi::QUIRE_PAGER_AGAIN,
         Err(NotInserted::OutOfRange) => abi::QUIRE_PAGER_BAD,
         Err(NotInserted::NoMemory) => abi::QUIRE_PAGER_NOMEM,
+        Err(NotInserted::NoFrames) => abi::QUIRE_PAGER_INVALID,
         Err(NotInserted::Ended) => host.stale(service, token),
     }
 }

@@ -19,16 +19,21 @@
 
 extern crate alloc;
 
+pub mod aperture;
 mod driver;
 mod host;
 mod judge;
 mod module;
 mod name;
+mod named;
 mod object;
+mod page;
 mod requests;
+mod revoke;
 mod serial;
 mod status;
 
+pub use aperture::{OpenMemory, Wanted, only_addresses};
 pub use host::{Level, Log};
 pub use module::{Keeper, NotStarted, Open, Opened, PluginModule, StillInUse};
 pub use object::PluginObject;

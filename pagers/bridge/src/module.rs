@@ -14,10 +14,12 @@ use quire_core::pager::Change;
 use quire_core::sync::{FrameLock, Gauge};
 use quire_core::types::MAX_OBJECT_SIZE;
 
+use crate::aperture::OpenMemory;
 use crate::driver::Driver;
 use crate::host::{HostState, Level, Log, PAGE_SIZE};
 use crate::judge::judge;
 use crate::name::Subject;
+use crate::named::ObjectName;
 use crate::object::PluginObject;
 use crate::requests::{Begun, Returned, SetAside, Token, Work};
 use crate::serial::{Closing, Serial, enter};
@@ -161,10 +163,11 @@ impl PluginModule {
         config: Option<&CStr>,
         keeper: Keeper,
         log: Log,
+        open_memory: OpenMemory,
     ) -> Result<Arc<Self>, NotStarted> {
         // SAFETY: the name is zero-terminated and static by contract.
         let name = unsafe { copy_text(table.name) };
-        let host = HostState::new(name.into(), log);
+        let host = HostState::new(name.into(), log, open_memory);
         let last_call = host.requests.set_aside()?;
         let mut ctx = ptr::null_mut();
         if let Some(init) = table.init {
@@ -272,7 +275,7 @@ impl PluginModule {
             fd: what.fd.unwrap_or(-1),
             page_size: PAGE_SIZE,
             driver: use_of.driver().map_or(ptr::null(), Driver::handle),
-            host_object: 0,
+            host_object: use_of.name().0,
             host: &raw const self.host.api,
         };
         let Some(open) = self.table.open else {
@@ -476,6 +479,7 @@ impl Place {
             ));
         }
         module.objects.rise();
+        drop(life);
         Ok(Self(module.clone()))
     }
 }
@@ -486,9 +490,32 @@ impl Drop for Place {
     }
 }
 
+/// What the plugin calls an object: known from before it is opened until it has been closed.
+#[derive(Debug)]
+struct Name {
+    module: Arc<PluginModule>,
+    name: ObjectName,
+}
+
+impl Name {
+    fn draw(module: &Arc<PluginModule>) -> Result<Self, PagerError> {
+        Ok(Self {
+            module: module.clone(),
+            name: module.host.named.begin()?,
+        })
+    }
+}
+
+impl Drop for Name {
+    fn drop(&mut self) {
+        self.module.host.named.forget(self.name);
+    }
+}
+
 /// An open object's places among those of its pager, and of the driver that it is a device of.
 #[derive(Debug)]
 pub(crate) struct OpenObject {
+    name: Name,
     /// The record for `close`.
     record: FrameLock<Option<SetAside>>,
     pager: Place,
@@ -500,6 +527,7 @@ pub(crate) struct OpenObject {
 impl OpenObject {
     fn begin(module: &Arc<PluginModule>, driver: Option<&Arc<PluginModule>>) -> Result<Self, PagerError> {
         let this = Self {
+            name: Name::draw(module)?,
             record: FrameLock::new(None),
             pager: Place::take(module)?,
             driver: driver.map(Place::take).transpose()?,
@@ -527,6 +555,10 @@ impl OpenObject {
 
     fn driver(&self) -> Option<&Driver> {
         self.driver.as_ref()?.0.driver.as_ref()
+    }
+
+    pub(crate) fn name(&self) -> ObjectName {
+        self.name.name
     }
 
     /// For the one call of `close`.

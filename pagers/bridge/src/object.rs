@@ -11,6 +11,7 @@ use quire_abi as abi;
 use quire_core::alloc_fallible::try_reserve;
 use quire_core::error::{Cause, PagerError, Result, words_or_nothing};
 use quire_core::io::{Direction, Io};
+use quire_core::object::Object;
 use quire_core::pager::{Answer, Change, Extent, Pager, PagerOps, Populated};
 use quire_core::populate::Populate;
 use quire_core::sync::FrameLock;
@@ -298,6 +299,10 @@ impl Pager for PluginObject {
         // is nothing to the plugin, and is never used again.
         self.call("cancel", |_| unsafe { cancel(self.handle, token.0) })?;
         Ok(true)
+    }
+
+    fn attached(&self, object: &Arc<Object>) {
+        self.host().named.set(self.use_of.name(), object);
     }
 
     fn relies_on(&self, source: u64) -> bool {

@@ -308,6 +308,15 @@ impl Requests {
         }
     }
 
+    /// Whether the calling thread is inside an operation on what has this name.
+    pub(crate) fn runs_here(&self, name: &str) -> bool {
+        let me = current_thread();
+        let table = self.table.lock();
+        let here = |slot: &&Slot| slot.thread == me;
+        let of_it = |slot: &Slot| slot.subject.as_ref().is_some_and(|subject| *subject.of == *name);
+        table.slots.iter().filter(here).any(of_it)
+    }
+
     /// Operations under way.
     pub(crate) fn under_way(&self) -> &Gauge {
         &self.under_way

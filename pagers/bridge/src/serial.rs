@@ -17,7 +17,7 @@ use crate::module::{OpenObject, kept_call, log_unheard};
 use crate::name::Subject;
 
 /// EDEADLK: waiting would never end.
-const WOULD_WAIT_FOR_ITSELF: i32 = 35;
+pub(crate) const WOULD_WAIT_FOR_ITSELF: i32 = 35;
 
 /// The lock around a pager's calls.
 #[derive(Debug, Default)]
@@ -133,11 +133,13 @@ impl Closing {
         let Some(close) = module.table().close else {
             unreachable!("close is there by the contract of `PluginModule::start`")
         };
-        kept_call(module.host(), Subject::new("close", &name), record, || {
+        let answer = kept_call(module.host(), Subject::new("close", &name), record, || {
             // SAFETY: the handle is open, and this value, which is used up, is the only one that closes it; nothing of the
             // object is under way.
             unsafe { close(module.ctx(), handle) }
-        })
+        });
+        module.host().named.forget(use_of.name());
+        answer
     }
 
     fn log_failure(self) {

@@ -21,12 +21,14 @@ mod error;
 mod handshake;
 mod layout;
 mod loaded;
+mod memory;
 mod plugin;
 mod report;
 mod search;
 
 pub use error::{AbiVersion, LoadError};
 pub use loaded::{Loaded, NotUnloaded};
+pub use memory::open_memory;
 pub use plugin::{NotReleased, Plugin, Released};
 pub use report::{Report, probe};
 pub use search::{PATH_VARIABLE, SearchPath};

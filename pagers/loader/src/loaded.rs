@@ -13,6 +13,7 @@ use quire_bridge::{Log, NotStarted, Open, Opened, PluginModule};
 use quire_core::error::PagerError;
 
 use crate::error::LoadError;
+use crate::memory::open_memory;
 use crate::plugin::{Plugin, Released};
 
 /// Every plugin at work, starting or ending. The lock is never held while code of a plugin runs.
@@ -100,7 +101,7 @@ impl Loaded {
         let keeper = Box::new(plugin.clone());
         // SAFETY: a `Plugin` holds a checked table that stays valid as long as it lives, and the keeper is a share of it. No other
         // module is ready for it: the turn to start it is ours alone.
-        let started = unsafe { PluginModule::start(*plugin.module(), config, keeper, log) };
+        let started = unsafe { PluginModule::start(*plugin.module(), config, keeper, log, open_memory) };
         match started {
             Ok(module) => {
                 let loaded = Arc::new(Self {

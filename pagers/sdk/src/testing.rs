@@ -162,6 +162,12 @@ impl TestHost {
             aperture_add: None,
             aperture_remove: None,
             revoke: None,
+            pages: ptr::null(),
+            page_lookup: None,
+            page_grab: None,
+            page_move: None,
+            object_lock: None,
+            object_unlock: None,
         });
         let config = config.map(|text| CString::new(text).expect("a configuration holds no zero byte"));
         let mut ctx = ptr::null_mut();

@@ -9,17 +9,17 @@
 //! what [`Map::fault_in_signal`](quire_core::map::Map::fault_in_signal) can do; all else is for a [worker](super::workers), and the handler waits.
 
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use quire_core::error::{Error, FaultError, Result};
+use quire_core::error::{FaultError, Result};
 use quire_core::fault::Resolved;
 use quire_core::machine::Serve;
 use quire_core::types::{Access, VirtAddr};
 
 use super::Shared;
-use crate::lock::lock;
+use super::signals::{Before, address_of, is_access, is_first_time, keeping_errno};
 
 /// Maps of one process that can be served at the same time.
 const MOST_MAPS: usize = 256;
@@ -37,14 +37,7 @@ static PLACES: [Place; MOST_MAPS] = [const {
     }
 }; MOST_MAPS];
 
-/// What handled `SIGBUS` before.
-static BEFORE: OnceLock<Action> = OnceLock::new();
-
-struct Action(libc::sigaction);
-// SAFETY: a record of numbers and a function's address, written once.
-unsafe impl Send for Action {}
-// SAFETY: as above.
-unsafe impl Sync for Action {}
+static BEFORE: Before = Before::new();
 
 /// Lets the handler find a service.
 pub(super) fn enlist(shared: &Arc<Shared>) -> bool {
@@ -94,55 +87,31 @@ pub(super) fn dismiss(shared: &Arc<Shared>, patience: Duration) -> bool {
 
 /// Sees that the handler is installed.
 pub(super) fn listen() -> Result<()> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _alone = lock(&ONE_AT_A_TIME);
-    if BEFORE.get().is_some() {
-        return Ok(());
-    }
-    // SAFETY: zeros are a valid `sigaction`.
-    let mut before: libc::sigaction = unsafe { core::mem::zeroed() };
-    // SAFETY: as above.
-    let mut ours: libc::sigaction = unsafe { core::mem::zeroed() };
-    let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) = on_sigbus;
-    ours.sa_sigaction = handler as usize;
     // Not on an alternate stack, which may be too small for a pager. Not deferred: a pager may itself touch served memory.
-    ours.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER | libc::SA_RESTART;
-    // SAFETY: both are valid; what was there before is known before the handler can need it.
-    unsafe {
-        if libc::sigaction(libc::SIGBUS, ptr::null(), &raw mut before) != 0 {
-            return Err(Error::Unsupported("the signal SIGBUS cannot be handled here"));
-        }
-        if BEFORE.set(Action(before)).is_err() {
-            return Ok(());
-        }
-        if libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut()) != 0 {
-            return Err(Error::Unsupported("the signal SIGBUS cannot be handled here"));
-        }
-    }
-    Ok(())
+    BEFORE.install(
+        libc::SIGBUS,
+        on_sigbus,
+        false,
+        "the signal SIGBUS cannot be handled here",
+    )
 }
 
 /// A thread touched something that is not there.
 extern "C" fn on_sigbus(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel passes valid pointers, and the thread's errno is its own.
-    let (errno, va) = unsafe {
-        let errno = *libc::__errno_location();
-        (errno, VirtAddr((*info).si_addr().expose_provenance() as u64))
-    };
-    if is_access(info) {
-        let answer = with_service(va, |shared, serve| shared.resolve_here(va, access(context), serve));
-        let again = match answer {
-            Some(Answer::Resolved) => true,
-            Some(Answer::Failed) => false,
-            Some(Answer::NotOurs) | None => is_first_time(va),
-        };
-        // SAFETY: as above.
-        unsafe { *libc::__errno_location() = errno };
-        if again {
-            return;
-        }
+    if is_access(info) && keeping_errno(|| resolve(address_of(info), context)) {
+        return;
     }
-    pass_on(signal, info, context);
+    BEFORE.pass_on(signal, info, context);
+}
+
+/// Whether the access is to be made again.
+fn resolve(va: VirtAddr, context: *mut libc::c_void) -> bool {
+    match with_service(va, |shared, serve| shared.resolve_here(va, access(context), serve)) {
+        Some(Answer::Resolved) => true,
+        Some(Answer::Failed) => false,
+        // A range may have been unmapped after the access, and somebody else's mapping be there by now.
+        Some(Answer::NotOurs) | None => is_first_time(va, 0),
+    }
 }
 
 /// What became of a fault.
@@ -164,29 +133,6 @@ impl Answer {
             Err(_) => Self::Failed,
         }
     }
-}
-
-/// Whether this thread's last fault that was not ours was another one. A range may have been unmapped after the access and
-/// before we looked, and somebody else's mapping be there by now. So an access that is not ours is made once more: only what
-/// fails again is passed on, with the signal that is right by now.
-fn is_first_time(va: VirtAddr) -> bool {
-    static LAST: [AtomicU64; 64] = [const { AtomicU64::new(0) }; 64];
-    // SAFETY: a system call without arguments, which may be made in a signal handler.
-    let thread = unsafe { libc::gettid() }.unsigned_abs();
-    let last = &LAST[thread as usize % LAST.len()];
-    let this = va.0 ^ u64::from(thread) << 42;
-    if last.swap(this, Ordering::AcqRel) != this {
-        return true;
-    }
-    // It may come again much later, and then is another one.
-    last.store(0, Ordering::Release);
-    false
-}
-
-/// Whether the signal is about an access of this thread, and was not sent by somebody.
-fn is_access(info: *const libc::siginfo_t) -> bool {
-    // SAFETY: the kernel passes a valid pointer. Its own codes are positive.
-    unsafe { (*info).si_code > 0 }
 }
 
 /// Calls `go` with the service of an address.
@@ -224,36 +170,6 @@ impl Shared {
         match self.map.fault_in_signal(va, access) {
             Some(outcome) => Answer::of(&outcome),
             None => self.workers.resolve(va, access),
-        }
-    }
-}
-
-/// Hands a signal that is not ours, or an access that failed, to whoever handled it before.
-fn pass_on(signal: libc::c_int, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    let Some(Action(before)) = BEFORE.get() else { return };
-    match before.sa_sigaction {
-        // Sent by somebody, and ignored as it was before. For an access the kernel does not ask whether a signal is ignored.
-        libc::SIG_IGN if !is_access(info) => {}
-        libc::SIG_DFL | libc::SIG_IGN => {
-            // The access is made again, and then ends the process as it would have without us.
-            // SAFETY: a valid action, and a signal that is sent to this thread.
-            unsafe {
-                libc::signal(signal, libc::SIG_DFL);
-                if !is_access(info) {
-                    libc::raise(signal);
-                }
-            }
-        }
-        handler if before.sa_flags & libc::SA_SIGINFO != 0 => {
-            // SAFETY: installed by the program as a handler with three arguments.
-            let handler: extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void) =
-                unsafe { core::mem::transmute(handler) };
-            handler(signal, info, context);
-        }
-        handler => {
-            // SAFETY: installed by the program as a handler with one argument.
-            let handler: extern "C" fn(libc::c_int) = unsafe { core::mem::transmute(handler) };
-            handler(signal);
         }
     }
 }

@@ -5,10 +5,14 @@
 //! - [`in_thread`]: the thread that faults resolves its fault itself, in a handler of `SIGBUS`. Several times faster, but a
 //!   system call that touches a page which is not there fails with `EFAULT`.
 //!
+//! An access to memory of a device that is being taken away waits for the end of that ([`moving`]), whoever serves.
+//!
 //! Both end in [`Map::fault`]. What it answers is final for that access: a failure becomes `SIGBUS` at the address, and the
 //! next access asks again.
 
 mod in_thread;
+pub(crate) mod moving;
+mod signals;
 mod threads;
 mod workers;
 

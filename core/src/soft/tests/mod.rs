@@ -17,7 +17,7 @@ use super::pmap::SoftPmap;
 use super::{SoftConfig, SoftMachine};
 use crate::machine::{CpuAccess, CpuStop, EnterRun, Machine, NotEntered, Placement, Pmap, Reserve};
 use crate::page::{self, PageRef};
-use crate::types::{Access, AddrRange, ObjectId, PAGE_SIZE, PageIndex, Prot, VirtAddr};
+use crate::types::{Access, AddrRange, CacheMode, ObjectId, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
 const WHOLE: AddrRange = AddrRange {
@@ -71,6 +71,7 @@ fn run(va: u64, pages: &[PageRef], prot: Prot) -> EnterRun<'_> {
         start: VirtAddr(va),
         pages,
         prot,
+        cache: CacheMode::WriteBack,
         accessed: None,
         wired: false,
         can_fail: true,

@@ -57,6 +57,7 @@ fn s199_enter_makes_the_run_or_says_how_far_it_came_and_why() {
             frame: all[2].frame(),
             prot: Prot::READ,
             wired: true,
+            cache: CacheMode::WriteBack,
         };
         assert_eq!(pmap.extract(VirtAddr(start + 0x2fff)), Some(expected));
         finish(&machine, Vec::from([pmap]), &all);

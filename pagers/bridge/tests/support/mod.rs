@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use quire_abi::*;
-use quire_bridge::{Level, NotStarted, Open, Opened, PluginModule};
+use quire_bridge::{Level, NotStarted, Open, Opened, PluginModule, only_addresses};
 use quire_core::error::PagerError;
 use quire_core::io::{Direction, Io as CoreIo, IoPlan};
 use quire_core::types::{PAGE_BYTES, PageIndex};
@@ -297,7 +297,7 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
         script.log.lock().unwrap().push((level, text.to_owned()));
     });
     // SAFETY: the table is complete and static, and started once.
-    let module = unsafe { PluginModule::start(table, Some(&address), Box::new(Keeper(script)), log) };
+    let module = unsafe { PluginModule::start(table, Some(&address), Box::new(Keeper(script)), log, only_addresses) };
     let module = module.map_err(|error| match error {
         NotStarted::Init(error) | NotStarted::Driver(error) => error,
     });
