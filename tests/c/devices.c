@@ -394,7 +394,7 @@ static void refused(const struct quire_driver *table, const char *words)
     module.get_extension = answers;
     answer = table;
     EXPECT(QUIRE_ERR_LOAD_MODULE, words, quire_pager_register(engine, &module, NULL, &pager));
-    CHECK(strstr(quire_last_error(), "driver's table is not valid") != NULL);
+    CHECK(strstr(quire_last_error(), "the table of its driver flawed is not valid") != NULL);
     /* Its init has run, and so has its fini. */
     CHECK(inits > 0 && inits == finis);
 }
