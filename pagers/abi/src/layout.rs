@@ -5,6 +5,7 @@
 //! plugin exports it through the SDK, a C plugin has none.
 //!
 //! The crate's own version is part of the description: 0.1 and 0.2 do not match, as the ABI's rules demand.
+#![allow(clippy::type_complexity, reason = "a list of types")]
 
 use core::marker::PhantomData;
 
@@ -26,7 +27,6 @@ pub struct RustRoot {
     #[sabi(unsafe_change_type = unsafe extern "C" fn(host_abi_version: u32) -> ModuleRef)]
     pub entry: unsafe extern "C" fn(host_abi_version: u32) -> *const Module,
     /// No data: it draws every type of the ABI into the comparison.
-    #[allow(clippy::type_complexity, reason = "a list of types")]
     #[sabi(last_prefix_field)]
     pub types: PhantomData<(
         HostApiRef,
