@@ -2204,6 +2204,16 @@ int32_t quire_page_free(struct quire_page *page);
 int32_t quire_fault(struct quire_map *map, uint64_t addr, uint32_t access, struct quire_fault_info *info);
 
 /**
+ * As `quire_fault`, and holds the page at `addr`, that one and no neighbour, as `quire_page_hold` does: stores its handle in `page`, for
+ * `quire_page_unhold`. The page stays in memory until then, or until its object loses it; it need not stay mapped. As `quire_fault`.
+ */
+int32_t quire_fault_hold(struct quire_map *map,
+                         uint64_t addr,
+                         uint32_t access,
+                         struct quire_fault_info *info,
+                         struct quire_page **page);
+
+/**
  * Copies `length` bytes from mapped memory at `addr` into `buffer`. Pages are brought in as a fault would, but
  * nothing is mapped. `done`, which may be NULL, gets the number of bytes that were copied, also after an error. May
  * block for as long as a pager does. One of `QUIRE_FAULT_…`; INVALID.
@@ -2375,6 +2385,8 @@ struct quire_api_table {
     int32_t (*aperture_remove)(uint64_t aperture);
     int32_t (*object_open_device)(struct quire_pager *pager, struct quire_pager *driver, const char *name, int32_t fd,
         uint32_t flags, struct quire_object **out);
+    int32_t (*fault_hold)(struct quire_map *map, uint64_t addr, uint32_t access, struct quire_fault_info *info,
+        struct quire_page **page);
 };
 
 #ifdef __cplusplus

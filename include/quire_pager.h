@@ -122,17 +122,18 @@ struct quire_pager_io;
 /**
  * Major number of the ABI in this header. A module of another major number is refused.
  */
-#define QUIRE_PAGER_ABI_MAJOR 0
+#define QUIRE_PAGER_ABI_MAJOR 1
 
 /**
- * Minor number of the ABI in this header. From 1.0 on, larger and smaller minors load; while the major number is 0, the minor must be the same.
+ * Minor number of the ABI in this header. Larger and smaller minors load: what a module does not have is absent, and what the host
+ * does not know is left alone.
  */
-#define QUIRE_PAGER_ABI_MINOR 1
+#define QUIRE_PAGER_ABI_MINOR 0
 
 /**
  * The ABI version of this header, `major << 16 | minor`: what belongs in `abi_version`.
  */
-#define QUIRE_PAGER_ABI_VERSION 1
+#define QUIRE_PAGER_ABI_VERSION 65536
 
 /**
  * The flags that a reader must understand: in every word of flags of this ABI, an unknown one of these is answered with

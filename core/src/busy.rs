@@ -39,7 +39,7 @@ const WAITERS: u32 = 4;
 const ABANDONED: u32 = 8;
 /// With `EXCLUSIVE`: it was taken by hand.
 const HAND: u32 = 16;
-/// One of the engine's sharers, of whom 16 bits keep count.
+/// One of the engine's sharers, of whom 16 bits keep count. With `EXCLUSIVE`, a move: see `rouse`.
 const SHARER: u32 = 32;
 /// One who shares by hand: the 11 bits above.
 const HAND_SHARER: u32 = 1 << 21;

@@ -272,7 +272,7 @@ fn sync_object(object: &Arc<Object>, flags: FlushFlags) -> Result<()> {
         return object.detach(flags);
     }
     // Nothing in it can be dirty (S134), or whoever closes it writes it.
-    let Some(used) = object.is_writable().then(|| object.try_use()).flatten() else {
+    let Some(used) = object.takes_writes().then(|| object.try_use()).flatten() else {
         return Ok(());
     };
     match object.flush_all(flags) {

@@ -9,7 +9,8 @@
 
 #define WIDTH 640
 #define HEIGHT 480
-#define PAGES (WIDTH * HEIGHT * 4 / 4096)
+#define PAGE 4096
+#define PAGES (WIDTH * HEIGHT * 4 / PAGE)
 
 struct screen { uint64_t window; uint32_t pixels[WIDTH * HEIGHT]; };
 
@@ -18,7 +19,7 @@ static int32_t ctor(void *ctx, const struct quire_pager_open_args *args, struct 
     static const struct { const char *name; uint64_t window; } policies[] = {{"one", 1}, {"window", 8}, {"all", PAGES}, {"get", 0}};
     (void)ctx;
     for (size_t i = 0; i < sizeof policies / sizeof *policies; i++) {
-        if (args->name == NULL || strcmp(args->name, policies[i].name) != 0)
+        if (args->page_size != PAGE || args->name == NULL || strcmp(args->name, policies[i].name) != 0)
             continue;
         struct screen *screen = malloc(sizeof *screen);
         if (screen == NULL)
@@ -30,7 +31,7 @@ static int32_t ctor(void *ctx, const struct quire_pager_open_args *args, struct 
         out->size = sizeof screen->pixels;
         return QUIRE_PAGER_OK;
     }
-    args->host->set_error(args->host->host, args->token, "framebuffer: the name is none of one, window, all, get");
+    args->host->set_error(args->host->host, args->token, "framebuffer: the name is none of one, window, all, get, or pages have not 4096 bytes");
     return QUIRE_PAGER_INVALID;
 }
 
@@ -42,12 +43,12 @@ static void dtor(void *ctx, void *device)
 
 static void *bytes_of(void *device, uint64_t page)
 {
-    return (char *)((struct screen *)device)->pixels + page * 4096;
+    return (char *)((struct screen *)device)->pixels + page * PAGE;
 }
 
 static int32_t fault(void *device, struct quire_driver_fault *req)
 {
-    memcpy(req->bytes, bytes_of(device, req->index), req->page_size);
+    memcpy(req->bytes, bytes_of(device, req->index), PAGE);
     return QUIRE_PAGER_OK;
 }
 
@@ -60,7 +61,7 @@ static int32_t install(void *device, const struct quire_pager_populate *req, uin
     if (status != QUIRE_PAGER_OK)
         return status;
     for (uint32_t i = 0; i < *got; i++)
-        memcpy(bytes[i], bytes_of(device, first + i), req->page_size);
+        memcpy(bytes[i], bytes_of(device, first + i), PAGE);
     return host->page_ready(host->host, req->token, first, *got);
 }
 
@@ -86,7 +87,7 @@ static int32_t populate(void *device, struct quire_pager_populate *req)
 static int32_t put(void *device, struct quire_pager_io *io)
 {
     for (uint32_t i = 0; i < io->count; i++) {
-        memcpy(bytes_of(device, io->first + i), QUIRE_IO_PAGE(io, i)->bytes, io->page_size);
+        memcpy(bytes_of(device, io->first + i), QUIRE_IO_PAGE(io, i)->bytes, PAGE);
         QUIRE_IO_PAGE(io, i)->status = QUIRE_PAGER_OK;
     }
     return QUIRE_PAGER_OK;

@@ -4,9 +4,11 @@
  */
 #define _POSIX_C_SOURCE 200809L
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "quire_pager.h"
 
@@ -15,6 +17,7 @@
 struct wrapped {
     const struct quire_pager_host_api *host; /* until dtor */
     uint64_t aperture, pages;
+    int fd;
 };
 
 static int32_t refuse(const struct quire_pager_open_args *args, int32_t status, const char *text)
@@ -55,8 +58,11 @@ static int32_t wrap_ctor(void *ctx, const struct quire_pager_open_args *args, st
         return QUIRE_PAGER_NOMEM;
     wrapped->host = host;
     wrapped->pages = what.length / args->page_size;
-    const int32_t status = host->aperture_add(host->host, &what, &wrapped->aperture);
+    wrapped->fd = fcntl(args->fd, F_DUPFD_CLOEXEC, 0);
+    const int32_t status = wrapped->fd < 0 ? -errno : host->aperture_add(host->host, &what, &wrapped->aperture);
     if (status != QUIRE_PAGER_OK) {
+        if (wrapped->fd >= 0)
+            close(wrapped->fd);
         free(wrapped);
         return refuse(args, status, "wrap: ctor: the descriptor cannot be mapped");
     }
@@ -72,7 +78,15 @@ static void wrap_dtor(void *ctx, void *device)
     (void)ctx;
     if (wrapped->host->aperture_remove(wrapped->host->host, wrapped->aperture) != QUIRE_PAGER_OK)
         wrapped->host->log(wrapped->host->host, QUIRE_LOG_ERROR, "wrap: dtor: pages still show the memory; it stays registered");
+    close(wrapped->fd);
     free(wrapped);
+}
+
+/* What was written in place is on the disk; where there is no disk, nothing is to be done. */
+static int32_t wrap_sync(void *device)
+{
+    const struct wrapped *wrapped = device;
+    return fsync(wrapped->fd) == 0 || errno == EINVAL || errno == EROFS ? QUIRE_PAGER_OK : -errno;
 }
 
 /* The aligned window around the page, or what of it is not there already: from the page up, and then from the window's start. */
@@ -103,6 +117,7 @@ static const struct quire_driver driver = {
     .ctor = wrap_ctor,
     .dtor = wrap_dtor,
     .populate = wrap_populate,
+    .sync = wrap_sync,
 };
 
 QUIRE_DRIVER_EXPORT("wrap", QUIRE_THREADS_PARALLEL, driver);

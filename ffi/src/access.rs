@@ -4,7 +4,7 @@ use std::ffi::c_void;
 
 use quire_abi::{QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE};
 use quire_core::access::Stopped;
-use quire_core::fault::FaultCase;
+use quire_core::fault::{FaultCase, Resolved};
 use quire_core::map::Map;
 use quire_core::types::{Access, VirtAddr};
 
@@ -21,22 +21,46 @@ pub unsafe extern "C" fn quire_fault(map: *mut MapHandle, addr: u64, access: u32
     guard(|| {
         let state = handle::get::<MapState>(map)?;
         let resolved = state.map.fault(VirtAddr(addr), access_kind(access)?)?;
-        if info.is_null() {
-            return Ok(());
-        }
-        let answer = FaultInfo {
-            struct_size: 0,
-            fault_case: match resolved.case {
-                FaultCase::OneA => QUIRE_CASE_1A,
-                FaultCase::OneB => QUIRE_CASE_1B,
-                FaultCase::TwoA => QUIRE_CASE_2A,
-                FaultCase::TwoB => QUIRE_CASE_2B,
-            },
-            resident: u32::from(resolved.resident),
-            neighbours: resolved.neighbours,
-        };
         // SAFETY: the caller's struct, with its size in it.
-        unsafe { write_sized(info, &answer) }
+        unsafe { write_optional(info, &info_of(&resolved)) }
+    })
+}
+
+fn info_of(resolved: &Resolved) -> FaultInfo {
+    FaultInfo {
+        struct_size: 0,
+        fault_case: match resolved.case {
+            FaultCase::OneA => QUIRE_CASE_1A,
+            FaultCase::OneB => QUIRE_CASE_1B,
+            FaultCase::TwoA => QUIRE_CASE_2A,
+            FaultCase::TwoB => QUIRE_CASE_2B,
+        },
+        resident: u32::from(resolved.resident),
+        neighbours: resolved.neighbours,
+    }
+}
+
+/// As `quire_fault`, and holds the page at `addr`, that one and no neighbour, as `quire_page_hold` does: stores its handle in `page`, for
+/// `quire_page_unhold`. The page stays in memory until then, or until its object loses it; it need not stay mapped. As `quire_fault`.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn quire_fault_hold(
+    map: *mut MapHandle,
+    addr: u64,
+    access: u32,
+    info: *mut FaultInfo,
+    page: *mut *mut PageC,
+) -> i32 {
+    guard(|| {
+        check_out(page, "page")?;
+        let state = handle::get::<MapState>(map)?;
+        // SAFETY: the caller's struct, with its size in it.
+        unsafe { check_sized(info) }?;
+        let (resolved, held) = state.map.fault_and_hold(VirtAddr(addr), access_kind(access)?)?;
+        // SAFETY: not NULL, and writable by contract; `info` as above.
+        unsafe {
+            store(page, crate::page::for_c(held));
+            write_optional(info, &info_of(&resolved))
+        }
     })
 }
 

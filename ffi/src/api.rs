@@ -145,6 +145,7 @@ api_table! {
     quire_aperture_add,
     quire_aperture_remove,
     quire_object_open_device,
+    quire_fault_hold,
 }
 
 /// The whole API as a table; its members are at the end of this header.

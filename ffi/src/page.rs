@@ -3,6 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::sync::Arc;
 
+use quire_core::busy::BusyMode;
 use quire_core::object::Object;
 use quire_core::page_services::{
     self as services, Answer, Caller, Checking, GrabFlags, PageHandle, Sleeper, set_checking,
@@ -70,11 +71,25 @@ impl Number for u32 {
 }
 
 /// One step with a page.
-#[inline]
+#[inline(never)]
 fn step<T: Number>(page: *mut PageC, step: impl FnOnce(PageHandle) -> Answer<T>) -> i32 {
     // SAFETY: as `struct quire_page` says of what may be passed.
     let page = unsafe { PageHandle::from_word(page.addr() as u64) };
     guard_number(|| Ok(step(page)?.number()))
+}
+
+/// One step with a page, by the short way if that comes to an answer: it cannot panic.
+#[inline]
+fn quick<T: Number>(
+    page: *mut PageC,
+    short: impl FnOnce(PageHandle) -> Option<T>,
+    long: impl FnOnce(PageHandle) -> Answer<T>,
+) -> i32 {
+    // SAFETY: as `struct quire_page` says of what may be passed.
+    match short(unsafe { PageHandle::from_word(page.addr() as u64) }) {
+        Some(value) => value.number(),
+        None => step(page, long),
+    }
 }
 
 /// One step with a page and an object.
@@ -87,7 +102,7 @@ fn step_in(page: *mut PageC, object: *mut ObjectHandle, call: impl FnOnce(PageHa
     })
 }
 
-fn for_c(page: PageHandle) -> *mut PageC {
+pub(crate) fn for_c(page: PageHandle) -> *mut PageC {
     #[allow(
         clippy::cast_possible_truncation,
         reason = "handles have 64 bits here, as pointers do"
@@ -202,13 +217,21 @@ pub unsafe extern "C" fn quire_page_grab(
 /// Whether a page is busied in either mode, by anyone: 1 or 0, or a negative status. Does not block. STALE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_page_busied(page: *mut PageC) -> i32 {
-    step(page, PageHandle::is_busied)
+    quick(
+        page,
+        |page| page.quick_busied(BusyMode::Exclusive),
+        PageHandle::is_busied,
+    )
 }
 
 /// Whether a page is exclusively busied, by anyone: 1 or 0, or a negative status. Does not block. STALE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_page_xbusied(page: *mut PageC) -> i32 {
-    step(page, PageHandle::is_exclusive)
+    quick(
+        page,
+        |page| page.quick_busied(BusyMode::Shared),
+        PageHandle::is_exclusive,
+    )
 }
 
 /// Whether a page is shared busied, by anyone: 1 or 0, or a negative status. Does not block. STALE.
@@ -221,14 +244,18 @@ pub unsafe extern "C" fn quire_page_sbusied(page: *mut PageC) -> i32 {
 /// checking: the object is not locked).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_page_tryxbusy(page: *mut PageC) -> i32 {
-    step(page, PageHandle::try_exclusive)
+    quick(
+        page,
+        |page| page.quick_try(BusyMode::Exclusive),
+        PageHandle::try_exclusive,
+    )
 }
 
 /// Shares a page unless it is exclusively busied, or shared 2047 times: 1; otherwise 0, at once, or a negative status. Takes no lock and allocates
 /// nothing. STALE; MISUSE (strict checking: the object is not locked).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_page_trysbusy(page: *mut PageC) -> i32 {
-    step(page, PageHandle::try_shared)
+    quick(page, |page| page.quick_try(BusyMode::Shared), PageHandle::try_shared)
 }
 
 /// Busies a page exclusively. May block for as long as others have it busied; the object's lock, if this thread has it, is let go of
@@ -249,14 +276,16 @@ pub unsafe extern "C" fn quire_page_sbusy(page: *mut PageC) -> i32 {
 /// lets go of itself), or is in no object; strict checking: the object is not locked. STALE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_page_xunbusy(page: *mut PageC) -> i32 {
-    step(page, PageHandle::release_exclusive)
+    let short = |page: PageHandle| page.quick_release(BusyMode::Exclusive).then_some(());
+    quick(page, short, PageHandle::release_exclusive)
 }
 
 /// Gives one share of a page back; the last one wakes all who sleep on it. Does not block. MISUSE: no caller shares it; strict checking: the object is not
 /// locked. STALE.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn quire_page_sunbusy(page: *mut PageC) -> i32 {
-    step(page, PageHandle::release_shared)
+    let short = |page: PageHandle| page.quick_release(BusyMode::Shared).then_some(());
+    quick(page, short, PageHandle::release_shared)
 }
 
 /// Makes a page that is exclusively busied shared by this caller alone, with no moment in between; those who want to share it can proceed. Waits for

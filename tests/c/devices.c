@@ -90,7 +90,8 @@ static void end(void)
 }
 
 /* Drivers of this program's own. A device has four pages, filled with the driver's letter. */
-static int ctors, dtors, faults, puts_done, syncs;
+static int ctors, dtors, faults, puts_done, syncs, inits, finis;
+static void *own_state; /* what init stores, for ctor and dtor */
 static uint32_t told_access;
 static struct quire_map *nested_map;
 static uint64_t nested_at;
@@ -99,7 +100,7 @@ static char nested_text[512];
 
 static int32_t own_ctor(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out)
 {
-    CHECK(ctx == NULL && args->driver != NULL && args->host != NULL && args->host->page_size == args->page_size);
+    CHECK(ctx == own_state && args->driver != NULL && args->host != NULL && args->host->page_size == args->page_size);
     if (args->name != NULL && strcmp(args->name, "fails") == 0) {
         args->host->set_error(args->host->host, args->token, "own: ctor: it fails, as it was told");
         return -EACCES;
@@ -116,8 +117,22 @@ static int32_t own_ctor(void *ctx, const struct quire_pager_open_args *args, str
 
 static void own_dtor(void *ctx, void *opened)
 {
-    CHECK(ctx == NULL && opened == &ctors);
+    CHECK(ctx == own_state && opened == &ctors);
     dtors++;
+}
+
+static int32_t own_init(const struct quire_pager_host_api *host, const char *config, void **ctx)
+{
+    CHECK(host->page_size == PAGE && config == NULL);
+    inits++;
+    *ctx = own_state;
+    return QUIRE_PAGER_OK;
+}
+
+static void own_fini(void *ctx)
+{
+    CHECK(ctx == own_state);
+    finis++;
 }
 
 static int32_t filled(struct quire_driver_fault *req, int letter)
@@ -197,7 +212,7 @@ QUIRE_DRIVER_MODULE(other_module, "other", QUIRE_THREADS_PARALLEL, other);
 static const struct quire_driver mute = {SIZE, QUIRE_DRIVER_MANAGED, own_ctor, own_dtor, NULL, NULL, NULL, NULL, NULL};
 QUIRE_DRIVER_MODULE(mute_module, "mute", QUIRE_THREADS_PARALLEL, mute);
 
-static const struct quire_driver frames = {SIZE, QUIRE_DRIVER_UNMANAGED, own_ctor, own_dtor, frame_fault, NULL, NULL, NULL, NULL};
+static const struct quire_driver frames = {SIZE, QUIRE_DRIVER_UNMANAGED, own_ctor, own_dtor, frame_fault, NULL, NULL, NULL, own_sync};
 QUIRE_DRIVER_MODULE(frames_module, "frames", QUIRE_THREADS_PARALLEL, frames);
 
 static void a_driver_of_the_programs_own_makes_devices(void)
@@ -217,6 +232,19 @@ static void a_driver_of_the_programs_own_makes_devices(void)
     CHECK(ctors == 1 && dtors == 0 && info_of(driver).open_objects == 1 && info_of(devices).open_objects == 1);
     end();
     CHECK(ctors == 1 && dtors == 1);
+}
+
+static void a_driver_with_init_is_given_what_it_stored(void)
+{
+    struct quire_pager_module module = own_module;
+    module.init = own_init;
+    module.fini = own_fini;
+    own_state = &inits;
+    begin();
+    device = open_device(take(&module), NULL);
+    CHECK(inits == 1 && ctors == 1 && finis == 0);
+    end();
+    CHECK(inits == 1 && dtors == 1 && finis == 1);
 }
 
 static void ctor_and_dtor_balance(void)
@@ -361,10 +389,14 @@ static void refused(const struct quire_driver *table, const char *words)
     struct quire_pager_module module = own_module;
     struct quire_pager *pager;
     module.name = "flawed";
+    module.init = own_init;
+    module.fini = own_fini;
     module.get_extension = answers;
     answer = table;
     EXPECT(QUIRE_ERR_LOAD_MODULE, words, quire_pager_register(engine, &module, NULL, &pager));
-    CHECK(strstr(quire_last_error(), "driver's table is not valid") != NULL);
+    CHECK(strstr(quire_last_error(), "the table of its driver flawed is not valid") != NULL);
+    /* Its init has run, and so has its fini. */
+    CHECK(inits > 0 && inits == finis);
 }
 
 static void driver_tables_that_are_no_good_are_refused(void)
@@ -475,6 +507,11 @@ static void an_unmanaged_device_can_be_mapped_for_writing(void)
     CHECK(told_access == QUIRE_ACCESS_WRITE && stats_of(engine).gets == 0 && stats_of(engine).broken_promises == 0);
     EXPECT(QUIRE_FAULT_PAGER, "device: populate", touch(0));
     CHECK(told_access == QUIRE_ACCESS_READ);
+    /* What was written in place has to become durable as well. */
+    OK(quire_engine_sync(engine, QUIRE_DURABLE));
+    CHECK(syncs == 1);
+    OK(quire_object_flush(device, 0, 0, QUIRE_DURABLE));
+    CHECK(syncs == 2);
     end();
 }
 
@@ -799,6 +836,7 @@ static void a_fault_that_fails_fails_the_access_and_no_more(void)
 
 static const struct test_case cases[] = {
     CASE(a_driver_of_the_programs_own_makes_devices),
+    CASE(a_driver_with_init_is_given_what_it_stored),
     CASE(ctor_and_dtor_balance),
     CASE(a_device_needs_neither_name_nor_descriptor),
     CASE(a_driver_is_no_pager_and_a_pager_is_no_driver),

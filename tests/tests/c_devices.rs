@@ -30,6 +30,7 @@ fn program(case: &str) -> (PathBuf, PathBuf) {
 c_cases! {
     program:
     a_driver_of_the_programs_own_makes_devices,
+    a_driver_with_init_is_given_what_it_stored,
     ctor_and_dtor_balance,
     a_device_needs_neither_name_nor_descriptor,
     a_driver_is_no_pager_and_a_pager_is_no_driver,

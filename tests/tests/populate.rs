@@ -689,3 +689,29 @@ fn s237_a_write_that_follows_a_read_of_a_populated_page_asks_nobody() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn s229_a_fault_can_hold_the_page_at_the_faulting_index_and_no_other() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 4);
+        script.on_populate(|request| {
+            install_run(request, 0, 4);
+            Populated::Range(PageIndex(0), PageIndex(3))
+        });
+        let (resolved, held) = rig.map.fault_and_hold(page_at(va, 2), Access::Read).unwrap();
+        assert_eq!((resolved.resident, resolved.neighbours), (false, 3));
+        assert_eq!(script.calls(), [Call::Populate(2)]);
+        let wired = |i| object.lookup(PageIndex(i)).unwrap().wire_count();
+        assert_eq!([wired(0), wired(1), wired(2), wired(3)], [0, 0, 1, 0]);
+        assert_eq!(held.place().unwrap().unwrap().1, PageIndex(2));
+        // It stays although its mapping goes and everything is wanted back.
+        rig.map.unmap(va, 4 * PAGE_SIZE).unwrap();
+        rig.want_all_free();
+        while rig.engine.daemon_step().freed > 0 {}
+        assert!(object.lookup(PageIndex(2)).is_some());
+        held.unwire().unwrap();
+        assert_eq!(wired(2), 0);
+        drop((script, object));
+        rig.assert_nothing_left();
+    });
+}

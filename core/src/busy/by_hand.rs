@@ -104,11 +104,12 @@ impl BusyWord {
         self.update(|word| Some(word | HAND));
     }
 
-    /// The page's identity was changed, and it stays exclusively busied: whoever sleeps on it wakes and looks again.
+    /// The page's identity was changed, and it stays exclusively busied: whoever sleeps on it wakes and looks again. Who was just about to
+    /// finds another word, also if others sleep on the page by then: where sharers are counted otherwise, the moves are.
     pub(crate) fn rouse(&self) {
         self.assert_exclusive();
         if self
-            .update(|word| Some(word & !WAITERS))
+            .update(|word| Some((word & !WAITERS).wrapping_add(SHARER)))
             .is_some_and(|was| was & WAITERS != 0)
         {
             unpark_all(&self.word);

@@ -290,3 +290,128 @@ fn loom_sleepers_who_are_dismissed_do_not_sleep_on_though_the_page_stays_busied(
         assert!(page.busy.is_exclusive());
     });
 }
+
+#[test]
+fn loom_by_hand_a_downgrade_with_sleepers_of_both_modes_lets_the_sharer_in_and_then_the_writer() {
+    explore(|| {
+        let page = Page::new();
+        page.busy.give_to_hand();
+        let sharer = beside(&page, |page| {
+            while !page.busy.try_shared_by_hand() {
+                page.busy.sleep(BusyMode::Shared);
+            }
+            page.read();
+            assert!(page.busy.release_shared_by_hand());
+        });
+        // A sleeper of the engine's.
+        let writer = beside(&page, |page| {
+            page.take(BusyMode::Exclusive);
+            page.write();
+            page.busy.release_exclusive();
+        });
+        page.write();
+        assert!(page.busy.downgrade_by_hand());
+        page.read();
+        assert!(page.busy.release_shared_by_hand());
+        sharer.join().unwrap();
+        writer.join().unwrap();
+        assert!(!page.busy.is_busied());
+        assert_eq!(page.read(), 2);
+    });
+}
+
+#[test]
+fn loom_by_hand_an_upgrade_against_an_engines_sharer_and_a_sleeper_loses_no_wake_up() {
+    explore(|| {
+        let page = Page::new();
+        page.busy.downgrade();
+        assert!(page.busy.try_shared_by_hand());
+        let sharer = beside(&page, |page| {
+            page.read();
+            page.busy.release_shared();
+        });
+        let writer = beside(&page, |page| {
+            page.take(BusyMode::Exclusive);
+            page.write();
+            page.busy.release_exclusive();
+        });
+        match page.busy.try_upgrade_by_hand() {
+            Some(true) => {
+                page.write();
+                assert!(page.busy.release_exclusive_by_hand());
+            }
+            Some(false) => {
+                page.read();
+                assert!(page.busy.release_shared_by_hand());
+            }
+            None => panic!("it is shared by hand"),
+        }
+        sharer.join().unwrap();
+        writer.join().unwrap();
+        assert!(!page.busy.is_busied());
+    });
+}
+
+#[test]
+fn loom_by_hand_nothing_ends_a_right_of_the_engines() {
+    explore(|| {
+        let page = Page::new();
+        let wrong = beside(&page, |page| {
+            assert!(!page.busy.release_exclusive_by_hand());
+            assert!(!page.busy.downgrade_by_hand());
+            assert!(!page.busy.release_shared_by_hand());
+            assert!(!page.busy.take_from_hand());
+            assert_ne!(page.busy.try_upgrade_by_hand(), Some(true));
+        });
+        page.write();
+        page.busy.downgrade();
+        page.read();
+        page.busy.release_shared();
+        wrong.join().unwrap();
+        assert!(!page.busy.is_busied());
+    });
+}
+
+#[test]
+fn loom_by_hand_of_two_who_let_go_one_does_and_sleepers_wake() {
+    explore(|| {
+        let page = Page::new();
+        page.busy.give_to_hand();
+        let writer = beside(&page, |page| {
+            page.take(BusyMode::Exclusive);
+            page.write();
+            page.busy.release_exclusive();
+        });
+        let other = beside(&page, |page| {
+            if page.busy.take_from_hand() {
+                page.write();
+                page.busy.release_exclusive();
+            }
+        });
+        page.busy.release_exclusive_by_hand();
+        other.join().unwrap();
+        writer.join().unwrap();
+        assert!(!page.busy.is_busied());
+    });
+}
+
+#[test]
+fn loom_who_sleeps_on_a_page_that_moves_wakes_though_it_stays_busied() {
+    explore(|| {
+        let page = Page::new();
+        let sleepers = [BusyMode::Exclusive, BusyMode::Shared].map(|mode| {
+            beside(&page, move |page| {
+                let still = || page.identity.load(Ordering::Acquire) == 7;
+                while still() {
+                    page.busy.sleep_if(mode, still, &Deadline::NEVER);
+                }
+            })
+        });
+        page.identity.store(8, Ordering::Release);
+        page.busy.rouse();
+        for sleeper in sleepers {
+            sleeper.join().unwrap();
+        }
+        assert!(page.busy.is_exclusive());
+    });
+}

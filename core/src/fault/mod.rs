@@ -128,7 +128,12 @@ impl Map {
 
     /// Finds the page at `va` as a fault for reading would, and keeps it shared busied in place of mapping it.
     pub(crate) fn hold(&self, va: VirtAddr) -> Result<SharedBusy<Arc<Object>>, FaultError> {
-        Fault::new(self, va, Access::Read, Goal::Hold).run_and_hold()
+        self.hold_for(va, Access::Read)
+    }
+
+    /// Finds the page at `va` as a fault for that access would, and keeps it shared busied in place of mapping it.
+    pub(crate) fn hold_for(&self, va: VirtAddr, access: Access) -> Result<SharedBusy<Arc<Object>>, FaultError> {
+        Fault::new(self, va, access, Goal::Hold).run_and_hold()
     }
 
     /// Writes `bytes`, which do not cross a page, at `va`, finding the page as a fault for writing would.

@@ -1,5 +1,6 @@
 //! The right to change a page's state, as a value (rule: completing work is consuming the guard).
 
+use alloc::sync::Arc;
 use core::borrow::Borrow;
 use core::fmt;
 use core::mem::ManuallyDrop;
@@ -217,6 +218,13 @@ impl<O: Borrow<Object>> SharedBusy<O> {
     #[must_use]
     pub fn object(&self) -> &Object {
         self.object.borrow()
+    }
+}
+
+impl SharedBusy<Arc<Object>> {
+    /// The object it belongs to, to be kept.
+    pub(crate) fn object_shared(&self) -> &Arc<Object> {
+        &self.object
     }
 }
 

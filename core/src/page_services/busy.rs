@@ -66,11 +66,7 @@ impl PageHandle {
             BusyMode::Shared => page.busy.try_shared_by_hand(),
         };
         if busied && !self.is_now(page) {
-            // It was freed just before, and is another page, which is not the caller's to have.
-            match mode {
-                BusyMode::Exclusive => page.busy.release_exclusive_by_hand(),
-                BusyMode::Shared => page.busy.release_shared_by_hand(),
-            };
+            self.put_back(page, mode);
             return Err(PageError::Stale);
         }
         Ok(busied)

@@ -88,7 +88,7 @@ impl PageHandle {
     clippy::cast_possible_wrap,
     reason = "an address, sign-extended from 48 bits"
 )]
-fn address_of(word: u64) -> usize {
+pub(super) fn address_of(word: u64) -> usize {
     const ABOVE: u32 = u64::BITS - VERSION_SHIFT;
     (((word << ABOVE) as i64) >> ABOVE) as usize
 }

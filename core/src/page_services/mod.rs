@@ -27,11 +27,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `handle` | handles |
-//! | `busy` | the protocol |
+//! | `busy`, `quick` | the protocol, and the short way of its most frequent steps |
 //! | `sleeping` | waiting for a page, and who does |
 //! | `state` | filled, dirty, wired; the bytes |
 //! | `grab` | looking up and grabbing |
 //! | `moving` | out of an object, into one, from one to another |
+//! | `held` | a fault that keeps its page |
 //! | `lock` | the lock of an object, for those who want one (S241) |
 //! | `checking` | what becomes of wrong use |
 //! | `exposed` | objects that pages were handed out of |
@@ -41,8 +42,10 @@ mod checking;
 mod exposed;
 mod grab;
 mod handle;
+mod held;
 mod lock;
 mod moving;
+mod quick;
 mod sleeping;
 mod state;
 

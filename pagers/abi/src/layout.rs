@@ -4,7 +4,7 @@
 //! calls anything. The proof stands beside the C entry function and replaces nothing: no signature mentions it. A Rust
 //! plugin exports it through the SDK, a C plugin has none.
 //!
-//! The crate's own version is part of the description: 0.1 and 0.2 do not match, as the ABI's rules demand.
+//! The crate's own version is part of the description: its major number is the ABI's, so that 1.0 and 1.1 match and 2.0 does not.
 
 use core::marker::PhantomData;
 

@@ -72,13 +72,14 @@ pub use status::*;
 pub const QUIRE_PAGER_MAGIC: u32 = 0x5150_4752;
 
 /// Major number of the ABI in this header. A module of another major number is refused.
-pub const QUIRE_PAGER_ABI_MAJOR: u32 = 0;
+pub const QUIRE_PAGER_ABI_MAJOR: u32 = 1;
 
-/// Minor number of the ABI in this header. From 1.0 on, larger and smaller minors load; while the major number is 0, the minor must be the same.
-pub const QUIRE_PAGER_ABI_MINOR: u32 = 1;
+/// Minor number of the ABI in this header. Larger and smaller minors load: what a module does not have is absent, and what the host
+/// does not know is left alone.
+pub const QUIRE_PAGER_ABI_MINOR: u32 = 0;
 
 /// The ABI version of this header, `major << 16 | minor`: what belongs in [`Module::abi_version`].
-pub const QUIRE_PAGER_ABI_VERSION: u32 = 0x0000_0001;
+pub const QUIRE_PAGER_ABI_VERSION: u32 = 0x0001_0000;
 
 const _: () = assert!(QUIRE_PAGER_ABI_VERSION == (QUIRE_PAGER_ABI_MAJOR << 16 | QUIRE_PAGER_ABI_MINOR));
 

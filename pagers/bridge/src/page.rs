@@ -5,6 +5,7 @@ use core::ffi::{CStr, c_char, c_void};
 use core::{ptr, slice};
 
 use quire_abi as abi;
+use quire_core::busy::BusyMode;
 use quire_core::error::{Cause, Error, PagerError};
 use quire_core::object::Object;
 use quire_core::page_services::{self as services, Answer, Caller, GrabFlags, PageError, PageHandle};
@@ -143,12 +144,12 @@ steps! {
     busied: PageHandle::is_busied;
     xbusied: PageHandle::is_exclusive;
     sbusied: PageHandle::is_shared;
-    tryxbusy: PageHandle::try_exclusive;
-    trysbusy: PageHandle::try_shared;
+    tryxbusy: |page: PageHandle| page.quick_try(BusyMode::Exclusive).map_or_else(|| page.try_exclusive(), Ok);
+    trysbusy: |page: PageHandle| page.quick_try(BusyMode::Shared).map_or_else(|| page.try_shared(), Ok);
     xbusy: |page: PageHandle| page.exclusive("xbusy");
     sbusy: |page: PageHandle| page.shared("sbusy");
-    xunbusy: PageHandle::release_exclusive;
-    sunbusy: PageHandle::release_shared;
+    xunbusy: |page: PageHandle| quick_or(page.quick_release(BusyMode::Exclusive), || page.release_exclusive());
+    sunbusy: |page: PageHandle| quick_or(page.quick_release(BusyMode::Shared), || page.release_shared());
     busy_downgrade: PageHandle::downgrade;
     busy_tryupgrade: PageHandle::try_upgrade;
     assert_sbusied: PageHandle::assert_shared;
@@ -164,6 +165,12 @@ steps! {
     wire_count: PageHandle::wire_count;
     remove: |page: PageHandle| page.remove(Caller::Pager);
     free: PageHandle::free;
+}
+
+/// What was done by the short way, or what the long way answers.
+#[inline]
+fn quick_or(done: bool, long: impl FnOnce() -> Answer) -> Answer {
+    if done { Ok(()) } else { long() }
 }
 
 unsafe extern "C" fn busy_sleep(page: *mut abi::Page, message: *const c_char) -> i32 {

@@ -494,3 +494,30 @@ fn a_free_space_that_fails_says_why_and_one_that_answers_nonsense_broke_its_prom
         "{logged:?}"
     );
 }
+
+/// What an object can do whose pager has put, and answers with these flags.
+fn ops_with(flags: u32, write: bool) -> PagerOps {
+    let (_, module) = start(Script {
+        open: Box::new(move |_, out| {
+            out.flags = flags;
+            QUIRE_PAGER_OK
+        }),
+        ..Script::default()
+    });
+    let opened = module.open(&Open {
+        write,
+        ..Open::default()
+    });
+    opened.expect("opens").pager.ops() & (PagerOps::PUT | PagerOps::FRAMES)
+}
+
+#[test]
+fn frames_of_a_device_are_written_without_put() {
+    assert_eq!(ops_with(0, true), PagerOps::PUT);
+    assert_eq!(ops_with(QUIRE_OBJECT_FRAMES, true), PagerOps::FRAMES);
+    assert_eq!(ops_with(QUIRE_OBJECT_FRAMES, false), PagerOps::empty());
+    assert_eq!(
+        ops_with(QUIRE_OBJECT_FRAMES | QUIRE_OBJECT_READ_ONLY, true),
+        PagerOps::empty()
+    );
+}

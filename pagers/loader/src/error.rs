@@ -192,10 +192,12 @@ pub enum LoadError {
         error: PagerError,
     },
     /// The module of a driver, whose driver's table is not as the header demands.
-    #[error("{}: its driver's table is not valid: {what}", .path.display())]
+    #[error("{}: the table of its driver {name} is not valid: {what}", .path.display())]
     BadDriver {
         /// The file.
         path: PathBuf,
+        /// The driver.
+        name: String,
         /// What is wrong.
         what: String,
     },

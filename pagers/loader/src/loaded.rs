@@ -114,12 +114,14 @@ impl Loaded {
             }
             Err(error) => {
                 starting.end(None);
+                let name = plugin.name().to_owned();
                 // The bridge keeps a share of it for ever, if `init` was called and failed: what that started may still run.
                 let _stays = Plugin::unload(plugin);
                 Err(match error {
                     NotStarted::Init(error) => LoadError::Init { path, error },
                     NotStarted::Driver(error) => LoadError::BadDriver {
                         path,
+                        name,
                         what: error.to_string(),
                     },
                 })

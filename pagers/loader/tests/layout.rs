@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use quire_abi::QUIRE_PAGER_ABI_MAJOR;
 use quire_loader::{LoadError, Plugin};
 
 const PLUGIN: &str = r#"
@@ -39,9 +40,11 @@ fn root() -> RustRootRef {
 fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = here.join("../..");
-    // Beside our own build products, so that abi_stable is compiled once and not in each run.
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layout");
-    let folder = target.join(name);
+    // With our own build products and by the same profile, so that abi_stable is not compiled once more.
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("layout").join(name);
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .parent()
+        .expect("the target folder");
     // Cargo tells packages in one target folder apart by their path inside the workspace: two named "abi" would be one.
     let abi_folder = format!("abi-{name}");
     let (abi, src) = (folder.join(&abi_folder), folder.join("src"));
@@ -55,8 +58,7 @@ fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
     }
     let manifest = |package: &str, rest: &str| {
         format!(
-            "[package]\nname = \"{package}\"\nversion = \"{}\"\nedition = \"2024\"\n{rest}",
-            env!("CARGO_PKG_VERSION")
+            "[package]\nname = \"{package}\"\nversion = \"{QUIRE_PAGER_ABI_MAJOR}.0.0\"\nedition = \"2024\"\n{rest}"
         )
     };
     let abi_stable = "abi_stable = { version = \"0.11.3\", default-features = false";
@@ -73,7 +75,8 @@ fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
             name,
             &format!(
                 "[lib]\ncrate-type = [\"cdylib\"]\n[dependencies]\n{abi_stable} }}\n\
-                 quire-abi = {{ path = \"{abi_folder}\", features = [\"layout\"] }}\n[workspace]\n"
+                 quire-abi = {{ path = \"{abi_folder}\", features = [\"layout\"] }}\n[workspace]\n\
+                 [profile.dev]\ndebug = \"line-tables-only\"\n"
             ),
         ),
     );
@@ -85,12 +88,12 @@ fn rust_plugin(name: &str, change: fn(&str, String) -> String) -> PathBuf {
         .args(["build", "--offline", "--quiet", "--manifest-path"])
         .arg(folder.join("Cargo.toml"))
         .arg("--target-dir")
-        .arg(target.join("target"))
+        .arg(target)
         .env_remove("RUSTFLAGS")
         .output()
         .expect("cargo");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    target.join("target/debug").join(format!("lib{name}.so"))
+    target.join("debug").join(format!("lib{name}.so"))
 }
 
 fn write_if_changed(path: &Path, text: &str) {

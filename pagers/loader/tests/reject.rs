@@ -31,7 +31,7 @@ fn a_good_plugin_loads_and_tells_who_it_is() {
     let plugin = Plugin::load(&built.path).unwrap();
     assert_eq!((plugin.name(), plugin.version()), ("bent", Some("1.2.3")));
     assert_eq!(plugin.description(), Some("A plugin for tests."));
-    assert_eq!(plugin.abi_version().to_string(), "0.1");
+    assert_eq!(plugin.abi_version().to_string(), "1.0");
     assert!(!plugin.layout_checked());
     assert!(plugin.module().put.is_some());
     assert!(plugin.module().has_page.is_none());
@@ -41,15 +41,21 @@ fn a_good_plugin_loads_and_tells_who_it_is() {
 #[test]
 fn another_version_is_refused_and_both_are_named() {
     assert_eq!(
-        refusal_of(&["-DVERSION=0x10000"]),
-        "built for plugin ABI 1.0, this host has 0.1: while the ABI is 0.x both must be the same; rebuild it with \
-         this host's header"
+        refusal_of(&["-DVERSION=0x20000"]),
+        "built for plugin ABI 2.0, this host has 1.0: the major numbers must be the same; rebuild it with this host's header"
     );
     assert_eq!(
-        refusal_of(&["-DVERSION=2"]),
-        "built for plugin ABI 0.2, this host has 0.1: while the ABI is 0.x both must be the same; rebuild it with \
-         this host's header"
+        refusal_of(&["-DVERSION=1"]),
+        "built for plugin ABI 0.1, this host has 1.0: the major numbers must be the same; rebuild it with this host's header"
     );
+}
+
+#[test]
+fn another_minor_number_loads() {
+    let built = c_plugin(&["-DVERSION=0x10007"]);
+    let plugin = Plugin::load(&built.path).unwrap();
+    assert_eq!(plugin.abi_version().to_string(), "1.7");
+    assert_eq!(Plugin::unload(plugin).unwrap(), Released);
 }
 
 #[test]
@@ -118,7 +124,7 @@ fn each_missing_operation_is_named() {
 
 #[test]
 fn a_plugin_may_refuse_the_host() {
-    assert_eq!(refusal_of(&["-DREFUSES"]), "refuses this host (plugin ABI 0.1)");
+    assert_eq!(refusal_of(&["-DREFUSES"]), "refuses this host (plugin ABI 1.0)");
 }
 
 #[test]
@@ -330,6 +336,6 @@ fn a_probe_tells_what_the_plugin_can_do() {
     assert_eq!(report.operations, ["open", "close", "get", "put"]);
     assert!(report.absent.contains(&"populate"));
     let text = report.to_string();
-    assert!(text.contains("plugin ABI    0.1 (a table of 200 bytes)"), "{text}");
+    assert!(text.contains("plugin ABI    1.0 (a table of 200 bytes)"), "{text}");
     assert!(text.contains("operations    open close get put\n"), "{text}");
 }

@@ -64,6 +64,12 @@
 //! - A request that is to complete later is a value ([`PendingGet`], [`PendingPut`]) that completes exactly once: it is
 //!   consumed by completing, and dropping it completes with an error.
 //!
+//! # Drivers
+//!
+//! A device is opened through the device pager and has a driver, which is a module of its own: implement [`Driver`] and [`Device`], and
+//! [`Populate`], [`Put`] and [`Durable`] for what the device can do beyond one page at a time; [`export_driver!`] makes the crate a plugin.
+//! `examples/drivers/snapshot` is one.
+//!
 //! # Threads
 //!
 //! Operations run on any thread of the host, several at a time if [`Pager::THREADS`] allows. Threads that a pager starts

@@ -137,11 +137,12 @@ pub(crate) fn there_is(program: &str) -> bool {
 }
 
 /// One test for each case of a C program, so that each is counted and named. `$program` answers the compiled program and the folder
-/// that a case is to work in.
+/// that a case is to work in. A case may have attributes.
 #[macro_export]
 macro_rules! c_cases {
-    ($program:path: $($case:ident,)*) => {
+    ($program:path: $($(#[$attribute:meta])* $case:ident,)*) => {
         $(#[test]
+        $(#[$attribute])*
         fn $case() {
             let (program, folder) = $program(stringify!($case));
             let output = c_support::run(&program, &[stringify!($case).as_ref(), &folder]);

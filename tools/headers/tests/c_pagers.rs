@@ -71,6 +71,7 @@ fn example_pagers_and_drivers_compile_under_every_standard() {
     for source in [
         "pagers/file_pager.c",
         "pagers/villain.c",
+        "pagers/warm_pager.c",
         "pagers/cpp_pager.cpp",
         "drivers/framebuffer.c",
         "drivers/villain.c",
