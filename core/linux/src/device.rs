@@ -9,8 +9,8 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use quire_core::aperture::{self, Aperture};
 use quire_core::page::PageRef;
@@ -28,7 +28,7 @@ use crate::sys::{self, Modes, Uffd};
 #[derive(Debug)]
 pub(crate) struct Devices {
     /// The file of frames.
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     /// Held over the system calls that change what is seen there.
     runs: Mutex<BTreeMap<u64, Run>>,
     /// How many there are: a hint, so that where no devices are nobody takes the lock.
@@ -72,12 +72,12 @@ pub(crate) enum NotShown {
 }
 
 impl Devices {
-    pub(crate) fn new(file: BorrowedFd<'_>) -> Result<Self, Errno> {
-        Ok(Self {
-            file: rustix::io::fcntl_dupfd_cloexec(file, 0)?,
+    pub(crate) fn new(file: Arc<OwnedFd>) -> Self {
+        Self {
+            file,
             runs: Mutex::default(),
             count: AtomicUsize::new(0),
-        })
+        }
     }
 
     /// Whether there are any. Certain for pages that are busied.

@@ -3,6 +3,7 @@
 mod failure;
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
@@ -120,7 +121,7 @@ impl LinuxPmap {
             calls: self.machine.calls.clone(),
             serve,
             tells_writes,
-            devices: Devices::new(self.machine.store.file()).map_err(|_| Error::NoMemory)?,
+            devices: Devices::new(self.machine.store.file().clone()),
         });
         let server = self.server.get().and_then(std::sync::Weak::upgrade);
         server
@@ -505,7 +506,8 @@ impl LinuxPmap {
                 start: VirtAddr(layout.range.start.0 + (piece.first.0 - layout.first.0) * PAGE_SIZE),
                 end: VirtAddr(layout.range.start.0 + (piece.first.0 + piece.pages - layout.first.0) * PAGE_SIZE),
             };
-            map_file(self.machine.store.file(), &channel.uffd, range, piece.base).map_err(|_| Error::NoMemory)?;
+            map_file(self.machine.store.file().as_fd(), &channel.uffd, range, piece.base)
+                .map_err(|_| Error::NoMemory)?;
             let laid = Laid {
                 range,
                 first: piece.first,

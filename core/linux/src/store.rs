@@ -7,7 +7,7 @@
 //! faster than to fault them in at a second address.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use quire_core::types::{Frame, PAGE_SHIFT};
@@ -30,7 +30,7 @@ static TABLES: Mutex<Vec<&'static [AtomicU64]>> = Mutex::new(Vec::new());
 /// The file.
 #[derive(Debug)]
 pub(crate) struct Store {
-    file: OwnedFd,
+    file: Arc<OwnedFd>,
     calls: Arc<Counters>,
     /// A bit for each page: it is somebody's frame, or in a hole that is being punched.
     taken: &'static [AtomicU64],
@@ -45,11 +45,12 @@ impl Store {
             Some(table) => table,
             None => arena::reserve_words(FILE_PAGES / WORD)?,
         };
+        let file = Arc::new(file);
         Ok(Self { file, calls, taken })
     }
 
-    pub(crate) fn file(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
+    pub(crate) fn file(&self) -> &Arc<OwnedFd> {
+        &self.file
     }
 
     /// Makes a frame somebody's. It is nobody's now, but may be in a hole that is being punched just now.
@@ -116,7 +117,7 @@ impl Store {
         self.calls.count(Kind::Punch);
         let result = rustix::io::retry_on_intr(|| {
             rustix::fs::fallocate(
-                &self.file,
+                &*self.file,
                 FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
                 first.0 << PAGE_SHIFT,
                 pages << PAGE_SHIFT,
@@ -134,7 +135,7 @@ impl Store {
         let mut at = (frame.0 << PAGE_SHIFT) + offset as u64;
         while !from.is_empty() {
             self.calls.count(Kind::FileWrite);
-            let done = rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.file, from, at))?;
+            let done = rustix::io::retry_on_intr(|| rustix::io::pwrite(&*self.file, from, at))?;
             if done == 0 {
                 return Err(Errno::NOSPC);
             }
@@ -149,7 +150,7 @@ impl Store {
         let mut at = (frame.0 << PAGE_SHIFT) + offset as u64;
         while !to.is_empty() {
             self.calls.count(Kind::FileRead);
-            let done = rustix::io::retry_on_intr(|| rustix::io::pread(&self.file, &mut *to, at))?;
+            let done = rustix::io::retry_on_intr(|| rustix::io::pread(&*self.file, &mut *to, at))?;
             if done == 0 {
                 return Err(Errno::IO);
             }
