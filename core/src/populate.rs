@@ -413,7 +413,7 @@ impl Populate {
             let upto = part.end().min(last.0 + 1);
             let ready = &part.ready[place(at, part.first.0)..place(upto, part.first.0)];
             if let Some(gap) = ready.iter().position(|ready| !ready) {
-                let page = at + gap as u64;
+                let page = PageIndex(at + gap as u64);
                 return Err(self.broken(format_args!(
                     "populate answered {first} to {last}, but never said that page {page} is ready"
                 )));

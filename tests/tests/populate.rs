@@ -465,7 +465,7 @@ fn s227_each_page_of_the_answer_is_there_filled_and_busied_by_this_populate() {
                 install(request, 3);
                 Populated::Range(PageIndex(1), PageIndex(3))
             }),
-            ("never said that page 2 is ready", |request| {
+            ("never said that page 0x2 is ready", |request| {
                 install(request, 1);
                 request.insert_one(PageIndex(2)).unwrap();
                 Populated::Range(PageIndex(1), PageIndex(2))
@@ -598,7 +598,8 @@ fn s230_a_fault_that_wires_wires_its_page_and_what_was_installed_beside_it_stays
 fn s231_s233_after_every_answer_each_page_was_unbusied_once_and_the_fault_ends_in_one_of_four_ways() {
     in_all_modes(|rig| {
         type Answer = fn(&Arc<Populate>) -> Populated;
-        let answers: [(Answer, fn(&Result<Resolved, FaultError>) -> bool); 4] = [
+        type Holds = fn(&Result<Resolved, FaultError>) -> bool;
+        let answers: [(Answer, Holds); 4] = [
             // Success.
             (
                 |_| Populated::Range(PageIndex(0), PageIndex(1)),
