@@ -438,9 +438,10 @@ fn memory_that_can_only_be_read_is_read_and_a_write_is_an_error_with_words() {
             );
         }
         assert_eq!(rig.map.pmap().extract(va).unwrap().prot, Prot::READ);
-        rig.map.protect(va, 2 * PAGE_SIZE, Prot::READ).unwrap();
-        rig.map.protect(va, 2 * PAGE_SIZE, Prot::READ | Prot::WRITE).unwrap();
-        assert_eq!(load(&rig, page_at(va, 1)), Device::first(1));
+        for prot in [Prot::READ | Prot::WRITE, Prot::READ, Prot::READ | Prot::WRITE] {
+            rig.map.protect(va, 2 * PAGE_SIZE, prot).unwrap();
+            assert_eq!(load(&rig, page_at(va, 1)), Device::first(1));
+        }
         drop(object);
         ends(rig, aperture);
     });

@@ -1,5 +1,6 @@
 //! The translations of one address space: mappings of the file of frames, served by userfaultfds.
 
+mod devices;
 mod failure;
 
 use std::collections::BTreeMap;
@@ -8,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 
 use quire_core::error::{Error, Result};
-use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, MOST_ENTERED, NotEntered, Pmap, Serve, Translation};
+use quire_core::machine::{CpuAccess, CpuStop, EnterRun, Layout, NotEntered, Pmap, Serve, Translation};
 use quire_core::page::PageRef;
 use quire_core::types::{Access, AddrRange, CacheMode, PAGE_BYTES, PAGE_SIZE, Prot, VirtAddr};
 use rustix::io::Errno;
@@ -186,54 +187,6 @@ impl LinuxPmap {
             }
         }
         (entered, None)
-    }
-
-    /// How many pages from `from` on lie side by side in one aperture, and are mapped by one call.
-    fn device_piece(&self, here: &LaidHere, run: &EnterRun<'_>, from: usize) -> usize {
-        let in_layout = (here.laid.range.end.0 - at(run, from).0) / PAGE_SIZE;
-        let most = usize::try_from(in_layout).map_or(usize::MAX, |most| most.min(run.pages.len() - from));
-        let frame = run.pages[from].frame().0;
-        let goes_on = |i: &usize| run.pages[from + i].frame().0 == frame + *i as u64 && !self.is_there(run, from + i);
-        1 + (1..most).take_while(goes_on).count()
-    }
-
-    /// Shows `len` pages of a device.
-    fn enter_device(
-        &self,
-        here: &LaidHere,
-        run: &EnterRun<'_>,
-        from: usize,
-        len: usize,
-    ) -> core::result::Result<(), NotShown> {
-        let (slots, channel) = (self.machine.slots, &here.laid.channel);
-        let pages = &run.pages[from..from + len];
-        let range = AddrRange {
-            start: at(run, from),
-            end: at(run, from + len),
-        };
-        let Some(part) = here.laid.part(range) else {
-            return Err(NotShown::Shortage);
-        };
-        let mut new = [false; MOST_ENTERED];
-        for (i, page) in pages.iter().enumerate() {
-            new[i] = slots.enter(at(run, from + i), page, run.wired);
-            if new[i] {
-                page.machine_words()[0].fetch_add(1, Ordering::AcqRel);
-            }
-        }
-        channel.calls.count(Kind::Enter);
-        let shown = channel.devices.show(&channel.uffd, &part, pages, here.prot);
-        if shown.is_ok() {
-            channel.calls.add(Kind::PageEntered, len as u64);
-        } else {
-            for (i, page) in pages.iter().enumerate().filter(|(i, _)| new[*i]) {
-                slots.leave(at(run, from + i));
-                page.machine_words()[0].fetch_sub(1, Ordering::AcqRel);
-            }
-        }
-        // Whoever waits here waits for a range that is none of the userfaultfd's any more.
-        channel.wake_all(range);
-        shown
     }
 
     /// Whether an entered page can be written without a fault that is told.
@@ -601,12 +554,6 @@ impl LinuxPmap {
             Access::Write => here.prot.contains(Prot::WRITE),
             Access::Read | Access::Exec => !here.prot.is_empty(),
         })
-    }
-
-    /// Whether a device is seen at an address.
-    pub(crate) fn shows_device(&self, va: VirtAddr) -> bool {
-        self.at(va)
-            .is_some_and(|here| here.laid.channel.devices.at(va).is_some())
     }
 
     /// Whether an address is unmapped, and only the kernel could not do so yet.
