@@ -1,12 +1,14 @@
 //! A request to install pages around a fault, at the pager's discretion (rows S212 to S223).
 //!
 //! While it runs, the pager takes pages of its own object, exclusively busied: new ones, whose bytes it fills
-//! ([`Populate::insert`], [`Populate::ready`]), such as show a device's memory ([`Populate::insert_frames`]), and such as are in memory already ([`Populate::take`]). When it has answered, the answer is judged page by page, while
-//! nobody can take one of them away: those of an answer that holds are handed to the fault, still busied, to be mapped at once. All others are
-//! settled whatever the answer was: what is filled is unbusied and stays as cache, what is not is freed (D2, D3).
+//! ([`Populate::insert`], [`Populate::ready`]), such as show a device's memory ([`Populate::insert_frames`]), and such as are in memory
+//! already ([`Populate::take`]). When it has answered, the answer is judged page by page, while nobody can take one of them away: those of
+//! an answer that holds are handed to the fault, still busied, to be mapped at once. All others are settled whatever the answer was: what
+//! is filled is unbusied and stays as cache, what is not is freed (D2, D3).
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::ops::Range;
 use core::ptr::NonNull;
 
 use crate::alloc_fallible::try_reserve;
@@ -75,7 +77,7 @@ type Held = ExclusiveBusy<Arc<Object>>;
 /// How a populate request ended, when it did not fail.
 #[derive(Debug)]
 pub(crate) enum Ended {
-    /// These pages were installed, in one piece, with the faulting one among them. Nothing, if the object is no more.
+    /// These pages were installed, with the faulting one among them. Nothing, if the object is no more.
     Installed(Installed),
     /// The pager wants the ordinary path (S221).
     Declined,
@@ -83,13 +85,14 @@ pub(crate) enum Ended {
     Restart,
 }
 
-/// The pages of an answer that holds, exclusively busied; dropping it unbusies them.
+/// The pages of an answer that holds, exclusively busied, in the order of their indices; where memory was short some of them are left out.
+/// Dropping it unbusies them.
 #[derive(Debug, Default)]
 pub(crate) struct Installed(Vec<Held>);
 
 impl Installed {
-    /// Those of a range of indices, in one piece.
-    pub(crate) fn within(&self, range: &core::ops::Range<PageIndex>) -> &[Held] {
+    /// Those of a range of indices.
+    pub(crate) fn within(&self, range: &Range<PageIndex>) -> &[Held] {
         let at = |index: PageIndex| self.0.partition_point(|held| held.page().index() < index);
         &self.0[at(range.start)..at(range.end)]
     }
@@ -343,12 +346,15 @@ impl Populate {
         let mut state = core::mem::replace(&mut *self.state.lock(), ended);
         let judged = self.judge(&mut state.parts, answer);
         let short = state.short;
-        let (pages, lost) = self.settle(state.parts);
+        let (mut pages, lost) = self.settle(state.parts);
         let error = match judged {
             Ok(_) if lost => return Err(Error::NoMemory),
             Ok(Judged::Declined) => return Ok(Ended::Declined),
             Ok(Judged::Restart) => return Ok(Ended::Restart),
-            Ok(Judged::Installed) => return Ok(Ended::Installed(Installed(pages))),
+            Ok(Judged::Installed(range)) => {
+                pages.retain(|held| range.contains(&held.page().index()));
+                return Ok(Ended::Installed(Installed(pages)));
+            }
             Err(error) => error,
         };
         match error.cause {
@@ -420,7 +426,7 @@ impl Populate {
             }
             at = upto;
             if at > last.0 {
-                return Ok(Judged::Installed);
+                return Ok(Judged::Installed(first..PageIndex(last.0 + 1)));
             }
         }
         Err(self.missing(first, last, PageIndex(at)))
@@ -480,7 +486,8 @@ impl Populate {
 
 /// An answer that holds.
 enum Judged {
-    Installed,
+    /// These pages are its.
+    Installed(Range<PageIndex>),
     Declined,
     Restart,
 }

@@ -716,3 +716,29 @@ fn s229_a_fault_can_hold_the_page_at_the_faulting_index_and_no_other() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn s224_pages_outside_of_the_answer_stay_as_cache_and_nothing_is_mapped_in_their_place() {
+    in_all_modes(|rig| {
+        let (script, object, va) = populated(&rig, 16);
+        script.on_populate(|request| {
+            install_run(request, 2, 3);
+            // Neither is part of the answer: one that never is ready, and one behind it that is.
+            request.insert_one(PageIndex(6)).unwrap();
+            install(request, 8);
+            Populated::Range(PageIndex(2), PageIndex(4))
+        });
+        rig.map.fault(page_at(va, 3), Access::Read).unwrap();
+        let mapped = (0..16).filter(|i| rig.map.pmap().extract(page_at(va, *i)).is_some());
+        assert_eq!(mapped.collect::<Vec<_>>(), [2, 3, 4]);
+        assert!(!object.lookup(PageIndex(8)).unwrap().is_busied());
+        script.on_populate(|_| Populated::UseGet);
+        for i in 2..5 {
+            assert_eq!(rig.load_page(page_at(va, i))[9], byte_of(i));
+        }
+        assert_eq!(rig.load_page(page_at(va, 5)), pattern(5), "it was never installed");
+        assert_eq!(rig.load_page(page_at(va, 8))[9], byte_of(8));
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}

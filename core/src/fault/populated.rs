@@ -138,11 +138,13 @@ impl Fault<'_> {
     }
 }
 
-/// Whether a page and the next one are entered together: alike, and on the same side of each multiple of a large page's addresses.
+/// Whether a page and the next one are entered together: side by side, alike, and on the same side of each multiple of a large page's
+/// addresses.
 fn is_one_run(below: &Below<'_>, one: PageRef, next: PageRef) -> bool {
-    !va_of(below, next.index())
-        .0
-        .is_multiple_of(MOST_ENTERED as u64 * PAGE_SIZE)
+    one.index().0 + 1 == next.index().0
+        && !va_of(below, next.index())
+            .0
+            .is_multiple_of(MOST_ENTERED as u64 * PAGE_SIZE)
         && lower::go_together(below, one, next)
 }
 
