@@ -1643,8 +1643,8 @@ int32_t quire_object_terminate(struct quire_object *object,
  * again. `flags` is a set of `QUIRE_REVOKE_…`, of quire_pager.h: with `QUIRE_REVOKE_DISCARD` what is dirty is given up; with
  * `QUIRE_REVOKE_FAIL`, for the whole object only, every later access to it fails with QUIRE_FAULT_REVOKED. Stores in `pages`, which may be NULL, how many
  * went. The handle must have been opened with `QUIRE_OPEN_WRITE` to give up what is dirty. May block for as long as the pager does; not to be
- * called by the pager from inside an operation of this object. INVALID (also: the object has ended); WRITE_BACK, QUARANTINED: what is dirty cannot be
- * written, and is still there; NOMEM.
+ * called by the pager from inside an operation of this object. INVALID (also: the object has ended); UNSUPPORTED: without
+ * `QUIRE_REVOKE_DISCARD`, of an object without a pager; WRITE_BACK, QUARANTINED: what is dirty cannot be written, and is still there; NOMEM.
  */
 int32_t quire_object_revoke(struct quire_object *object,
                             uint64_t offset,

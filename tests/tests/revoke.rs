@@ -117,3 +117,27 @@ fn f22_after_a_revoke_for_good_accesses_fail_and_the_object_can_be_closed() {
         rig.assert_nothing_left();
     });
 }
+
+#[test]
+fn f22_of_an_object_without_a_pager_only_what_is_given_up_is_revoked() {
+    in_all_modes(|rig| {
+        let object = rig.engine.create_anonymous(2 * PAGE_SIZE).unwrap();
+        let va = rig
+            .map
+            .map(&object, &MapRequest::read_write(2 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        rig.map.store(va, &[7]).unwrap();
+        for revoked in [
+            object.object().revoke(ALL, Dirty::Write),
+            object.object().revoke_for_good(Dirty::Write),
+        ] {
+            assert!(matches!(revoked, Err(Error::Unsupported(_))), "{revoked:?}");
+        }
+        assert_eq!(rig.load_page(va)[0], 7, "nothing is lost, and nothing was taken");
+        object.object().revoke(ALL, Dirty::Discard).unwrap();
+        assert_eq!(rig.load_page(va)[0], 0);
+        drop(object);
+        rig.assert_nothing_left();
+    });
+}

@@ -4,7 +4,7 @@ use alloc::sync::Arc;
 use core::ops::Range;
 
 use super::{Dirty, Object};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::flush::FlushFlags;
 use crate::page::Dirtiness;
 use crate::sync::assert_no_locks_held;
@@ -16,10 +16,11 @@ impl Object {
     /// may be held, and the caller may have none of the pages busied.
     ///
     /// # Errors
-    /// [`WriteBack`](crate::error::Error::WriteBack), [`Quarantined`](crate::error::Error::Quarantined): what is dirty cannot be written, and is still there; [`Invalid`](crate::error::Error::Invalid) for an
-    /// object that has ended.
+    /// [`Error::WriteBack`], [`Error::Quarantined`]: what is dirty cannot be written, and is still there; [`Error::Unsupported`] where
+    /// nothing ever is, because the object has no pager; [`Error::Invalid`] for an object that has ended.
     pub fn revoke(self: &Arc<Self>, range: Range<PageIndex>, dirty: Dirty) -> Result<u64> {
         assert_no_locks_held("revoking pages");
+        self.check_revocable(dirty)?;
         let mut freed = 0;
         loop {
             self.lock().takes_requests()?;
@@ -40,14 +41,24 @@ impl Object {
         }
     }
 
-    /// From now on every access to the object that finds no mapping fails with [`FaultError::Revoked`](crate::error::FaultError), and
+    /// From now on every access to the object that finds no mapping fails with [`FaultError::Revoked`](crate::error::FaultError::Revoked), and
     /// then as [`Object::revoke`] for all its pages. It can still be written, read by its pager's own means, and closed.
     ///
     /// # Errors
-    /// As [`Object::revoke`]; accesses fail all the same.
+    /// As [`Object::revoke`]; accesses fail all the same, unless it is [`Error::Unsupported`].
     pub fn revoke_for_good(self: &Arc<Self>, dirty: Dirty) -> Result<u64> {
+        self.check_revocable(dirty)?;
         self.lock().revoked = true;
         self.revoke(PageIndex(0)..PageIndex(u64::MAX), dirty)
+    }
+
+    fn check_revocable(&self, dirty: Dirty) -> Result<()> {
+        if dirty == Dirty::Write && self.is_transient() {
+            return Err(Error::Unsupported(
+                "the object has no pager that its pages could be written to; nothing of it is revoked unless what is dirty is given up",
+            ));
+        }
+        Ok(())
     }
 
     /// Whether every access that finds no mapping fails.

@@ -117,7 +117,7 @@ impl PageHandle {
     /// # Errors
     /// Misuse: it is not exclusively busied by hand, is not filled (nobody else may see it), or is in no object; no handle, stale.
     pub fn downgrade(self) -> Answer {
-        let page = self.page()?;
+        let page = self.exclusive_page()?;
         check_in_object(page)?;
         if !page.is_valid() {
             return Err(misuse(
