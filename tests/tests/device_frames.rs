@@ -12,7 +12,7 @@ use quire_core::flush::{FlushFlags, PutFlags};
 use quire_core::map::{MapRequest, Sharing};
 use quire_core::map_ops::Place;
 use quire_core::mapped::Residency;
-use quire_core::object::{Dirty, ObjectRef};
+use quire_core::object::{Dirty, ObjectRef, Opening};
 use quire_core::page::Dirtiness;
 use quire_core::page_services::{Caller, GrabFlags, PageError, PageHandle};
 use quire_core::pager::{PagerOps, Populated};
@@ -413,16 +413,7 @@ fn two_pages_may_show_the_same_memory() {
 fn memory_that_can_only_be_read_is_read_and_a_write_is_an_error_with_words() {
     in_all_modes(|rig| {
         let device = Device::new(2);
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&device.file));
-        let read_only = std::fs::File::open(path).unwrap();
-        let fd = std::os::fd::AsRawFd::as_raw_fd(&read_only);
-        let wanted = Wanted {
-            memory: None,
-            len: 2 * PAGE_SIZE,
-            file: Some(DeviceFile { fd, offset: 0 }),
-        };
-        let aperture = register(&wanted, CacheMode::WriteBack).unwrap();
-        drop(read_only);
+        let aperture = device.register_to_read();
         let (_script, object, va) = mapped(&rig, aperture, 2);
         assert_eq!(load(&rig, va), Device::first(0));
         for answer in [
@@ -731,5 +722,44 @@ fn pages_of_a_device_in_hand_are_read_written_and_freed_and_never_moved() {
         assert_eq!((object.resident(), load(&rig, page_at(va, 2))), (3, Device::first(2)));
         drop(object);
         ends(rig, aperture);
+    });
+}
+
+#[test]
+fn who_opens_a_device_for_writing_that_is_open_for_reading_can_write_it() {
+    in_all_modes(|rig| {
+        let device = Device::new(2);
+        let (to_read, to_write) = (device.register_to_read(), device.register(By::File));
+        let open = |ops: PagerOps, aperture: ApertureId| {
+            let (script, pager) = Script::with(PagerOps::POPULATE | ops, 16);
+            installs(&script, aperture, 2);
+            let opening = Opening {
+                identity: Some([1, 2]),
+                ..quire_tests::opening(pager, 2)
+            };
+            rig.engine.attach(opening).unwrap()
+        };
+        let reader = open(PagerOps::empty(), to_read);
+        let seen = rig
+            .map
+            .map(&reader, &MapRequest::read_only(2 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        assert_eq!(load(&rig, seen), Device::first(0));
+        let writer = open(PagerOps::FRAMES, to_write);
+        assert!(std::sync::Arc::ptr_eq(reader.object(), writer.object()));
+        let written = rig
+            .map
+            .map(&writer, &MapRequest::read_write(2 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        store(&rig, written, 7);
+        assert_eq!(device.word(0, 0).load(Ordering::Relaxed), 7);
+        assert_eq!(load(&rig, seen), 7);
+        drop((reader, writer));
+        rig.map.clear().unwrap();
+        rig.engine.set_cache_limit(0);
+        aperture::remove(to_read).unwrap();
+        ends(rig, to_write);
     });
 }

@@ -15,11 +15,12 @@ use super::{Accepts, Name, Object, ObjectRef};
 use crate::engine::Engine;
 use crate::error::{PagerError, Result};
 use crate::flush::FlushFlags;
+use crate::page::PageRef;
 use crate::pager::{Change, Pager, PagerOps};
 use crate::stats::Counter;
 use crate::swap::Anonymous;
 use crate::sync::assert_no_locks_held;
-use crate::types::MAX_OBJECT_SIZE;
+use crate::types::{MAX_OBJECT_SIZE, PageIndex};
 
 /// What a thing is known by, among those of its pager: the same two words whenever the same thing is opened.
 pub type Identity = [u64; 2];
@@ -44,7 +45,7 @@ impl Engine {
     /// ended is waited for; afterwards there is a fresh one (S27, S47, S154). A kept one whose size or contents are not what they were has been changed
     /// behind our back: it is closed, and a fresh one takes its place, so that none of its pages is shown. One that is in
     /// use goes on with the pages it has; so does one whose dirty pages cannot be written, because they are ours and newer. An opening that can write makes an object writable that was not
-    /// (S30). An opening that is not needed is closed before this returns. May block; no lock may be held.
+    /// (S30); what shows a device's memory that can only be read goes then, and comes anew. An opening that is not needed is closed before this returns. May block; no lock may be held.
     ///
     /// # Errors
     /// [`Error::NoMemory`](crate::error::Error::NoMemory): the opening has been closed.
@@ -197,11 +198,26 @@ impl ObjectRef {
                 self.pager.add_writer(pager)
             }
         };
-        if let Err((pager, why)) = unneeded {
-            self.engine.close_unused(&*pager);
-            why?;
+        match unneeded {
+            Ok(()) if self.ops().contains(PagerOps::FRAMES) => self.object().drop_what_can_only_be_read(),
+            Ok(()) => {}
+            Err((pager, why)) => {
+                self.engine.close_unused(&*pager);
+                why?;
+            }
         }
         Ok(self)
+    }
+}
+
+impl Object {
+    /// Memory of a device that came from an opening for reading cannot be written, whoever maps it: it goes, and comes again from the
+    /// one that can write.
+    fn drop_what_can_only_be_read(&self) {
+        // None is on its way any more.
+        drop(self.quiesce());
+        let read_only = |page: PageRef| !page.can_be_written();
+        self.unmap_and_free(PageIndex(0)..PageIndex(u64::MAX), true, read_only, read_only);
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Whoever opens a thing for writing that is open for reading finds the same object (S28, S30). The opening that can
 //! write is kept beside the first one until both are closed, because requests may be under way in either. From then on
-//! whatever changes the thing goes to it; what only reads stays with the first.
+//! whatever changes the thing goes to it; what only reads stays with the first. A device's own memory, which is read and written in
+//! one place, comes from whoever can write.
 //!
 //! Here is also remembered which contents the object's clean pages show ([`Change`]). As long as nothing was written, these
 //! are the contents that were opened, so that what others write while the object is in use is noticed as well. Once it
@@ -155,7 +156,8 @@ impl Pager for Openings {
     }
 
     fn populate(&self, request: &Arc<Populate>) -> Populated {
-        self.first.populate(request)
+        let writer = self.writer().filter(|writer| writer.ops().contains(PagerOps::FRAMES));
+        writer.unwrap_or(&*self.first).populate(request)
     }
 
     fn size(&self) -> Result<u64, PagerError> {

@@ -90,6 +90,17 @@ impl Device {
     pub(crate) fn register(&self, by: By) -> ApertureId {
         register(&self.wanted(by), CacheMode::WriteBack).unwrap()
     }
+
+    /// Registers it by a file descriptor that can only be read.
+    pub(crate) fn register_to_read(&self) -> ApertureId {
+        let read_only = File::open(format!("/proc/self/fd/{}", self.file.as_raw_fd())).unwrap();
+        let fd = read_only.as_raw_fd();
+        let wanted = Wanted {
+            file: Some(DeviceFile { fd, offset: 0 }),
+            ..self.wanted(By::File)
+        };
+        register(&wanted, CacheMode::WriteBack).unwrap()
+    }
 }
 
 impl Drop for Device {
