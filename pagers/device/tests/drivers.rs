@@ -104,6 +104,10 @@ impl Populate for ManagedDevice {
         match run.index() {
             0 => Ok(Populated::UseGet),
             15 => panic!("page 15 is cursed"),
+            index if index == SIZE / 4096 - 2 => run.fill(index..=index + 15, |_, bytes| {
+                bytes.fill(1);
+                Ok(())
+            }),
             _ => run.fill(4..=11, |index, bytes| {
                 bytes.fill(u8::try_from(index).unwrap());
                 Ok(())
@@ -265,6 +269,10 @@ fn filling_a_window_takes_what_is_there_and_stops_at_what_cannot_be_had() {
     let (range, pages) = device.populate(8, 0..=15, &[5, 10]).expect("populates");
     assert_eq!(range, 4..=11);
     assert!(pages.keys().copied().eq([4, 6, 7, 8, 9, 11]));
+    let end = SIZE / 4096;
+    let (range, pages) = device.populate(end - 2, 0..=end - 1, &[]).expect("populates");
+    assert_eq!(range, end - 2..=end - 1, "it ends with the object");
+    assert!(pages.keys().copied().eq([end - 2, end - 1]));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::{ptr, slice};
 
 use quire_abi::{
-    Populate, QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE, QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK,
-    QUIRE_PAGER_UNSUPPORTED,
+    Populate, QUIRE_ACCESS_EXEC, QUIRE_ACCESS_READ, QUIRE_ACCESS_WRITE, QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD,
+    QUIRE_PAGER_OK, QUIRE_PAGER_UNSUPPORTED,
 };
 
 use crate::border;
@@ -193,7 +193,7 @@ impl<'a> PopulateRun<'a> {
 
     /// Fills pages of `range` around the faulting one, which is in it: those that the object has not, by `fill`, which is given the index of a
     /// page and its bytes, to be filled whole. Those that are in memory are taken, if that needs no waiting; the answer reaches from the
-    /// faulting page up to the first on either side that cannot be had.
+    /// faulting page up to the first on either side that cannot be had. The range may go beyond the object, and ends with it then.
     ///
     /// # Errors
     /// Those of `fill` and of the host. Pages that were filled before are kept.
@@ -205,7 +205,9 @@ impl<'a> PopulateRun<'a> {
         let (index, mut first, mut at) = (self.index(), *range.start(), *range.start());
         while at <= *range.end() {
             let rest = u32::try_from(*range.end() - at).map_or(u32::MAX, |rest| rest.saturating_add(1));
-            let inserted = self.fill_run(at, rest, &mut fill)?;
+            let Some(inserted) = self.fill_run(at, rest, &mut fill)? else {
+                break;
+            };
             let had = if inserted == 0 { self.take(at, rest)? } else { inserted };
             match had {
                 0 if at > index => break,
@@ -217,18 +219,28 @@ impl<'a> PopulateRun<'a> {
         Ok(Populated::Pages(first..=at.saturating_sub(1)))
     }
 
-    fn fill_run(&mut self, first: u64, count: u32, fill: &mut impl FnMut(u64, &mut [u8]) -> Result<()>) -> Result<u32> {
+    /// Nothing: the object ends there.
+    fn fill_run(
+        &mut self,
+        first: u64,
+        count: u32,
+        fill: &mut impl FnMut(u64, &mut [u8]) -> Result<()>,
+    ) -> Result<Option<u32>> {
         // Long enough to be worth a call, and no more places for addresses than a page holds.
         let count = count.min(512);
+        let lent = match self.insert_run(first, count as usize) {
+            Err(error) if error.status() == QUIRE_PAGER_BAD => return Ok(None),
+            lent => lent?,
+        };
         let mut inserted = 0;
-        for (index, bytes) in (first..).zip(self.insert_run(first, count as usize)?) {
+        for (index, bytes) in (first..).zip(lent) {
             fill(index, bytes)?;
             inserted += 1;
         }
         if inserted > 0 {
             self.ready_run(first, inserted)?;
         }
-        Ok(inserted)
+        Ok(Some(inserted))
     }
 
     /// Hands the request over to other code that speaks the ABI, such as a driver: `to` is called with the host's own struct, checked. What it

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::ptr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -15,7 +15,7 @@ use crate::table::abi_size;
 use quire_abi::{
     DriverHandle, Extent, Host, HostApi, Io, IoPage, Module, OpenArgs, OpenResult, Populate, QUIRE_ACCESS_READ,
     QUIRE_ACCESS_WRITE, QUIRE_IO_MAY_PEND, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_ABI_VERSION,
-    QUIRE_PAGER_AGAIN, QUIRE_PAGER_OK, QUIRE_PAGER_PEND, QUIRE_PAGER_STALE, QUIRE_PAGER_UNSUPPORTED,
+    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_OK, QUIRE_PAGER_PEND, QUIRE_PAGER_STALE, QUIRE_PAGER_UNSUPPORTED,
     QUIRE_PAGER_UNTOUCHED,
 };
 
@@ -82,10 +82,25 @@ struct Told {
     inserted: BTreeMap<u64, (Box<[u8]>, bool)>,
     /// Pages that somebody else has.
     taken: Vec<u64>,
+    /// The first index behind the object that is populated.
+    end: u64,
     /// Pages that show a device's own memory since the populate that runs: aperture and offset.
     frames: BTreeMap<u64, (u64, u64)>,
     /// The same of the populate that ran last.
     frames_before: BTreeMap<u64, (u64, u64)>,
+}
+
+impl Told {
+    /// Those of `count` pages from `first` on that are inside the object which a populate under way works on.
+    fn pages(&self, token: u64, first: u64, count: u32) -> std::result::Result<Range<u64>, i32> {
+        if !self.requests.contains_key(&token) {
+            return Err(QUIRE_PAGER_STALE);
+        }
+        if first >= self.end {
+            return Err(QUIRE_PAGER_BAD);
+        }
+        Ok(first..self.end.min(first.saturating_add(count.into())))
+    }
 }
 
 /// What the ledger knows of one request.
@@ -493,8 +508,12 @@ impl TestObject<'_> {
             reserved: 0,
             host: &*self.host.api,
         };
-        ledger.told().taken = taken.to_vec();
-        ledger.told().requests.insert(request.token, Progress::default());
+        {
+            let mut told = ledger.told();
+            told.taken = taken.to_vec();
+            told.end = self.opened.size.div_ceil(PAGE_BYTES.into());
+            told.requests.insert(request.token, Progress::default());
+        }
         // SAFETY: the handle is open, the request is as the ABI says.
         let status = unsafe { populate(self.opened.object, &mut request) };
         let mut told = ledger.told();
@@ -667,11 +686,12 @@ unsafe extern "C" fn page_insert(
 ) -> i32 {
     // SAFETY: as in `log`.
     let mut told = unsafe { ledger(host) }.told();
-    if !told.requests.contains_key(&token) {
-        return QUIRE_PAGER_STALE;
-    }
+    let pages = match told.pages(token, first, count) {
+        Ok(pages) => pages,
+        Err(status) => return status,
+    };
     let mut done = 0;
-    for index in first..first + u64::from(count) {
+    for index in pages {
         if told.taken.contains(&index) || told.inserted.contains_key(&index) {
             break;
         }
@@ -692,10 +712,10 @@ unsafe extern "C" fn page_insert(
 unsafe extern "C" fn page_take(host: *mut Host, token: u64, first: u64, count: u32, taken: *mut u32) -> i32 {
     // SAFETY: as in `log`.
     let told = unsafe { ledger(host) }.told();
-    if !told.requests.contains_key(&token) {
-        return QUIRE_PAGER_STALE;
-    }
-    let there = (first..first + u64::from(count)).take_while(|index| told.taken.contains(index));
+    let there = match told.pages(token, first, count) {
+        Ok(pages) => pages.take_while(|index| told.taken.contains(index)),
+        Err(status) => return status,
+    };
     let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
     // SAFETY: NULL, or a place for a number.
     unsafe { answer_count(there, taken) }
@@ -714,11 +734,12 @@ unsafe extern "C" fn frame_insert(
 ) -> i32 {
     // SAFETY: as in `log`.
     let mut told = unsafe { ledger(host) }.told();
-    if !told.requests.contains_key(&token) {
-        return QUIRE_PAGER_STALE;
-    }
+    let pages = match told.pages(token, first, count) {
+        Ok(pages) => pages,
+        Err(status) => return status,
+    };
     let mut done = 0;
-    for index in first..first + u64::from(count) {
+    for index in pages {
         if told.taken.contains(&index) || told.frames.contains_key(&index) {
             break;
         }
