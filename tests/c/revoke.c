@@ -23,11 +23,11 @@ static uint64_t base;
 
 /* The device. */
 static const struct quire_pager_host_api *host;
-static uint64_t host_object;
+static uint64_t host_object, victim;
 static unsigned char shows = 1, stored[PAGES];
 static int ctors, dtors, populates, puts_done;
 static int32_t put_fails, inside = 12345;
-static uint32_t revoke_inside; /* flags; only when `inside` is 0 */
+static uint32_t revoke_inside; /* flags; only when `inside` is 0, of `victim` */
 
 static int32_t ctor(void *ctx, const struct quire_pager_open_args *args, struct quire_pager_open_result *out)
 {
@@ -37,7 +37,7 @@ static int32_t ctor(void *ctx, const struct quire_pager_open_args *args, struct 
     CHECK(host->revoke(host->host, args->host_object, 0, 0, 0) == QUIRE_PAGER_STALE);
     if (args->name != NULL && strcmp(args->name, "fails") == 0)
         return -ENXIO;
-    host_object = args->host_object;
+    host_object = victim = args->host_object;
     ctors++;
     out->object = &ctors;
     out->size = PAGES * PAGE;
@@ -66,7 +66,7 @@ static int32_t populate(void *device, struct quire_pager_populate *req)
     memset(bytes[0], shows, (size_t)PAGE);
     CHECK(host->page_ready(host->host, req->token, req->index, 1) == QUIRE_PAGER_OK);
     if (inside == 0)
-        inside = host->revoke(host->host, host_object, 0, 0, revoke_inside);
+        inside = host->revoke(host->host, victim, 0, 0, revoke_inside);
     req->first = req->last = req->index;
     return QUIRE_PAGER_OK;
 }
@@ -191,6 +191,26 @@ static void a_revoke_inside_an_operation_of_the_object_is_refused(void)
     CHECK(revoke(1, 1, 0) == QUIRE_PAGER_OK);
 }
 
+/* What a device is called says nothing: it may take the pages of another one, which goes by the same words. */
+static void a_device_may_revoke_another_one_from_inside_an_operation(void)
+{
+    const uint64_t first = host_object;
+    struct quire_map_request request = request_of(PAGES * PAGE, QUIRE_PROT_READ);
+    struct quire_object *other;
+    unsigned char byte = 0;
+    uint64_t seen;
+    CHECK(byte_of(1) == 1);
+    OK(quire_object_open_device(devices, driver, "screen", -1, QUIRE_OPEN_READ, &other));
+    OK(quire_map(map, other, &request, &seen));
+    victim = first;
+    inside = 0;
+    OK(quire_load(map, seen, &byte, 1, NULL));
+    CHECK(byte == 1 && inside == QUIRE_PAGER_OK && resident() == 0);
+    OK(quire_unmap(map, seen, PAGES * PAGE));
+    OK(quire_object_release(other));
+    host_object = first;
+}
+
 static void *revoke_all(void *unused)
 {
     (void)unused;
@@ -277,6 +297,7 @@ static const struct test_case cases[] = {
     CASE(f22_what_cannot_be_written_stays),
     CASE(f22_after_revoke_fail_every_access_fails),
     CASE(a_revoke_inside_an_operation_of_the_object_is_refused),
+    CASE(a_device_may_revoke_another_one_from_inside_an_operation),
     CASE(f22_a_busied_page_is_waited_for),
     CASE(wrong_arguments_are_answered),
     CASE(the_program_can_revoke_as_well),

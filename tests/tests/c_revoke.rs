@@ -25,6 +25,7 @@ c_cases! {
     f22_what_cannot_be_written_stays,
     f22_after_revoke_fail_every_access_fails,
     a_revoke_inside_an_operation_of_the_object_is_refused,
+    a_device_may_revoke_another_one_from_inside_an_operation,
     f22_a_busied_page_is_waited_for,
     wrong_arguments_are_answered,
     the_program_can_revoke_as_well,

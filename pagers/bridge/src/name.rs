@@ -5,6 +5,8 @@ use core::fmt;
 
 use quire_core::error::{Cause, PagerError};
 
+use crate::named::ObjectName;
+
 /// An operation, and the object or plugin it was called for.
 #[derive(Clone, Debug)]
 pub(crate) struct Subject {
@@ -12,6 +14,8 @@ pub(crate) struct Subject {
     pub(crate) operation: &'static str,
     /// `vnode /etc/hosts`, or `vnode` for what concerns no object.
     pub(crate) of: Arc<str>,
+    /// The opening, if it concerns one: words may be those of several.
+    pub(crate) object: Option<ObjectName>,
 }
 
 impl Subject {
@@ -19,6 +23,15 @@ impl Subject {
         Self {
             operation,
             of: of.clone(),
+            object: None,
+        }
+    }
+
+    /// Of an operation on what was opened.
+    pub(crate) fn on(self, object: ObjectName) -> Self {
+        Self {
+            object: Some(object),
+            ..self
         }
     }
 

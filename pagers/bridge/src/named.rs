@@ -5,6 +5,7 @@
 
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use quire_core::alloc_fallible::try_reserve;
@@ -48,6 +49,21 @@ impl Named {
         let names = self.0.lock();
         let at = find(&names, name).ok()?;
         names[at].1.upgrade()
+    }
+
+    /// All names that stand for an object.
+    ///
+    /// # Errors
+    /// [`Cause::NoMemory`].
+    pub(crate) fn all_of(&self, object: &Arc<Object>) -> Result<Vec<ObjectName>, PagerError> {
+        let names = self.0.lock();
+        let its = names
+            .iter()
+            .filter(|entry| ptr::eq(entry.1.as_ptr(), Arc::as_ptr(object)));
+        let mut all = Vec::new();
+        try_reserve(&mut all, its.clone().count()).map_err(|_| PagerError::bare(Cause::NoMemory))?;
+        all.extend(its.map(|entry| entry.0));
+        Ok(all)
     }
 
     /// The opening is closed. Once more is no harm.

@@ -106,7 +106,7 @@ impl PluginObject {
     }
 
     fn subject(&self, operation: &'static str) -> Subject {
-        Subject::new(operation, &self.name)
+        Subject::new(operation, &self.name).on(self.use_of.name())
     }
 
     fn lock(&self) -> Option<&Serial> {

@@ -30,6 +30,7 @@ use quire_core::populate::Populate;
 use quire_core::sync::{FrameLock, Gauge, current_thread};
 
 use crate::name::Subject;
+use crate::named::ObjectName;
 
 /// The low bits of a token say which record; the others are a number that no other token of the process has. So many
 /// operations may be under way and objects open at the same time, together.
@@ -308,13 +309,13 @@ impl Requests {
         }
     }
 
-    /// Whether the calling thread is inside an operation on what has this name.
-    pub(crate) fn runs_here(&self, name: &str) -> bool {
+    /// Whether the calling thread is inside an operation on one of these openings.
+    pub(crate) fn runs_here(&self, openings: &[ObjectName]) -> bool {
         let me = current_thread();
         let table = self.table.lock();
-        let here = |slot: &&Slot| slot.thread == me;
-        let of_it = |slot: &Slot| slot.subject.as_ref().is_some_and(|subject| *subject.of == *name);
-        table.slots.iter().filter(here).any(of_it)
+        let on = |slot: &Slot| slot.subject.as_ref().and_then(|subject| subject.object);
+        let mut here = table.slots.iter().filter(|slot| slot.thread == me).filter_map(on);
+        here.any(|object| openings.contains(&object))
     }
 
     /// Operations under way.

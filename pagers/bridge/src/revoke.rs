@@ -41,8 +41,11 @@ impl HostState {
             Dirty::Discard
         };
         let name: String = object.describe();
+        let Ok(openings) = self.named.all_of(object) else {
+            return abi::QUIRE_PAGER_NOMEM;
+        };
         // It would wait for pages that this very operation has.
-        if self.requests.runs_here(&name) {
+        if self.requests.runs_here(&openings) {
             self.log(
                 Level::Error,
                 format_args!(

@@ -133,7 +133,8 @@ impl Closing {
         let Some(close) = module.table().close else {
             unreachable!("close is there by the contract of `PluginModule::start`")
         };
-        let answer = kept_call(module.host(), Subject::new("close", &name), record, || {
+        let subject = Subject::new("close", &name).on(use_of.name());
+        let answer = kept_call(module.host(), subject, record, || {
             // SAFETY: the handle is open, and this value, which is used up, is the only one that closes it; nothing of the
             // object is under way.
             unsafe { close(module.ctx(), handle) }
