@@ -111,6 +111,8 @@ pub enum NotInserted {
     Ended,
     /// There is no such aperture, or the pages do not lie in it.
     NoFrames,
+    /// The object is written in its device's own memory, and nothing would write a page of ours back.
+    NoPut,
 }
 
 impl Part {
@@ -146,6 +148,9 @@ impl Populate {
     /// # Errors
     /// Why the first could not be had: see [`NotInserted`].
     pub fn insert(&self, first: PageIndex, count: u64, lent: &mut dyn FnMut(NonNull<u8>)) -> Result<u64, NotInserted> {
+        if !self.object.takes_own_frames() {
+            return Err(NotInserted::NoPut);
+        }
         let mut done = 0;
         while done < count {
             let wanted = usize::try_from(count - done).map_or(MOST_AT_ONCE, |rest| rest.min(MOST_AT_ONCE));

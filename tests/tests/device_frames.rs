@@ -763,3 +763,40 @@ fn who_opens_a_device_for_writing_that_is_open_for_reading_can_write_it() {
         ends(rig, to_write);
     });
 }
+
+#[test]
+fn a_page_that_nothing_would_write_back_is_not_inserted() {
+    in_all_modes(|rig| {
+        let device = Device::new(2);
+        let aperture = device.register(By::File);
+        let (script, pager) = Script::with(PagerOps::POPULATE | PagerOps::FRAMES, 16);
+        let object = rig.engine.create_object(pager, 2 * PAGE_SIZE).unwrap();
+        script.on_populate(move |request| {
+            let index = request.plan().index;
+            assert_eq!(request.insert_one(index), Err(NotInserted::NoPut));
+            request.insert_frames(index, 1, aperture, index.0).unwrap();
+            Populated::Range(index, index)
+        });
+        let va = rig
+            .map
+            .map(&object, &MapRequest::read_write(2 * PAGE_SIZE))
+            .unwrap()
+            .start;
+        store(&rig, va, 9);
+        assert_eq!(device.word(0, 0).load(Ordering::Relaxed), 9);
+        let grabbed = PageHandle::grab(
+            object.object(),
+            PageIndex(1),
+            1,
+            GrabFlags::ZERO,
+            Caller::Program,
+            |_| {},
+        );
+        assert!(
+            matches!(grabbed, Err(PageError::Failed(Error::Unsupported(_)))),
+            "{grabbed:?}"
+        );
+        drop((script, object));
+        ends(rig, aperture);
+    });
+}

@@ -277,6 +277,12 @@ impl Object {
         self.ops().intersects(PagerOps::PUT | PagerOps::FRAMES)
     }
 
+    /// Whether a page with a frame of the machine's may come into it: nothing would write one back where all that is written is a device's.
+    #[must_use]
+    pub(crate) fn takes_own_frames(&self) -> bool {
+        self.is_writable() || !self.takes_writes()
+    }
+
     /// Pages in memory.
     #[must_use]
     pub fn resident(&self) -> u64 {

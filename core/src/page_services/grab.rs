@@ -69,8 +69,8 @@ impl PageHandle {
     /// lock, if the calling thread has it, is let go of meanwhile.
     ///
     /// # Errors
-    /// Why the first one could not be had: [`PageError::Busy`], [`PageError::Absent`], [`PageError::BeyondObject`], the pager's, out of memory;
-    /// misuse, of flags that make no sense together, or without the object's lock in strict checking.
+    /// Why the first one could not be had: [`PageError::Busy`], [`PageError::Absent`], [`PageError::BeyondObject`], the pager's, out of memory, that
+    /// no page can be made where all pages are a device's frames; misuse, of flags that make no sense together, or without the object's lock in strict checking.
     pub fn grab(
         object: &Arc<Object>,
         first: PageIndex,
@@ -232,6 +232,11 @@ impl Wish {
                 Err(PageError::Busy) if !self.flags.contains(GrabFlags::NOWAIT) => Ok(None),
                 waited => waited.map(|()| None),
             };
+        }
+        if !object.takes_own_frames() {
+            return Err(PageError::Failed(Error::Unsupported(
+                "the object's pages are frames of its device, and nothing would write another one back; grab what is in memory, with NOCREAT",
+            )));
         }
         let busy = match ExclusiveBusy::insert_new(object.clone(), index, Reserve::Ordinary) {
             Ok(busy) => busy,

@@ -1,7 +1,7 @@
 //! The host as a plugin sees it: the table of services, and what they do.
 //!
-//! Every service may be called on any thread, also on one of the plugin's own. None of them blocks for a pager operation
-//! or runs one, none panics, and a NULL host is ignored.
+//! Every service may be called on any thread, also on one of the plugin's own. Only `revoke` runs a pager's operation; only that and those
+//! of pages by hand that say so block. None panics, and a NULL host is ignored.
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -251,6 +251,17 @@ pub(crate) unsafe fn run_of_pages(
         Err(NotInserted::OutOfRange) => abi::QUIRE_PAGER_BAD,
         Err(NotInserted::NoMemory) => abi::QUIRE_PAGER_NOMEM,
         Err(NotInserted::NoFrames) => abi::QUIRE_PAGER_INVALID,
+        Err(NotInserted::NoPut) => {
+            host.log(
+                Level::Error,
+                format_args!(
+                    "{service}: {}: its pages are frames of the device, and nothing would write one of the host's back; insert \
+                     frames, or open it for reading only",
+                    request.object().describe()
+                ),
+            );
+            abi::QUIRE_PAGER_UNSUPPORTED
+        }
         Err(NotInserted::Ended) => host.stale(service, token),
     }
 }
