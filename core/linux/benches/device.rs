@@ -117,6 +117,11 @@ impl Pager for Device {
     }
 }
 
+#[allow(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    reason = "figures for people"
+)]
 fn main() {
     // Only `cargo bench` says so; a run of all test targets is not to measure.
     if !std::env::args().any(|argument| argument == "--bench") {
