@@ -896,6 +896,43 @@ fn renaming_back_and_forth_against_faults_loses_nothing() {
 }
 
 #[test]
+fn a_wiring_is_taken_back_while_its_page_is_moved() {
+    const ROUNDS: usize = 2000;
+    on_every_machine(|rig| {
+        let (_script_a, a) = rig.object(1);
+        let (_script_b, b) = rig.object(1);
+        let page = grab(&a, 0, GrabFlags::CONTENTS).unwrap();
+        let (start, next) = (Barrier::new(2), Barrier::new(2));
+        let wrong = thread::scope(|scope| {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    start.wait();
+                    // On its way the page is in no object, for a moment.
+                    while page.unwire() == Err(PageError::Stale) {}
+                    next.wait();
+                }
+            });
+            let (mut from, mut to, mut wrong) = (&a, &b, Vec::new());
+            for _ in 0..ROUNDS {
+                let wired = page.wire();
+                start.wait();
+                let moved = page.rename(to.object(), PageIndex(0), Caller::Program);
+                next.wait();
+                if (&wired, &moved, page.wire_count()) != (&Ok(()), &Ok(()), Ok(0)) {
+                    wrong.push((wired, moved, page.wire_count()));
+                }
+                std::mem::swap(&mut from, &mut to);
+            }
+            wrong
+        });
+        page.release_exclusive().unwrap();
+        assert_eq!(wrong, []);
+        drop(a);
+        done(rig, b);
+    });
+}
+
+#[test]
 fn pages_of_anonymous_objects_move_too_and_leave_zeros() {
     on_every_machine(|rig| {
         let object = rig.engine.create_anonymous(4 * PAGE_SIZE).unwrap();

@@ -46,11 +46,18 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
         to.engine.machine().frames_free(&[page.frame()]);
         page.set_frame(empty.frame());
         page.forget_machine_words();
-        from.borrow().lock().let_leave(page);
+        let wirings = from.borrow().lock().let_leave(page);
         memory.pages_are_gone(&[page]);
-        to.lock().let_replace(empty, page, index, to);
-        for _ in 0..hand_wirings {
-            memory.wire(page);
+        {
+            let mut state = to.lock();
+            state.let_replace(empty, page, index, to);
+            // What was taken back since is not wired there. With the object locked: whoever takes one back now finds both counts as they are.
+            for _ in wirings..hand_wirings {
+                state.hand_wirings.take_one(index);
+            }
+            for _ in 0..state.hand_wirings.count(index) {
+                memory.wire(page);
+            }
         }
         page::free(empty);
         page.busy.rouse();
@@ -68,19 +75,21 @@ impl<O: Borrow<Object>> ExclusiveBusy<O> {
 }
 
 impl ObjectState {
-    /// A page without a frame leaves its place.
-    fn let_leave(&mut self, page: PageRef) {
+    /// A page without a frame leaves its place. Tells how often it was wired by hand: nobody takes one of these back until it has another
+    /// place.
+    fn let_leave(&mut self, page: PageRef) -> u32 {
         let index = page.index();
         let removed = self.pages.remove(index);
         debug_assert!(
             removed.is_some_and(|removed| core::ptr::eq(removed, page)),
             "moved a page that is not in its object"
         );
-        self.hand_wirings.take_all(index);
+        let wirings = self.hand_wirings.take_all(index);
         if let Some(anonymous) = &self.anonymous {
             anonymous.release(index);
         }
         page.leave_object();
+        wirings
     }
 
     /// A page takes the place of an empty one.

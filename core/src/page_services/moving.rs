@@ -141,7 +141,9 @@ fn check_moves(page: PageRef) -> Answer {
 
 fn is_wired_by_maps(busy: &Busied) -> bool {
     let page = busy.page();
-    page.wire_count() > busy.object().lock().hand_wirings.count(page.index())
+    // Both counts as they are: one by hand may be taken back at any time.
+    let state = busy.object().lock();
+    page.wire_count() > state.hand_wirings.count(page.index())
 }
 
 /// Why a place cannot be had.

@@ -108,7 +108,7 @@ impl PageHandle {
     /// Takes one wiring that was made by hand back. The page need not be busied.
     ///
     /// # Errors
-    /// Misuse: there is none; no handle, stale.
+    /// Misuse: there is none; no handle, stale: also at the moment in which somebody moves it from one object to another.
     pub fn unwire(self) -> Answer {
         let (page, object) = self.with_object()?;
         let mut state = object.lock();
