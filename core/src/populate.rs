@@ -103,7 +103,7 @@ impl Installed {
 pub enum NotInserted {
     /// The object has that page already, or somebody is at it: leave it out.
     Present,
-    /// The index lies outside the object.
+    /// The index lies outside the object, or the object ends, and takes no more pages.
     OutOfRange,
     /// Memory could not be had.
     NoMemory,
@@ -283,6 +283,7 @@ impl Populate {
                     pages.push(busy);
                     continue;
                 }
+                Err(Error::InUse(_)) if self.object_ends() => NotInserted::OutOfRange,
                 Err(Error::InUse(_)) => NotInserted::Present,
                 Ok(_) | Err(_) => self.note_short(),
             };
@@ -336,6 +337,10 @@ impl Populate {
         Ok(flags)
     }
 
+    fn object_ends(&self) -> bool {
+        !self.object.lock().takes_pages()
+    }
+
     fn note_short(&self) -> NotInserted {
         self.state.lock().short = true;
         NotInserted::NoMemory
@@ -365,6 +370,8 @@ impl Populate {
         match error.cause {
             // The pager only passed on that we had no memory for it: that is ours to wait for (rule 6 of the design).
             Cause::NoMemory | Cause::Again if short => Err(Error::NoMemory),
+            // It could not do what it was asked for, and nobody asks any more: the fault finds out when it looks again.
+            _ if self.object_ends() => Ok(Ended::Restart),
             _ => {
                 self.object.note_pager_error(&error);
                 Err(error.into())

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-use quire_core::error::FaultError;
+use quire_core::error::{Cause, FaultError, PagerError};
 use quire_core::map::{MapRequest, Sharing};
 use quire_core::object::{Dirty, ObjectRef};
+use quire_core::page_services::{Caller, GrabFlags, PageError, PageHandle};
 use quire_core::pager::{PagerOps, Populated};
 use quire_core::populate::{NotInserted, Populate};
 use quire_core::types::{Access, Inherit, PAGE_BYTES, PAGE_SIZE, PageIndex, Prot, VirtAddr};
@@ -228,6 +229,37 @@ fn populate_against_terminate() {
         assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::Terminated));
         spawned.recv().unwrap().join().unwrap().unwrap();
         assert_eq!((object.resident(), mapped(&rig, va)), (0, 0));
+        script.on_populate(|_| Populated::UseGet);
+        drop((script, object));
+        rig.assert_nothing_left();
+    });
+}
+
+#[test]
+fn populate_against_terminate_that_writes_is_told_that_the_object_ends() {
+    in_all_modes(|rig| {
+        let (script, object, va) = device(&rig);
+        let (threads, spawned): (Sender<thread::JoinHandle<_>>, Receiver<_>) = channel();
+        let going = object.clone();
+        script.on_populate(move |request| {
+            let index = request.plan().index;
+            let object = going.clone();
+            threads
+                .send(thread::spawn(move || object.object().terminate(Dirty::Write)))
+                .unwrap();
+            let looked = || {
+                let flags = GrabFlags::NOCREAT | GrabFlags::NOWAIT;
+                PageHandle::grab(going.object(), index, 1, flags, Caller::Pager, |_| {})
+            };
+            while looked() == Err(PageError::Absent) {
+                thread::yield_now();
+            }
+            // It is not there, and waiting for somebody else who has it would never end.
+            assert_eq!(request.insert_one(index), Err(NotInserted::OutOfRange));
+            Populated::Failed(PagerError::bare(Cause::OutOfRange))
+        });
+        assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::Terminated));
+        spawned.recv().unwrap().join().unwrap().unwrap();
         script.on_populate(|_| Populated::UseGet);
         drop((script, object));
         rig.assert_nothing_left();

@@ -419,7 +419,7 @@ impl ObjectState {
     }
 
     /// Whether a page may come into it.
-    fn takes_pages(&self) -> bool {
+    pub(crate) fn takes_pages(&self) -> bool {
         self.accepts == Accepts::Everything
     }
 

@@ -58,7 +58,7 @@ pub struct HostApi {
     /// address of each one's bytes in `bytes`, an array of `count`. The bytes are lent until `page_ready` or the end of
     /// populate, aligned to the page size, and come with any contents. Stops at the first page that cannot be had, and stores in
     /// `inserted`, which may be NULL when `count` is 1, how many were. `OK` if one was; otherwise why the first was not: `AGAIN`: it is in memory
-    /// already, or busy (`page_take` may have it); `BAD`: outside the object; `UNSUPPORTED`: it can be written and has
+    /// already, or busy (`page_take` may have it); `BAD`: outside the object, or the object ends; `UNSUPPORTED`: it can be written and has
     /// `QUIRE_OBJECT_FRAMES`, so that nothing would write the page back; `NOMEM`; `STALE`; `INVALID`: `count` is 0.
     pub page_insert: Option<
         unsafe extern "C" fn(

@@ -205,10 +205,12 @@ impl<'a> PopulateRun<'a> {
         let (index, mut first, mut at) = (self.index(), *range.start(), *range.start());
         while at <= *range.end() {
             let rest = u32::try_from(*range.end() - at).map_or(u32::MAX, |rest| rest.saturating_add(1));
-            let Some(inserted) = self.fill_run(at, rest, &mut fill)? else {
-                break;
+            let had = match self.fill_run(at, rest, &mut fill)? {
+                None if at > index => break,
+                None => return Ok(Populated::Refault),
+                Some(0) => self.take(at, rest)?,
+                Some(inserted) => inserted,
             };
-            let had = if inserted == 0 { self.take(at, rest)? } else { inserted };
             match had {
                 0 if at > index => break,
                 0 if at == index => return Ok(Populated::Refault),
