@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::channel;
 use std::thread;
 
 use quire_core::error::{Cause, FaultError, PagerError};
 use quire_core::map::{MapRequest, Sharing};
-use quire_core::object::{Dirty, ObjectRef};
+use quire_core::object::{Dirty, Object, ObjectRef};
 use quire_core::page_services::{Caller, GrabFlags, PageError, PageHandle};
 use quire_core::pager::{PagerOps, Populated};
 use quire_core::populate::{NotInserted, Populate};
@@ -59,6 +59,20 @@ fn all_pages(script: &Script, meanwhile: impl Fn(&Arc<Populate>) + Send + Sync +
         meanwhile(request);
         Populated::Range(PageIndex(0), PageIndex(PAGES - 1))
     });
+}
+
+/// Something to be started on a thread of its own while populate runs, and what it came to.
+fn beside<T: Send + 'static>(
+    object: &ObjectRef,
+    does: impl Fn(&Arc<Object>) -> T + Clone + Send + Sync + 'static,
+) -> (impl Fn() + Send + Sync + 'static, impl FnOnce() -> T) {
+    let (sender, started) = channel::<thread::JoinHandle<T>>();
+    let object = object.object().clone();
+    let start = move || {
+        let (object, does) = (object.clone(), does.clone());
+        sender.send(thread::spawn(move || does(&object))).unwrap();
+    };
+    (start, move || started.recv().unwrap().join().unwrap())
 }
 
 fn assert_nothing_busied(object: &ObjectRef) {
@@ -123,16 +137,10 @@ fn populate_against_truncate() {
     in_all_modes(|rig| {
         let (script, object, va) = device(&rig);
         // The size changes when no request is under way: after the populate, before or after its pages are mapped.
-        let (threads, spawned): (Sender<thread::JoinHandle<_>>, Receiver<_>) = channel();
-        let going = object.clone();
-        all_pages(&script, move |_| {
-            let object = going.clone();
-            threads
-                .send(thread::spawn(move || object.object().resize(2 * PAGE_SIZE)))
-                .unwrap();
-        });
+        let (start, resized) = beside(&object, |object| object.resize(2 * PAGE_SIZE));
+        all_pages(&script, move |_| start());
         let end = rig.map.fault(page_at(va, 5), Access::Read);
-        spawned.recv().unwrap().join().unwrap().unwrap();
+        resized().unwrap();
         assert!(matches!(end, Ok(_) | Err(FaultError::BeyondObject(_))), "{end:?}");
         assert_eq!(object.resident(), 2);
         assert!(mapped(&rig, va) <= 2);
@@ -151,16 +159,13 @@ fn populate_against_truncate() {
 fn populate_against_revoke_of_what_it_has_inserted() {
     in_all_modes(|rig| {
         let (script, object, va) = device(&rig);
-        let (threads, spawned): (Sender<thread::JoinHandle<_>>, Receiver<_>) = channel();
-        let going = object.clone();
-        all_pages(&script, move |_| {
-            let object = going.clone();
-            let revoke = move || object.object().revoke(PageIndex(0)..PageIndex(PAGES), Dirty::Write);
-            threads.send(thread::spawn(revoke)).unwrap();
+        let (start, revoked) = beside(&object, |object| {
+            object.revoke(PageIndex(0)..PageIndex(PAGES), Dirty::Write)
         });
+        all_pages(&script, move |_| start());
         // It waits for the pages, which are busied until they are mapped, and takes them then.
         rig.map.fault(page_at(va, 3), Access::Write).unwrap();
-        assert_eq!(spawned.recv().unwrap().join().unwrap(), Ok(PAGES));
+        assert_eq!(revoked(), Ok(PAGES));
         assert_eq!((object.resident(), mapped(&rig, va)), (0, 0));
         assert_eq!(
             script.stored(3)[0],
@@ -187,19 +192,16 @@ fn populate_against_revoke_of_what_it_has_inserted() {
 fn populate_against_revoke_for_good() {
     in_all_modes(|rig| {
         let (script, object, va) = device(&rig);
-        let (threads, spawned): (Sender<thread::JoinHandle<_>>, Receiver<_>) = channel();
+        let (start, revoked) = beside(&object, |object| object.revoke_for_good(Dirty::Discard));
         let going = object.clone();
         all_pages(&script, move |_| {
-            let object = going.clone();
-            threads
-                .send(thread::spawn(move || object.object().revoke_for_good(Dirty::Discard)))
-                .unwrap();
+            start();
             while !going.object().is_revoked() {
                 thread::yield_now();
             }
         });
         assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::Revoked));
-        assert_eq!(spawned.recv().unwrap().join().unwrap(), Ok(PAGES));
+        assert_eq!(revoked(), Ok(PAGES));
         assert_eq!((object.resident(), mapped(&rig, va)), (0, 0));
         assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::Revoked));
         assert_eq!(script.calls(), [Call::Populate(0)], "the device is not asked any more");
@@ -213,13 +215,10 @@ fn populate_against_revoke_for_good() {
 fn populate_against_terminate() {
     in_all_modes(|rig| {
         let (script, object, va) = device(&rig);
-        let (threads, spawned): (Sender<thread::JoinHandle<_>>, Receiver<_>) = channel();
+        let (start, terminated) = beside(&object, |object| object.terminate(Dirty::Discard));
         let going = object.clone();
         all_pages(&script, move |_| {
-            let object = going.clone();
-            threads
-                .send(thread::spawn(move || object.object().terminate(Dirty::Discard)))
-                .unwrap();
+            start();
             // Until it dies: then nothing can be revoked any more, not even where there is nothing.
             let nowhere = PageIndex(PAGES)..PageIndex(PAGES + 1);
             while going.object().revoke(nowhere.clone(), Dirty::Discard).is_ok() {
@@ -227,7 +226,7 @@ fn populate_against_terminate() {
             }
         });
         assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::Terminated));
-        spawned.recv().unwrap().join().unwrap().unwrap();
+        terminated().unwrap();
         assert_eq!((object.resident(), mapped(&rig, va)), (0, 0));
         script.on_populate(|_| Populated::UseGet);
         drop((script, object));
@@ -239,14 +238,11 @@ fn populate_against_terminate() {
 fn populate_against_terminate_that_writes_is_told_that_the_object_ends() {
     in_all_modes(|rig| {
         let (script, object, va) = device(&rig);
-        let (threads, spawned): (Sender<thread::JoinHandle<_>>, Receiver<_>) = channel();
+        let (start, terminated) = beside(&object, |object| object.terminate(Dirty::Write));
         let going = object.clone();
         script.on_populate(move |request| {
             let index = request.plan().index;
-            let object = going.clone();
-            threads
-                .send(thread::spawn(move || object.object().terminate(Dirty::Write)))
-                .unwrap();
+            start();
             let looked = || {
                 let flags = GrabFlags::NOCREAT | GrabFlags::NOWAIT;
                 PageHandle::grab(going.object(), index, 1, flags, Caller::Pager, |_| {})
@@ -259,7 +255,7 @@ fn populate_against_terminate_that_writes_is_told_that_the_object_ends() {
             Populated::Failed(PagerError::bare(Cause::OutOfRange))
         });
         assert_eq!(rig.map.fault(va, Access::Read), Err(FaultError::Terminated));
-        spawned.recv().unwrap().join().unwrap().unwrap();
+        terminated().unwrap();
         script.on_populate(|_| Populated::UseGet);
         drop((script, object));
         rig.assert_nothing_left();
