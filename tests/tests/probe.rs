@@ -80,7 +80,7 @@ fn a_good_rust_plugin_is_described() {
     for line in [
         "name          vnode",
         "description   Regular files and block devices, by path or by file descriptor",
-        "plugin ABI    0.1 ",
+        "plugin ABI    1.0 ",
         "calls         any number at a time",
         "operations    open close get ",
         "type layout   checked",
