@@ -90,6 +90,28 @@ fn a_good_rust_plugin_is_described() {
 }
 
 #[test]
+fn a_driver_is_described_as_one() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let driver = folder.path().join("framebuffer.so");
+    built::c_library(
+        &built::repository().join("examples/drivers/framebuffer.c"),
+        &[],
+        &driver,
+    );
+    let answer = probe(&driver, &[]);
+    assert_good(&answer);
+    for line in [
+        "name          framebuffer",
+        "plugin ABI    1.0 ",
+        "capabilities  driver",
+        "operations    get_extension",
+        "absent        init fini\n",
+    ] {
+        assert!(answer.out.contains(line), "no \"{line}\" in:\n{}", answer.out);
+    }
+}
+
+#[test]
 fn a_plugin_is_found_by_its_name() {
     let vnode = built::plugin("vnode");
     let output = Command::new(built::command())
