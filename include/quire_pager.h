@@ -396,12 +396,12 @@ struct quire_pager_io;
 /**
  * The smallest `struct_size` of `struct quire_pager_open_args`.
  */
-#define QUIRE_PAGER_OPEN_ARGS_MIN_SIZE 40
+#define QUIRE_PAGER_OPEN_ARGS_MIN_SIZE 56
 
 /**
  * The smallest `struct_size` of `struct quire_pager_open_result`.
  */
-#define QUIRE_PAGER_OPEN_RESULT_MIN_SIZE 48
+#define QUIRE_PAGER_OPEN_RESULT_MIN_SIZE 64
 
 /**
  * The smallest `page_stride` of a request: the size of `struct quire_pager_io_page`.
@@ -421,7 +421,7 @@ struct quire_pager_io;
 /**
  * The smallest `struct_size` of `struct quire_pager_populate`.
  */
-#define QUIRE_PAGER_POPULATE_MIN_SIZE 56
+#define QUIRE_PAGER_POPULATE_MIN_SIZE 64
 
 /**
  * `quire_pager_open_args.flags`: the object will be read.
@@ -807,8 +807,9 @@ struct quire_page_api {
 };
 
 /**
- * Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
- * than the first version of its major number checks `QUIRE_HAS` first.
+ * Services of the host. Valid from `init` until `fini` has returned. Append-only. Every host has those up to and including
+ * `page_take`. Those behind it are had by hosts that can do such things, as this one; a plugin that wants one, or a member newer than
+ * the first version of its major number, checks `QUIRE_HAS` first.
  *
  * Every service may be called on any thread, also one of the pager's own, and with locks of the pager's held: none of them
  * blocks for a pager operation, or runs one on the caller's stack, but for `revoke`, which says so. Those of populate are for as long as

@@ -80,10 +80,32 @@ fn a_good_rust_plugin_is_described() {
     for line in [
         "name          vnode",
         "description   Regular files and block devices, by path or by file descriptor",
-        "plugin ABI    0.1 ",
+        "plugin ABI    1.0 ",
         "calls         any number at a time",
         "operations    open close get ",
         "type layout   checked",
+    ] {
+        assert!(answer.out.contains(line), "no \"{line}\" in:\n{}", answer.out);
+    }
+}
+
+#[test]
+fn a_driver_is_described_as_one() {
+    let folder = tempfile::TempDir::new().expect("a folder");
+    let driver = folder.path().join("framebuffer.so");
+    built::c_library(
+        &built::repository().join("examples/drivers/framebuffer.c"),
+        &[],
+        &driver,
+    );
+    let answer = probe(&driver, &[]);
+    assert_good(&answer);
+    for line in [
+        "name          framebuffer",
+        "plugin ABI    1.0 ",
+        "capabilities  driver",
+        "operations    get_extension",
+        "absent        init fini\n",
     ] {
         assert!(answer.out.contains(line), "no \"{line}\" in:\n{}", answer.out);
     }

@@ -20,8 +20,9 @@ pub struct Host {
     _private: [u8; 0],
 }
 
-/// Services of the host. Valid from `init` until `fini` has returned. Append-only: a plugin that wants a member newer
-/// than the first version of its major number checks `QUIRE_HAS` first.
+/// Services of the host. Valid from `init` until `fini` has returned. Append-only. Every host has those up to and including
+/// `page_take`. Those behind it are had by hosts that can do such things, as this one; a plugin that wants one, or a member newer than
+/// the first version of its major number, checks `QUIRE_HAS` first.
 ///
 /// Every service may be called on any thread, also one of the pager's own, and with locks of the pager's held: none of them
 /// blocks for a pager operation, or runs one on the caller's stack, but for `revoke`, which says so. Those of populate are for as long as

@@ -5,9 +5,9 @@ use core::ffi::{c_char, c_void};
 // Sizes of the structs in the first version of this major number: every host gives at least these.
 
 /// The smallest `struct_size` of `struct quire_pager_open_args`.
-pub const QUIRE_PAGER_OPEN_ARGS_MIN_SIZE: u32 = 40;
+pub const QUIRE_PAGER_OPEN_ARGS_MIN_SIZE: u32 = 56;
 /// The smallest `struct_size` of `struct quire_pager_open_result`.
-pub const QUIRE_PAGER_OPEN_RESULT_MIN_SIZE: u32 = 48;
+pub const QUIRE_PAGER_OPEN_RESULT_MIN_SIZE: u32 = 64;
 /// The smallest `page_stride` of a request: the size of `struct quire_pager_io_page`.
 pub const QUIRE_PAGER_IO_PAGE_MIN_SIZE: u32 = 16;
 /// The smallest `struct_size` of `struct quire_pager_io`.
@@ -15,7 +15,7 @@ pub const QUIRE_PAGER_IO_MIN_SIZE: u32 = 56;
 /// The smallest `struct_size` of `struct quire_pager_extent`.
 pub const QUIRE_PAGER_EXTENT_MIN_SIZE: u32 = 12;
 /// The smallest `struct_size` of `struct quire_pager_populate`.
-pub const QUIRE_PAGER_POPULATE_MIN_SIZE: u32 = 56;
+pub const QUIRE_PAGER_POPULATE_MIN_SIZE: u32 = 64;
 
 const _: () = {
     use core::mem::size_of;

@@ -57,7 +57,13 @@ impl Report {
     #[must_use]
     pub fn of(plugin: &Arc<Plugin>) -> Self {
         let module = plugin.module();
-        let (there, absent): (Vec<_>, Vec<_>) = operations(module).into_iter().partition(|(_, there)| *there);
+        let is_driver = module.caps & QUIRE_CAP_DRIVER != 0;
+        // What else a driver can do stands in a table of its own, which it tells once it runs.
+        let of_drivers = |name: &str| ["init", "fini", "get_extension"].contains(&name);
+        let (there, absent): (Vec<_>, Vec<_>) = operations(module)
+            .into_iter()
+            .filter(|(name, _)| !is_driver || of_drivers(name))
+            .partition(|(_, there)| *there);
         let names = |ops: Vec<(&'static str, bool)>| ops.into_iter().map(|(name, _)| name).collect();
         Self {
             path: plugin.path().into(),
