@@ -90,13 +90,14 @@ impl Host {
     ///
     /// # Errors
     /// `QUIRE_PAGE_BUSY` (with `NOWAIT`, `WAITFAIL`), `QUIRE_PAGE_ABSENT` (with `NOCREAT`), `QUIRE_PAGE_BEYOND`, `QUIRE_PAGE_NOMEM`,
-    /// `QUIRE_PAGE_STALE`: no such object, or it is closed; `QUIRE_PAGE_MISUSE`: flags that exclude each other;
+    /// `QUIRE_PAGE_STALE`: no such object, or it is closed; `QUIRE_PAGER_INVALID`: flags that exclude each other;
     /// `QUIRE_PAGER_UNSUPPORTED`: the host has no such service.
     pub fn grab(&self, object: HostObject, index: u64, flags: GrabFlags) -> Result<BusyPage<Exclusive>> {
         self.grab_as(object, index, flags.0)
     }
 
-    /// As [`Host::grab`], but shared busied. Only a filled page is shared: a new one by [`GrabFlags::ZERO`] or [`GrabFlags::CONTENTS`].
+    /// As [`Host::grab`], but shared busied. Only a filled page is shared: a new one by [`GrabFlags::ZERO`] or [`GrabFlags::CONTENTS`], or
+    /// none is made, by [`GrabFlags::NOCREAT`]; one of these must be there.
     ///
     /// # Errors
     /// As [`Host::grab`].
@@ -105,6 +106,7 @@ impl Host {
     }
 
     fn grab_as<M: BusyMode>(&self, object: HostObject, index: u64, flags: u32) -> Result<BusyPage<M>> {
+        check(flags)?;
         // Before the page is busied: who cannot unbusy must not busy.
         self.page_service(M::UNBUSY, M::unbusy)?;
         let (call, grab) = self.service("page_grab", |api| api.page_grab)?;
@@ -297,9 +299,10 @@ impl<M: BusyMode> BusyPage<M> {
     /// It has to be written before it goes.
     ///
     /// # Errors
-    /// `QUIRE_PAGE_UNSUPPORTED`: the object cannot be written; `QUIRE_PAGE_MISUSE`: it is not filled; `QUIRE_PAGER_UNSUPPORTED`: the host has
+    /// `QUIRE_PAGE_UNSUPPORTED`: the object cannot be written; `QUIRE_PAGER_INVALID`: it is not filled; `QUIRE_PAGER_UNSUPPORTED`: the host has
     /// no such service.
     pub fn set_dirty(&self) -> Result<()> {
+        self.filled()?;
         self.page.ask("set_dirty", |pages| pages.set_dirty).map(drop)
     }
 
@@ -314,7 +317,17 @@ impl<M: BusyMode> BusyPage<M> {
         Ok(Wiring { page })
     }
 
-    /// What is outside the page is the caller's mistake, which must not end a checking build's process.
+    /// An unfilled page is the caller's mistake, which must not end a checking build's process. Whoever has it busied sees that it stays so.
+    fn filled(&self) -> Result<()> {
+        if self.page.is_valid()? {
+            return Ok(());
+        }
+        Err(Error::invalid(
+            "the page is not filled; fill it, and say so with set_valid",
+        ))
+    }
+
+    /// What is outside the page likewise.
     fn check(&self, offset: usize, length: usize) -> Result<()> {
         let page_size = self.page.host.page_size();
         match offset.checked_add(length) {
@@ -365,10 +378,13 @@ impl BusyPage<Exclusive> {
     /// To shared by this guard alone, with no moment in between.
     ///
     /// # Errors
-    /// `QUIRE_PAGE_MISUSE`: it is not filled; `QUIRE_PAGER_UNSUPPORTED`: the host has no such service.
+    /// `QUIRE_PAGER_INVALID`: it is not filled; `QUIRE_PAGER_UNSUPPORTED`: the host has no such service.
     pub fn downgrade(self) -> Result<BusyPage<Shared>, NotDone<Self>> {
         let sunbusy = self.page.host.page_service(Shared::UNBUSY, Shared::unbusy).map(drop);
-        match sunbusy.and_then(|()| self.page.ask("busy_downgrade", |pages| pages.busy_downgrade)) {
+        match sunbusy
+            .and_then(|()| self.filled())
+            .and_then(|()| self.page.ask("busy_downgrade", |pages| pages.busy_downgrade))
+        {
             Ok(_) => Ok(BusyPage::of(self.taken())),
             Err(error) => Err(NotDone { guard: self, error }),
         }
@@ -377,9 +393,16 @@ impl BusyPage<Exclusive> {
     /// Frees it, and gives up what it holds; its mappings go.
     ///
     /// # Errors
-    /// `QUIRE_PAGE_MISUSE`: it is wired; `QUIRE_PAGER_UNSUPPORTED`: the host has no such service.
+    /// `QUIRE_PAGER_AGAIN`: it is wired; `QUIRE_PAGER_UNSUPPORTED`: the host has no such service.
     pub fn free(self) -> Result<(), NotDone<Self>> {
-        match self.page.ask("free", |pages| pages.free) {
+        // Nobody can wire it meanwhile, as that takes a page that is busied.
+        let unwired = self.page.wire_count().and_then(|count| match count {
+            0 => Ok(()),
+            _ => Err(Error::again(format!(
+                "the page is wired {count} times; free it when it is not"
+            ))),
+        });
+        match unwired.and_then(|()| self.page.ask("free", |pages| pages.free)) {
             Ok(_) => {
                 self.taken();
                 Ok(())
@@ -436,6 +459,20 @@ impl Drop for Wiring {
     fn drop(&mut self) {
         self.page.give_back("unwire", |pages| pages.unwire);
     }
+}
+
+/// Refuses what would be a broken rule to the host, for which a checking build ends the process.
+fn check(flags: u32) -> Result<()> {
+    let has = |wanted: u32| flags & wanted != 0;
+    if has(QUIRE_GRAB_ZERO) && has(QUIRE_GRAB_CONTENTS) {
+        return Err(Error::invalid("a new page is zeros or what its pager has, not both"));
+    }
+    if has(QUIRE_GRAB_SBUSY) && !has(QUIRE_GRAB_ZERO | QUIRE_GRAB_CONTENTS | QUIRE_GRAB_NOCREAT) {
+        return Err(Error::invalid(
+            "only a filled page is shared: grab it with ZERO, CONTENTS or NOCREAT, or exclusively",
+        ));
+    }
+    Ok(())
 }
 
 fn done(service: &str, status: i32) -> Result<()> {
