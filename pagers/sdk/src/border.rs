@@ -5,9 +5,9 @@ use std::ptr;
 
 use quire_abi::golden::Described;
 use quire_abi::{
-    Driver, DriverFault, DriverHandle, Extent, HostApi, Io, OpenArgs, OpenResult, Populate,
-    QUIRE_DRIVER_FAULT_MIN_SIZE, QUIRE_DRIVER_HANDLE_MIN_SIZE, QUIRE_DRIVER_MIN_SIZE, QUIRE_PAGER_EXTENT_MIN_SIZE,
-    QUIRE_PAGER_FLAGS_MUST_KNOW, QUIRE_PAGER_HOST_API_MIN_SIZE, QUIRE_PAGER_IO_MIN_SIZE,
+    Aperture, Driver, DriverFault, DriverHandle, Extent, HostApi, Io, OpenArgs, OpenResult, PageApi, Populate,
+    QUIRE_APERTURE_MIN_SIZE, QUIRE_DRIVER_FAULT_MIN_SIZE, QUIRE_DRIVER_HANDLE_MIN_SIZE, QUIRE_DRIVER_MIN_SIZE,
+    QUIRE_PAGER_EXTENT_MIN_SIZE, QUIRE_PAGER_FLAGS_MUST_KNOW, QUIRE_PAGER_HOST_API_MIN_SIZE, QUIRE_PAGER_IO_MIN_SIZE,
     QUIRE_PAGER_OPEN_ARGS_MIN_SIZE, QUIRE_PAGER_OPEN_RESULT_MIN_SIZE, QUIRE_PAGER_POPULATE_MIN_SIZE,
 };
 
@@ -24,6 +24,10 @@ pub(crate) unsafe trait Sized32: Described {
     fn size_at(this: *const Self) -> *const u32;
 }
 
+/// The words before the functions.
+#[allow(clippy::cast_possible_truncation, reason = "two words")]
+const PAGE_API_MIN_SIZE: u32 = std::mem::offset_of!(PageApi, busied) as u32;
+
 macro_rules! sized {
     ($($type:ty: $min:ident;)*) => {$(
         // SAFETY: numbers, raw pointers and optional functions, all of which may be zero.
@@ -39,6 +43,7 @@ macro_rules! sized {
 
 sized! {
     HostApi: QUIRE_PAGER_HOST_API_MIN_SIZE;
+    PageApi: PAGE_API_MIN_SIZE;
     OpenArgs: QUIRE_PAGER_OPEN_ARGS_MIN_SIZE;
     OpenResult: QUIRE_PAGER_OPEN_RESULT_MIN_SIZE;
     Io: QUIRE_PAGER_IO_MIN_SIZE;
@@ -47,6 +52,7 @@ sized! {
     DriverHandle: QUIRE_DRIVER_HANDLE_MIN_SIZE;
     Driver: QUIRE_DRIVER_MIN_SIZE;
     DriverFault: QUIRE_DRIVER_FAULT_MIN_SIZE;
+    Aperture: QUIRE_APERTURE_MIN_SIZE;
 }
 
 /// The size that the host gave its struct, if it is one that a version of it can have.
@@ -89,6 +95,12 @@ pub(crate) unsafe fn read<T: Sized32>(from: *const T) -> Result<T> {
         ptr::copy_nonoverlapping(from.cast::<u8>(), own.as_mut_ptr().cast::<u8>(), size);
         Ok(own.assume_init())
     }
+}
+
+/// The struct of a host that has none of it.
+pub(crate) fn absent<T: Sized32>() -> T {
+    // SAFETY: zeros are a valid `T`.
+    unsafe { MaybeUninit::zeroed().assume_init() }
 }
 
 /// Stores as much of `value` as the host has room for. The host's `struct_size` stays as it is.

@@ -174,6 +174,30 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What was to be done with a guard, and was not; the guard is given back.
+#[derive(Debug)]
+pub struct NotDone<G> {
+    /// The guard, as it was.
+    pub guard: G,
+    /// Why.
+    pub error: Error,
+}
+
+impl<G> fmt::Display for NotDone<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl<G: fmt::Debug> std::error::Error for NotDone<G> {}
+
+/// The guard is dropped.
+impl<G> From<NotDone<G>> for Error {
+    fn from(not_done: NotDone<G>) -> Self {
+        not_done.error
+    }
+}
+
 /// Keeps the system's number and text.
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {

@@ -2,10 +2,11 @@
 
 use std::ffi::{CStr, CString, c_void};
 use std::ptr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use quire_abi::{
-    HostApi, QUIRE_LOG_DEBUG, QUIRE_LOG_ERROR, QUIRE_LOG_INFO, QUIRE_LOG_WARN, QUIRE_PAGER_STALE,
+    HostApi, PageApi, QUIRE_LOG_DEBUG, QUIRE_LOG_ERROR, QUIRE_LOG_INFO, QUIRE_LOG_WARN, QUIRE_PAGER_STALE,
     QUIRE_PAGER_UNSUPPORTED,
 };
 
@@ -37,16 +38,56 @@ impl Level {
 }
 
 /// The host that loaded this pager. Cheap to clone; every service may be called on any thread, and none runs an operation
-/// of a pager.
+/// of a pager, but for [`Host::revoke`], which has dirty pages put.
 ///
-/// Once the pager has been finalised the host is gone: a clone that outlives it does nothing.
+/// Once the pager has been finalised the host is gone: a clone that outlives it does nothing. So does a driver's once its `dtor` has returned.
 #[derive(Debug, Clone)]
 pub struct Host {
     page_size: u32,
     abi_version: u32,
-    // Invariant: `Some` exactly from `init` until `fini`, when the table's services may be called. `fini` takes the write
-    // lock, so it waits for services that are under way on other threads.
-    api: Arc<RwLock<Option<HostApi>>>,
+    services: Arc<Services>,
+}
+
+/// The host's tables, and who is calling them.
+#[derive(Debug)]
+struct Services {
+    api: HostApi,
+    pages: PageApi,
+    // Calls under way, and `GONE`. Invariant: the tables' functions are called only by those whom this counts, of whom there are none
+    // once `retire` has returned. A lock would not do: a service that blocks, such as `revoke`, may need others to go on.
+    calls: AtomicU64,
+    ended: Mutex<()>,
+    none_left: Condvar,
+}
+
+/// In `Services::calls`: nobody begins a call any more.
+const GONE: u64 = 1 << 63;
+
+/// A call of a service under way: as long as it lives, the tables' functions may be called.
+pub(crate) struct Call<'a>(&'a Services);
+
+impl Call<'_> {
+    /// The first argument of every service.
+    pub(crate) fn host(&self) -> *mut quire_abi::Host {
+        self.0.api.host
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        if self.0.calls.fetch_sub(1, Ordering::Release) == GONE | 1 {
+            let _ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
+            self.0.none_left.notify_all();
+        }
+    }
+}
+
+impl Services {
+    fn begin(&self) -> Option<Call<'_>> {
+        let before = self.calls.fetch_add(1, Ordering::Acquire);
+        let call = Call(self);
+        (before & GONE == 0).then_some(call)
+    }
 }
 
 impl Host {
@@ -63,16 +104,33 @@ impl Host {
                 own.page_size
             )));
         }
+        let pages = if own.pages.is_null() {
+            border::absent()
+        } else {
+            // SAFETY: not NULL, so a table that is static as long as the host is.
+            unsafe { border::read(own.pages) }?
+        };
         Ok(Self {
             page_size: own.page_size,
             abi_version: own.abi_version,
-            api: Arc::new(RwLock::new(Some(own))),
+            services: Arc::new(Services {
+                api: own,
+                pages,
+                calls: AtomicU64::new(0),
+                ended: Mutex::new(()),
+                none_left: Condvar::new(),
+            }),
         })
     }
 
-    /// After this no clone calls the host any more.
+    /// After this no clone calls the host any more. Waits for services that are under way on other threads.
     pub(crate) fn retire(&self) {
-        *self.api.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let services = &*self.services;
+        services.calls.fetch_or(GONE, Ordering::Relaxed);
+        let mut ended = services.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        while services.calls.load(Ordering::Acquire) != GONE {
+            ended = services.none_left.wait(ended).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Bytes in a page; a power of two.
@@ -175,8 +233,30 @@ impl Host {
 
     /// Runs `service` while the host's table is valid; `None` when it is gone or lacks the service.
     fn with<T>(&self, service: impl FnOnce(&HostApi) -> Option<T>) -> Option<T> {
-        let api = self.api.read().unwrap_or_else(PoisonError::into_inner);
-        service(api.as_ref()?)
+        let _call = self.services.begin()?;
+        service(&self.services.api)
+    }
+
+    /// A service that older hosts lack, and the call in which it may be called. `name` is the table's member.
+    pub(crate) fn service<F>(&self, name: &str, of: impl FnOnce(&HostApi) -> Option<F>) -> Result<(Call<'_>, F)> {
+        self.found(name, of(&self.services.api))
+    }
+
+    /// As [`Host::service`], of the table for pages.
+    pub(crate) fn page_service<F>(&self, name: &str, of: impl FnOnce(&PageApi) -> Option<F>) -> Result<(Call<'_>, F)> {
+        self.found(name, of(&self.services.pages))
+    }
+
+    fn found<F>(&self, name: &str, function: Option<F>) -> Result<(Call<'_>, F)> {
+        let function =
+            function.ok_or_else(|| Error::unsupported(format!("this host has no service {name}; use a newer host")))?;
+        let gone = || {
+            Error::with_status(
+                QUIRE_PAGER_STALE,
+                format!("{name} came after the end: the host is gone"),
+            )
+        };
+        Ok((self.services.begin().ok_or_else(gone)?, function))
     }
 }
 

@@ -70,6 +70,12 @@
 //! [`Populate`], [`Put`] and [`Durable`] for what the device can do beyond one page at a time; [`export_driver!`] makes the crate a plugin.
 //! `examples/drivers/snapshot` is one.
 //!
+//! # Devices' own memory, and taking pages back
+//!
+//! [`Host::add_aperture`] registers memory of a device, from which [`PopulateRun::insert_frames`] and [`DeviceFault::frame`] make pages;
+//! [`Host::revoke`] takes pages of an object back, by the name that [`OpenRequest::host_object`] tells. [`Host::lookup`] and [`Host::grab`] give
+//! pages of an object by hand, with guards for what is busied and wired.
+//!
 //! # Threads
 //!
 //! Operations run on any thread of the host, several at a time if [`Pager::THREADS`] allows. Threads that a pager starts
@@ -94,6 +100,7 @@ compile_error!(
      feature `panic-abort` if that is meant"
 );
 
+mod aperture;
 mod border;
 mod driver;
 mod error;
@@ -101,21 +108,26 @@ mod export;
 mod host;
 #[cfg(feature = "layout")]
 mod layout;
+mod page;
 mod pager;
 mod populate;
+mod revoke;
 mod run;
 mod table;
 pub mod testing;
 
+pub use aperture::{Aperture, ApertureGuard, CacheMode};
 pub use driver::{Device, DeviceFault, DeviceKind, Driver, GivenDriver};
-pub use error::{Error, Result};
+pub use error::{Error, NotDone, Result};
 pub use host::{Host, Level};
+pub use page::{BusyMode, BusyPage, Exclusive, GrabFlags, PageHandle, Shared, Wiring};
 pub use pager::{
     Accounting, Cancel, Caps, Change, Durable, Extensions, Extent, FreeSpace, HasPage, Object, OpenRequest, Opened,
     Pager, Populate, PrepareWrite, Put, Reserve, Resize, Size, Threads,
 };
 pub use populate::{Access, PopulateRun, Populated};
 pub use quire_abi as abi;
+pub use revoke::{HostObject, RevokeFlags};
 pub use run::{Direction, GetRun, Page, Pages, Pending, PendingGet, PendingPut, PutRun, Request, Run};
 pub use table::abi_size;
 

@@ -19,6 +19,7 @@ use crate::driver::GivenDriver;
 use crate::error::{Error, Result};
 use crate::host::Host;
 use crate::populate::{PopulateRun, Populated};
+use crate::revoke::HostObject;
 use crate::run::{GetRun, PutRun};
 
 /// A pager: one value a loaded module, made by `init` and dropped by `fini`.
@@ -228,6 +229,7 @@ pub struct OpenRequest<'a> {
     pub(crate) host: Host,
     pub(crate) host_api: *const HostApi,
     pub(crate) driver: Option<GivenDriver>,
+    pub(crate) host_object: HostObject,
     // The host's own struct, lent for `'a`.
     pub(crate) args: *const OpenArgs,
 }
@@ -283,6 +285,12 @@ impl<'a> OpenRequest<'a> {
     /// The driver of the device that is to be opened; nothing unless the pager has [`Caps::DEVICES`].
     pub fn driver(&self) -> Option<&GivenDriver> {
         self.driver.as_ref()
+    }
+
+    /// The object's name in the host's services that take one, such as [`Host::revoke`]. It may be kept, and used on any thread; the
+    /// services know the object from when `open` has answered until its close has returned, and answer with an error before and afterwards.
+    pub fn host_object(&self) -> HostObject {
+        self.host_object
     }
 
     /// The host's own struct, for other code that speaks the ABI, such as a driver. Valid until `open` returns.

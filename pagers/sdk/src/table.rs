@@ -24,6 +24,7 @@ use crate::host::{Host, Level};
 use crate::pager;
 use crate::pager::{Caps, Extensions, Object, OpenRequest, Opened, Pager};
 use crate::populate::{PopulateRun, Populated};
+use crate::revoke::HostObject;
 use crate::run::{Direction, Get, Origin, Put, Request, Run};
 
 /// What `ctx` points to, from `init` to `fini`.
@@ -312,6 +313,7 @@ pub(crate) unsafe fn adopt_open<'a>(
         host_api: args.host,
         // SAFETY: NULL, or a handle that is valid until the object's close has returned.
         driver: unsafe { GivenDriver::adopt(args.driver) }?,
+        host_object: HostObject::of(args.host_object),
         args: place,
     })
 }

@@ -3,21 +3,25 @@
 //!
 //! No engine and no pages of memory: what a pager answers is there to look at, with the text it gave and what it logged.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
-use std::ops::{Range, RangeInclusive};
+use std::ops::RangeInclusive;
 use std::ptr;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 
-use crate::table::abi_size;
 use quire_abi::{
-    DriverHandle, Extent, Host, HostApi, Io, IoPage, Module, OpenArgs, OpenResult, Populate, QUIRE_ACCESS_READ,
-    QUIRE_ACCESS_WRITE, QUIRE_IO_MAY_PEND, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_ABI_VERSION,
-    QUIRE_PAGER_AGAIN, QUIRE_PAGER_BAD, QUIRE_PAGER_OK, QUIRE_PAGER_PEND, QUIRE_PAGER_STALE, QUIRE_PAGER_UNSUPPORTED,
-    QUIRE_PAGER_UNTOUCHED,
+    DriverHandle, Extent, HostApi, Io, IoPage, Module, OpenArgs, OpenResult, Populate, QUIRE_ACCESS_READ,
+    QUIRE_ACCESS_WRITE, QUIRE_IO_MAY_PEND, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE, QUIRE_PAGER_OK, QUIRE_PAGER_PEND,
+    QUIRE_PAGER_UNSUPPORTED, QUIRE_PAGER_UNTOUCHED,
 };
+
+use crate::revoke::HostObject;
+use crate::table::abi_size;
+use services::{Ledger, Progress};
+pub use services::{Registered, Revoked};
 
 /// Bytes in a page of this host.
 pub const PAGE_SIZE: usize = PAGE_BYTES as usize;
@@ -62,78 +66,6 @@ pub struct Answer {
     pub pages: Vec<PageAnswer>,
 }
 
-/// What the host's services have been told. Behind the `host` pointer of the table.
-#[derive(Default)]
-struct Ledger {
-    told: Mutex<Told>,
-    completed: Condvar,
-    next_token: AtomicU64,
-}
-
-#[derive(Default)]
-struct Told {
-    log: Vec<String>,
-    error: String,
-    /// Requests under way, and what became of those that have completed.
-    requests: BTreeMap<u64, Progress>,
-    /// Requests that completed, so far.
-    completions: u64,
-    /// Pages inserted by the populate that runs: their bytes, and whether they are ready.
-    inserted: BTreeMap<u64, (Box<[u8]>, bool)>,
-    /// Pages that somebody else has.
-    taken: Vec<u64>,
-    /// The first index behind the object that is populated.
-    end: u64,
-    /// Pages that show a device's own memory since the populate that runs: aperture and offset.
-    frames: BTreeMap<u64, (u64, u64)>,
-    /// The same of the populate that ran last.
-    frames_before: BTreeMap<u64, (u64, u64)>,
-}
-
-impl Told {
-    /// Those of `count` pages from `first` on that are inside the object which a populate under way works on.
-    fn pages(&self, token: u64, first: u64, count: u32) -> std::result::Result<Range<u64>, i32> {
-        if !self.requests.contains_key(&token) {
-            return Err(QUIRE_PAGER_STALE);
-        }
-        if first >= self.end {
-            return Err(QUIRE_PAGER_BAD);
-        }
-        Ok(first..self.end.min(first.saturating_add(count.into())))
-    }
-}
-
-/// What the ledger knows of one request.
-#[derive(Default)]
-struct Progress {
-    /// The status that it completed with.
-    status: Option<i32>,
-    /// How many requests completed before it.
-    order: u64,
-    /// What was said of it.
-    text: String,
-}
-
-impl Ledger {
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn token(&self) -> u64 {
-        self.next_token.fetch_add(1, Ordering::Relaxed) + 1
-    }
-
-    /// Turns a status into a result, taking the text that came with it.
-    fn outcome(&self, status: i32) -> Result<(), Failure> {
-        let text = std::mem::take(&mut self.told().error);
-        if status == QUIRE_PAGER_OK {
-            Ok(())
-        } else {
-            Err(Failure { status, text })
-        }
-    }
-}
-
 /// A loaded pager. Dropping it calls `fini`.
 pub struct TestHost {
     module: Module,
@@ -159,31 +91,14 @@ impl fmt::Debug for TestHost {
 impl TestHost {
     /// Calls the pager's `init`.
     pub fn load(module: Module, config: Option<&str>) -> Result<Self, Failure> {
+        Self::load_on(module, config, |_| {})
+    }
+
+    /// As [`TestHost::load`], on a host whose table of services is made another by `change`: without some of them, say, as an older host is.
+    pub fn load_on(module: Module, config: Option<&str>, change: impl FnOnce(&mut HostApi)) -> Result<Self, Failure> {
         let ledger = Box::<Ledger>::default();
-        let api = Box::new(HostApi {
-            abi_version: QUIRE_PAGER_ABI_VERSION,
-            struct_size: abi_size::<HostApi>(),
-            host: (&raw const *ledger).cast_mut().cast(),
-            page_size: PAGE_BYTES,
-            reserved: 0,
-            log: Some(log),
-            set_error: Some(set_error),
-            complete: Some(complete),
-            get_extension: None,
-            page_insert: Some(page_insert),
-            page_ready: Some(page_ready),
-            page_take: Some(page_take),
-            frame_insert: Some(frame_insert),
-            aperture_add: None,
-            aperture_remove: None,
-            revoke: None,
-            pages: ptr::null(),
-            page_lookup: None,
-            page_grab: None,
-            page_move: None,
-            object_lock: None,
-            object_unlock: None,
-        });
+        let mut api = Box::new(services::table(&ledger));
+        change(&mut api);
         let config = config.map(|text| CString::new(text).expect("a configuration holds no zero byte"));
         let mut ctx = ptr::null_mut();
         let status = match module.init {
@@ -229,6 +144,7 @@ impl TestHost {
         flags: u32,
     ) -> Result<TestObject<'_>, Failure> {
         let name = name.map(|name| CString::new(name).expect("a name holds no zero byte"));
+        let name_in_host = self.ledger.token();
         let args = OpenArgs {
             struct_size: abi_size::<OpenArgs>(),
             flags,
@@ -237,7 +153,7 @@ impl TestHost {
             fd,
             page_size: PAGE_BYTES,
             driver,
-            host_object: 0,
+            host_object: name_in_host,
             host: &*self.api,
         };
         let mut opened = OpenResult {
@@ -254,7 +170,12 @@ impl TestHost {
         // SAFETY: the arguments are as the ABI says.
         let status = unsafe { open(self.ctx, &args, &mut opened) };
         self.ledger.outcome(status)?;
-        Ok(TestObject { host: self, opened })
+        self.ledger.told().shown.insert(name_in_host, BTreeMap::new());
+        Ok(TestObject {
+            host: self,
+            name: name_in_host,
+            opened,
+        })
     }
 
     /// The pager's table.
@@ -277,6 +198,21 @@ impl TestHost {
         self.ledger.told().log.clone()
     }
 
+    /// What was revoked, so far, in order.
+    pub fn revoked(&self) -> Vec<Revoked> {
+        self.ledger.told().revoked.clone()
+    }
+
+    /// What `revoke` answers from now on, to calls that are right; at first `QUIRE_PAGER_OK`.
+    pub fn answer_revokes(&self, status: i32) {
+        self.ledger.told().revoke_answer = status;
+    }
+
+    /// The apertures that are registered now, by their numbers.
+    pub fn apertures(&self) -> BTreeMap<u64, Registered> {
+        self.ledger.told().apertures.clone()
+    }
+
     /// The text of the last `set_error` that no call of this host has taken.
     pub fn take_error(&self) -> String {
         std::mem::take(&mut self.ledger.told().error)
@@ -296,6 +232,8 @@ impl Drop for TestHost {
 #[derive(Debug)]
 pub struct TestObject<'a> {
     host: &'a TestHost,
+    /// In the host's services.
+    name: u64,
     /// What `open` answered.
     pub opened: OpenResult,
 }
@@ -519,7 +457,8 @@ impl TestObject<'_> {
         let mut told = ledger.told();
         told.requests.remove(&request.token);
         let inserted = std::mem::take(&mut told.inserted);
-        told.frames_before = std::mem::take(&mut told.frames);
+        let frames = std::mem::take(&mut told.frames);
+        told.shown.insert(self.name, frames);
         drop(told);
         ledger.outcome(status)?;
         let ready = inserted
@@ -531,10 +470,21 @@ impl TestObject<'_> {
 }
 
 impl TestObject<'_> {
-    /// The pages that show a device's own memory since the last populate: for each the aperture, and the offset in it. This host takes
-    /// any aperture.
+    /// The pages that show a device's own memory, as the last populate installed them and revokes left them: for each the
+    /// aperture, and the offset in it. This host takes any aperture's number, so that a test need not register one.
     pub fn frames(&self) -> BTreeMap<u64, (u64, u64)> {
-        self.host.ledger.told().frames_before.clone()
+        self.host
+            .ledger
+            .told()
+            .shown
+            .get(&self.name)
+            .cloned()
+            .unwrap_or_default()
+    }
+
+    /// The object's name in the host's services: what its pager was told.
+    pub fn host_object(&self) -> HostObject {
+        HostObject::of(self.name)
     }
 }
 
@@ -624,159 +574,15 @@ impl Drop for Started<'_> {
 
 impl Drop for TestObject<'_> {
     fn drop(&mut self) {
+        // Its pages go first, but its name is good until `close` has returned.
+        if let Some(frames) = self.host.ledger.told().shown.get_mut(&self.name) {
+            frames.clear();
+        }
         let close = self.host.module.close.expect("close is mandatory");
         // SAFETY: the handle is open and this is its end.
         unsafe { close(self.host.ctx, self.opened.object) };
+        self.host.ledger.told().shown.remove(&self.name);
     }
-}
-
-/// The ledger behind the table.
-///
-/// # Safety
-/// `host` is the pointer of a table made by [`TestHost::load`], whose host lives.
-unsafe fn ledger<'a>(host: *mut Host) -> &'a Ledger {
-    // SAFETY: the caller's promise.
-    unsafe { &*host.cast::<Ledger>() }
-}
-
-unsafe extern "C" fn log(host: *mut Host, _level: u32, text: *const c_char) {
-    // SAFETY: the pager passes the table's host, and a zero-terminated text.
-    let (ledger, text) = unsafe { (ledger(host), CStr::from_ptr(text)) };
-    ledger.told().log.push(text.to_string_lossy().into_owned());
-}
-
-unsafe extern "C" fn set_error(host: *mut Host, token: u64, text: *const c_char) {
-    // SAFETY: as in `log`.
-    let (ledger, text) = unsafe { (ledger(host), CStr::from_ptr(text)) };
-    let text = text.to_string_lossy().into_owned();
-    let mut told = ledger.told();
-    match told.requests.get_mut(&token) {
-        Some(progress) => progress.text = text,
-        None => told.error = text,
-    }
-}
-
-unsafe extern "C" fn complete(host: *mut Host, token: u64, status: i32) -> i32 {
-    // SAFETY: as in `log`.
-    let ledger = unsafe { ledger(host) };
-    let mut told = ledger.told();
-    let order = told.completions;
-    let answer = match told.requests.get_mut(&token) {
-        Some(progress) if progress.status.is_none() => {
-            (progress.status, progress.order) = (Some(status), order);
-            told.completions += 1;
-            QUIRE_PAGER_OK
-        }
-        _ => QUIRE_PAGER_STALE,
-    };
-    drop(told);
-    ledger.completed.notify_all();
-    answer
-}
-
-/// # Safety
-/// As the host's table says.
-unsafe extern "C" fn page_insert(
-    host: *mut Host,
-    token: u64,
-    first: u64,
-    count: u32,
-    bytes: *mut *mut c_void,
-    inserted: *mut u32,
-) -> i32 {
-    // SAFETY: as in `log`.
-    let mut told = unsafe { ledger(host) }.told();
-    let pages = match told.pages(token, first, count) {
-        Ok(pages) => pages,
-        Err(status) => return status,
-    };
-    let mut done = 0;
-    for index in pages {
-        if told.taken.contains(&index) || told.inserted.contains_key(&index) {
-            break;
-        }
-        let (page, _) = told
-            .inserted
-            .entry(index)
-            .or_insert((vec![0xAA; PAGE_SIZE].into(), false));
-        // SAFETY: the pager passes `count` places; the boxed bytes stay where they are until populate ends.
-        unsafe { bytes.add(done as usize).write(page.as_mut_ptr().cast()) };
-        done += 1;
-    }
-    // SAFETY: NULL, or a place for a number.
-    unsafe { answer_count(done, inserted) }
-}
-
-/// # Safety
-/// As the host's table says.
-unsafe extern "C" fn page_take(host: *mut Host, token: u64, first: u64, count: u32, taken: *mut u32) -> i32 {
-    // SAFETY: as in `log`.
-    let told = unsafe { ledger(host) }.told();
-    let there = match told.pages(token, first, count) {
-        Ok(pages) => pages.take_while(|index| told.taken.contains(index)),
-        Err(status) => return status,
-    };
-    let there = u32::try_from(there.count()).unwrap_or(u32::MAX);
-    // SAFETY: NULL, or a place for a number.
-    unsafe { answer_count(there, taken) }
-}
-
-/// # Safety
-/// As the host's table says.
-unsafe extern "C" fn frame_insert(
-    host: *mut Host,
-    token: u64,
-    first: u64,
-    count: u32,
-    aperture: u64,
-    offset: u64,
-    inserted: *mut u32,
-) -> i32 {
-    // SAFETY: as in `log`.
-    let mut told = unsafe { ledger(host) }.told();
-    let pages = match told.pages(token, first, count) {
-        Ok(pages) => pages,
-        Err(status) => return status,
-    };
-    let mut done = 0;
-    for index in pages {
-        if told.taken.contains(&index) || told.frames.contains_key(&index) {
-            break;
-        }
-        let at = offset + u64::from(done) * u64::from(PAGE_BYTES);
-        told.frames.insert(index, (aperture, at));
-        done += 1;
-    }
-    // SAFETY: NULL, or a place for a number.
-    unsafe { answer_count(done, inserted) }
-}
-
-/// # Safety
-/// `place` is NULL or a place for a number.
-unsafe fn answer_count(done: u32, place: *mut u32) -> i32 {
-    if done == 0 {
-        return QUIRE_PAGER_AGAIN;
-    }
-    if !place.is_null() {
-        // SAFETY: the caller's promise.
-        unsafe { place.write(done) };
-    }
-    QUIRE_PAGER_OK
-}
-
-unsafe extern "C" fn page_ready(host: *mut Host, token: u64, first: u64, count: u32) -> i32 {
-    // SAFETY: as in `log`.
-    let mut told = unsafe { ledger(host) }.told();
-    if !told.requests.contains_key(&token) {
-        return QUIRE_PAGER_STALE;
-    }
-    for index in first..first + u64::from(count) {
-        match told.inserted.get_mut(&index) {
-            Some((_, ready)) => *ready = true,
-            None => return quire_abi::QUIRE_PAGER_INVALID,
-        }
-    }
-    QUIRE_PAGER_OK
 }
 
 /// A driver, as a host passes it to a pager of devices.
