@@ -18,8 +18,11 @@ gcc -std=c99 "${shared[@]}" examples/pagers/file_pager.c -o "$out/file.so"
 gcc -std=c99 "${shared[@]}" examples/drivers/framebuffer.c -o "$out/framebuffer.so"
 g++ -std=c++11 "${shared[@]}" examples/pagers/cpp_pager.cpp -o "$out/cpp.so"
 g++ -std=c++11 "${shared[@]}" -D_GNU_SOURCE examples/drivers/ring.cpp -o "$out/ring.so"
-cargo build --quiet --release -p quire-example-ram-pager -p quire-example-snapshot
-target=${CARGO_TARGET_DIR:-target}/release
+# No path of the machine that builds them is to stay in them.
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-target}/old-plugins
+RUSTFLAGS="--remap-path-prefix=$HOME=/home/builder --remap-path-prefix=$PWD=/quire" \
+    cargo build --quiet --release -p quire-example-ram-pager -p quire-example-snapshot
+target=$CARGO_TARGET_DIR/release
 for rust in ram snapshot; do
     strip -o "$out/$rust.so" "$target/libquire_pager_$rust.so"
 done
