@@ -48,7 +48,8 @@ $(BUILD)/demo/64MiB:
 	@mkdir -p $(@D)
 	@head -c 67108864 /dev/urandom >$@.part && mv $@.part $@
 
-# The tests.
+# The tests. What is built is built for all packages at once (as tests/src/built.rs does, too): for one package cargo chooses other
+# features of what it shares with others, and builds that once more.
 
 test:
 	@echo "== formatting"
@@ -56,9 +57,9 @@ test:
 	@echo "== lints"
 	$(Q)$(CARGO) clippy --quiet --workspace --all-targets -- -D warnings
 	@echo "== headers are what the sources say"
-	$(Q)$(CARGO) run --quiet -p quire-headers -- --check
-	@echo "== tests"
 	$(Q)$(CARGO) build --quiet --workspace
+	$(Q)$(BUILD)/debug/quire-headers --check
+	@echo "== tests"
 	$(Q)$(CARGO) test --workspace --no-fail-fast -- --quiet
 	@echo "== loom: the busy word, the locks and the waiting, in every order of threads"
 	$(Q)RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=$(BUILD)/loom $(CARGO) test --quiet --release -p quire-core --lib

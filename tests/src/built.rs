@@ -1,12 +1,11 @@
 //! What other packages build, for tests that need it as a file: the `quire` command, `libquire.so`, plugins.
 //!
 //! Cargo builds a test's own dependencies and no other package's programs and libraries. So a test asks for them here: cargo
-//! is run once a process and package, in the target folder and the profile that the test itself was built in.
+//! is run once a process, in the target folder and the profile that the test itself was built in.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::OnceLock;
 
 /// The repository's folder.
 #[must_use]
@@ -20,20 +19,19 @@ pub fn repository() -> &'static Path {
 /// The plugin `name` of this workspace, built by cargo: `vnode`.
 #[must_use]
 pub fn plugin(name: &str) -> PathBuf {
-    let folder = package(&format!("quire-pager-{name}"));
-    folder.join(format!("libquire_pager_{}.so", name.replace('-', "_")))
+    folder().join(format!("libquire_pager_{}.so", name.replace('-', "_")))
 }
 
 /// The `quire` command.
 #[must_use]
 pub fn command() -> PathBuf {
-    package("quire-tools").join("quire")
+    folder().join("quire")
 }
 
 /// The library `libquire.so`. The static one lies beside it.
 #[must_use]
 pub fn library() -> PathBuf {
-    package("quire-ffi").join("libquire.so")
+    folder().join("libquire.so")
 }
 
 /// A shared library made from a C source by `CC`, or `cc`, with the headers of this repository at hand. `out` is the file to write.
@@ -56,22 +54,19 @@ pub fn c_library(source: &Path, options: &[&str], out: &Path) {
     assert!(output.status.success(), "{}:\n{complaints}", source.display());
 }
 
-/// Builds a package of the workspace and answers with the folder where its files are.
+/// The folder where the files of the workspace's packages are, which are built first, if they are not.
 ///
 /// # Panics
-/// With cargo's words if it does not build.
+/// With cargo's words if they do not build.
 #[must_use]
-pub fn package(name: &str) -> PathBuf {
-    static BUILT: Mutex<Option<HashMap<String, PathBuf>>> = Mutex::new(None);
-    let mut built = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
-    built
-        .get_or_insert_default()
-        .entry(name.to_owned())
-        .or_insert_with(|| build(name))
-        .clone()
+pub fn folder() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(build).clone()
 }
 
-fn build(name: &str) -> PathBuf {
+/// All packages at once, as `cargo build --workspace` does before the tests: built one by one, cargo would choose other features for what they
+/// share, and build that again for each.
+fn build() -> PathBuf {
     let folder = own_folder();
     let (target, profile) = (folder.parent(), folder.file_name().and_then(|name| name.to_str()));
     let (Some(target), Some(profile)) = (target, profile) else {
@@ -79,7 +74,7 @@ fn build(name: &str) -> PathBuf {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--quiet", "-p", name, "--profile"])
+        .args(["build", "--quiet", "--workspace", "--profile"])
         .arg(if profile == "debug" { "dev" } else { profile })
         .arg("--target-dir")
         .arg(target)
@@ -87,7 +82,7 @@ fn build(name: &str) -> PathBuf {
         .output()
         .expect("cargo runs");
     let complaints = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{name} does not build:\n{complaints}");
+    assert!(output.status.success(), "the workspace does not build:\n{complaints}");
     folder
 }
 

@@ -39,7 +39,7 @@ fn contents() -> Vec<u8> {
 impl World {
     fn new() -> Self {
         let load = |path: &Path| Loaded::load(path, None, Box::new(|_, _, _| {})).expect("loads");
-        let snapshot = built::package("quire-example-snapshot");
+        let snapshot = built::folder();
         Self {
             rig: Rig::new(SoftConfig {
                 frames: 256,
@@ -55,7 +55,7 @@ impl World {
     fn image(&self, block: u64) -> PathBuf {
         let (file, image) = (self.folder.path().join("file"), self.folder.path().join("image"));
         fs::write(&file, contents()).expect("writes");
-        let tool = built::package("quire-example-snapshot").join("quire-snapshot");
+        let tool = built::folder().join("quire-snapshot");
         let output = Command::new(tool)
             .args([&file, &image])
             .arg(block.to_string())
