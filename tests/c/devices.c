@@ -3,39 +3,13 @@
  * FOLDER holds the example drivers, compiled: framebuffer.so, villain.so. Compiles as C and as C++.
  */
 #define _XOPEN_SOURCE 700
-#include "check.h"
-#include <quire_pager.h>
+#include "devices.h"
 
-#include <errno.h>
 #include <pthread.h>
-
-#define PAGE ((uint64_t)QUIRE_PAGE_SIZE)
-#define READ QUIRE_PROT_READ
-#define RW (QUIRE_PROT_READ | QUIRE_PROT_WRITE)
-#define WRITABLE (QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)
-
-static const char *folder;
-static struct quire_engine *engine;
-static struct quire_pager *devices, *driver;
-static struct quire_object *device;
-static struct quire_map *map;
-static uint64_t base;
 
 static void begin(void)
 {
-    struct quire_engine_options options = on_the_soft_machine();
-    OK(quire_engine_create(&options, &engine));
-    OK(quire_map_create(engine, 0, 0, &map));
-    OK(quire_pager_load(engine, "device", NULL, &devices));
-}
-
-static struct quire_pager *load(const char *file)
-{
-    char path[4096];
-    struct quire_pager *pager;
-    snprintf(path, sizeof path, "%s/%s.so", folder, file);
-    OK(quire_pager_load(engine, path, NULL, &pager));
-    return pager;
+    begin_on(QUIRE_MACHINE_SOFT);
 }
 
 static struct quire_pager *take(const struct quire_pager_module *module)
@@ -80,13 +54,6 @@ static unsigned char byte_at(uint64_t at)
     unsigned char byte = 0;
     OK(quire_load(map, at, &byte, 1, NULL));
     return byte;
-}
-
-static void end(void)
-{
-    OK(quire_map_destroy(map));
-    OK(quire_object_release(device));
-    OK(quire_engine_destroy(engine, 0));
 }
 
 /* Drivers of this program's own. A device has four pages, filled with the driver's letter. */

@@ -3,41 +3,15 @@
  * FOLDER holds the driver, compiled: wrap.so. Compiles as C and as C++.
  */
 #define _XOPEN_SOURCE 700
-#include "check.h"
+#include "devices.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <unistd.h>
 
-#define PAGE ((uint64_t)QUIRE_PAGE_SIZE)
-#define READ QUIRE_PROT_READ
-#define RW (QUIRE_PROT_READ | QUIRE_PROT_WRITE)
-#define WRITABLE (QUIRE_OPEN_READ | QUIRE_OPEN_WRITE)
-
-static const char *folder;
-static struct quire_engine *engine;
-static struct quire_pager *devices, *driver;
-static struct quire_object *device;
-static struct quire_map *map;
-static uint64_t base;
-
 static void begin(uint32_t machine)
 {
-    char path[4096];
-    struct quire_engine_options options = on_the_soft_machine();
-    options.machine = machine;
-    OK(quire_engine_create(&options, &engine));
-    OK(quire_map_create(engine, 0, 0, &map));
-    OK(quire_pager_load(engine, "device", NULL, &devices));
-    snprintf(path, sizeof path, "%s/wrap.so", folder);
-    OK(quire_pager_load(engine, path, NULL, &driver));
-}
-
-static void end(void)
-{
-    OK(quire_map_destroy(map));
-    OK(quire_object_release(device));
-    OK(quire_engine_destroy(engine, 0));
+    begin_on(machine);
+    driver = load("wrap");
 }
 
 static void on_both_machines(void (*run)(uint32_t machine))

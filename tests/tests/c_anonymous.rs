@@ -35,10 +35,3 @@ c_cases! {
     what_is_freed_is_zeros_again,
     in_an_interrupt_safe_map_nothing_faults,
 }
-
-#[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}

@@ -30,10 +30,3 @@ c_cases! {
     a_process_has_so_many_apertures_and_no_more,
     a_plugin_has_the_same_services,
 }
-
-#[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}

@@ -67,13 +67,6 @@ c_cases! {
     a_fault_that_fails_fails_the_access_and_no_more,
 }
 
-#[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}
-
 /// What the frame buffer's program says, and the picture that it leaves.
 fn picture(program: &Path, driver: &Path, policy: &str, machine: &str) -> (String, PathBuf) {
     let file = program.with_file_name(format!("{machine}-{policy}.png"));

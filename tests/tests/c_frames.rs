@@ -32,13 +32,6 @@ c_cases! {
 }
 
 #[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}
-
-#[test]
 fn a_producer_and_a_consumer_share_a_ring_that_has_no_end() {
     let folder = c_support::folder("c_frames-ring");
     let driver = c_support::example_driver("ring.cpp", &folder);

@@ -47,10 +47,3 @@ c_cases! {
     an_engine_whose_pages_cannot_be_written_goes_on_with_its_threads,
     an_engine_whose_pager_is_in_use_gets_its_threads_back,
 }
-
-#[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}

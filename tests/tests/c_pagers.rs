@@ -57,10 +57,3 @@ c_cases! {
     exceptions_of_a_pager_in_cpp_become_statuses,
     a_plugin_is_unloaded_and_loaded_again,
 }
-
-#[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}

@@ -31,10 +31,3 @@ c_cases! {
     a_pager_is_kept_while_it_has_areas,
     swap_may_be_packed_and_in_memory,
 }
-
-#[test]
-fn the_same_program_compiles_as_every_c_and_cpp() {
-    for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
-        c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
-    }
-}

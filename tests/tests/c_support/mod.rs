@@ -156,5 +156,12 @@ macro_rules! c_cases {
             let cases = source.lines().filter_map(|line| line.trim().strip_prefix("CASE(")?.strip_suffix("),"));
             assert_eq!(cases.collect::<Vec<_>>(), HERE);
         }
+
+        #[test]
+        fn the_same_program_compiles_as_every_c_and_cpp() {
+            for standard in c_support::C_STANDARDS.iter().chain(c_support::CPP_STANDARDS) {
+                c_support::compile(standard, &c_support::repository().join(SOURCE), &["-fsyntax-only"]);
+            }
+        }
     };
 }
