@@ -229,16 +229,7 @@ impl Populate {
         let pages = self.new_pages(first, count, |index| {
             ExclusiveBusy::insert_device(self.object.clone(), index, &mut frames)
         })?;
-        let ready = self.flags(pages.len(), true)?;
-        let part = Part {
-            first,
-            pages,
-            is_new: true,
-            loan: None,
-            ready,
-        };
-        let inserted = self.keep(part, &mut |_| {}).map_err(|(_, why)| why)?;
-        Ok(inserted as u64)
+        self.keep_ready(first, pages, true)
     }
 
     /// Busies pages that are in memory already, up to `count` from `first` on, without waiting for anybody. Stops at the first
@@ -252,16 +243,21 @@ impl Populate {
             ExclusiveBusy::try_resident(self.object.clone(), &state, index)
                 .ok_or(Error::InUse("it is not there, or busy"))
         })?;
+        self.keep_ready(first, pages, false)
+    }
+
+    /// The request has these pages, which need nobody to fill them, from now on; answers with how many.
+    fn keep_ready(&self, first: PageIndex, pages: Vec<Held>, is_new: bool) -> Result<u64, NotInserted> {
         let ready = self.flags(pages.len(), true)?;
         let part = Part {
             first,
             pages,
-            is_new: false,
+            is_new,
             loan: None,
             ready,
         };
-        let taken = self.keep(part, &mut |_| {}).map_err(|(_, why)| why)?;
-        Ok(taken as u64)
+        let kept = self.keep(part, &mut |_| {}).map_err(|(_, why)| why)?;
+        Ok(kept as u64)
     }
 
     /// Pages one behind the other, as many as can be had.
@@ -313,7 +309,7 @@ impl Populate {
     }
 
     /// The `count` pages from `first` on, which were inserted, are filled, whole. False if one of them was not inserted: those before
-    /// it are ready. Pages that were inserted by one call become ready in their order.
+    /// it are ready.
     pub fn ready(&self, first: PageIndex, count: u64) -> bool {
         let mut state = self.state.lock();
         let (mut at, end) = (first.0, first.0.saturating_add(count));

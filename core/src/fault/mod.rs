@@ -152,8 +152,6 @@ const MOST_ROUNDS: u32 = 256;
 /// Refusals of the machine to enter the page for want of memory, in one fault, after which it fails: room was made each
 /// time, and did not help.
 const MOST_SHORTAGES: u32 = 16;
-/// Times a populate may start one fault over.
-const MOST_REFAULTS: u32 = 16;
 
 impl Fault<'_> {
     fn run(mut self) -> Result<Outcome, FaultError> {

@@ -16,6 +16,9 @@ use crate::populate::{Ended, Installed, PopulatePlan};
 use crate::shown::Upper;
 use crate::types::{Access, PAGE_SIZE, PageIndex, Prot, VirtAddr};
 
+/// Times a populate may start one fault over.
+const MOST_REFAULTS: u32 = 16;
+
 type Held = ExclusiveBusy<Arc<Object>>;
 
 impl Fault<'_> {
@@ -36,7 +39,7 @@ impl Fault<'_> {
             Ok(Ended::Restart) => {
                 // A pager that starts the fault over again and again is taken as one that declines: a fault ends.
                 self.refaults += 1;
-                self.populate_declined = self.refaults >= super::MOST_REFAULTS;
+                self.populate_declined = self.refaults >= MOST_REFAULTS;
                 return Ok(None);
             }
             Err(Error::NoMemory) => return self.wait_for_memory().map(|()| None),

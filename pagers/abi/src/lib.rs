@@ -52,6 +52,7 @@
 #![no_std]
 
 mod driver;
+mod empty;
 pub mod golden;
 mod host;
 #[cfg(feature = "layout")]

@@ -86,34 +86,12 @@ unsafe extern "C" fn get<const FILLS: bool>(_: *mut c_void, io: *mut abi::Io) ->
 #[allow(clippy::cast_possible_truncation, reason = "the table has some hundreds of bytes")]
 const fn table<const FILLS: bool>(name: &'static CStr) -> abi::Module {
     abi::Module {
-        magic: abi::QUIRE_PAGER_MAGIC,
-        abi_version: abi::QUIRE_PAGER_ABI_VERSION,
-        struct_size: size_of::<abi::Module>() as u32,
         thread_model: abi::QUIRE_THREADS_PARALLEL,
-        caps: 0,
         name: name.as_ptr(),
-        version: std::ptr::null(),
-        description: std::ptr::null(),
-        init: None,
-        fini: None,
         open: Some(open),
         close: Some(close),
         get: Some(get::<FILLS>),
-        put: None,
-        has_page: None,
-        populate: None,
-        get_size: None,
-        resize: None,
-        sync: None,
-        prepare_write: None,
-        cancel: None,
-        reserve: None,
-        free_space: None,
-        page_inserted: None,
-        page_removed: None,
-        path: None,
-        get_extension: None,
-        get_change: None,
+        ..abi::Module::EMPTY
     }
 }
 

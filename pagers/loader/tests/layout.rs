@@ -10,7 +10,6 @@ use quire_loader::{LoadError, Plugin};
 
 const PLUGIN: &str = r#"
 use core::ffi::c_void;
-use core::ptr;
 use quire_abi::layout::{RustRoot, RustRootRef};
 use quire_abi::*;
 use abi_stable::prefix_type::PrefixTypeTrait;
@@ -20,11 +19,7 @@ unsafe extern "C" fn close(_: *mut c_void, _: *mut c_void) -> i32 { QUIRE_PAGER_
 unsafe extern "C" fn get(_: *mut c_void, _: *mut Io) -> i32 { QUIRE_PAGER_ERROR }
 
 static MODULE: Module = Module {
-    magic: QUIRE_PAGER_MAGIC, abi_version: QUIRE_PAGER_ABI_VERSION, struct_size: size_of::<Module>() as u32,
-    thread_model: QUIRE_THREADS_PARALLEL, caps: 0, name: c"rusty".as_ptr(), version: ptr::null(), description: ptr::null(),
-    init: None, fini: None, open: Some(open), close: Some(close), get: Some(get), put: None, has_page: None,
-    populate: None, get_size: None, resize: None, sync: None, prepare_write: None, cancel: None, reserve: None,
-    free_space: None, page_inserted: None, page_removed: None, path: None, get_extension: None, get_change: None,
+    thread_model: QUIRE_THREADS_PARALLEL, name: c"rusty".as_ptr(), open: Some(open), close: Some(close), get: Some(get), ..Module::EMPTY
 };
 
 #[unsafe(no_mangle)]

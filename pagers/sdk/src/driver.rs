@@ -75,8 +75,7 @@ use std::{fmt, ptr, slice};
 
 use quire_abi::{
     DriverFault, DriverHandle, Io, Module, OpenArgs, OpenResult, QUIRE_CAP_DRIVER, QUIRE_DRIVER_EXTENSION,
-    QUIRE_DRIVER_MANAGED, QUIRE_DRIVER_PHYS, QUIRE_DRIVER_UNMANAGED, QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_INVALID,
-    QUIRE_PAGER_MAGIC, QUIRE_PAGER_OK,
+    QUIRE_DRIVER_MANAGED, QUIRE_DRIVER_PHYS, QUIRE_DRIVER_UNMANAGED, QUIRE_PAGER_INVALID, QUIRE_PAGER_OK,
 };
 
 use crate::border;
@@ -320,34 +319,13 @@ pub const fn module_base<D: Driver>(get_extension: GetExtension) -> Module {
         "a driver's NAME consists of lower-case letters, digits, '-' and '_'"
     );
     Module {
-        magic: QUIRE_PAGER_MAGIC,
-        abi_version: QUIRE_PAGER_ABI_VERSION,
-        struct_size: abi_size::<Module>(),
         thread_model: D::THREADS.to_abi(),
         caps: QUIRE_CAP_DRIVER | D::CAPS.to_abi() | table::PANIC_CAP,
         name: D::NAME.as_ptr(),
         version: table::text_or_null(D::VERSION),
         description: table::text_or_null(D::DESCRIPTION),
-        init: None,
-        fini: None,
-        open: None,
-        close: None,
-        get: None,
-        put: None,
-        has_page: None,
-        populate: None,
-        get_size: None,
-        resize: None,
-        sync: None,
-        prepare_write: None,
-        cancel: None,
-        reserve: None,
-        free_space: None,
-        page_inserted: None,
-        page_removed: None,
-        path: None,
         get_extension: Some(get_extension),
-        get_change: None,
+        ..Module::EMPTY
     }
 }
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 
 use quire_abi::{
     Extent, HostApi, Io, Module, OpenArgs, OpenResult, QUIRE_IO_IN_SIGNAL, QUIRE_OPEN_READ, QUIRE_OPEN_WRITE,
-    QUIRE_PAGER_ABI_VERSION, QUIRE_PAGER_BAD, QUIRE_PAGER_FAIL, QUIRE_PAGER_FAULTED, QUIRE_PAGER_INVALID,
-    QUIRE_PAGER_MAGIC, QUIRE_PAGER_OK, QUIRE_PAGER_PEND, QUIRE_PAGER_REFAULT,
+    QUIRE_PAGER_BAD, QUIRE_PAGER_FAIL, QUIRE_PAGER_FAULTED, QUIRE_PAGER_INVALID, QUIRE_PAGER_OK, QUIRE_PAGER_PEND,
+    QUIRE_PAGER_REFAULT,
 };
 
 use crate::border;
@@ -47,9 +47,6 @@ pub const fn base<P: Pager>() -> Module {
         "a pager's NAME consists of lower-case letters, digits, '-' and '_'"
     );
     Module {
-        magic: QUIRE_PAGER_MAGIC,
-        abi_version: QUIRE_PAGER_ABI_VERSION,
-        struct_size: abi_size::<Module>(),
         thread_model: P::THREADS.to_abi(),
         caps: P::CAPS.to_abi() | PANIC_CAP,
         name: P::NAME.as_ptr(),
@@ -60,21 +57,8 @@ pub const fn base<P: Pager>() -> Module {
         open: Some(open::<P>),
         close: Some(close::<P>),
         get: Some(get::<P>),
-        put: None,
-        has_page: None,
-        populate: None,
-        get_size: None,
-        resize: None,
-        sync: None,
-        prepare_write: None,
-        cancel: None,
-        reserve: None,
-        free_space: None,
-        page_inserted: None,
-        page_removed: None,
         path: Some(path::<P>),
-        get_extension: None,
-        get_change: None,
+        ..Module::EMPTY
     }
 }
 

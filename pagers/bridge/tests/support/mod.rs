@@ -253,24 +253,16 @@ impl Drop for Keeper {
 pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, PagerError>) {
     let script: &'static Script = Box::leak(Box::new(script));
     let table = Module {
-        magic: QUIRE_PAGER_MAGIC,
-        abi_version: QUIRE_PAGER_ABI_VERSION,
-        struct_size: u32::try_from(size_of::<Module>()).unwrap(),
         thread_model: script.threads,
         caps: script.caps,
         name: c"scripted".as_ptr(),
-        version: ptr::null(),
-        description: ptr::null(),
         init: Some(init),
         fini: Some(fini),
         open: Some(open),
         close: Some(close),
         get: Some(get),
         put: Some(put),
-        has_page: None,
         populate: Some(populate),
-        get_size: None,
-        resize: None,
         sync: Some(sync),
         prepare_write: script
             .prepares_writes
@@ -278,18 +270,14 @@ pub fn try_start(script: Script) -> (&'static Script, Result<Arc<PluginModule>, 
         cancel: script
             .cancels
             .then_some(cancel as unsafe extern "C" fn(*mut c_void, u64) -> i32),
-        reserve: None,
         free_space: script
             .frees_space
             .as_ref()
             .map(|_| free_space as unsafe extern "C" fn(*mut c_void, u64, u64) -> i32),
-        page_inserted: None,
-        page_removed: None,
         path: script
             .path
             .map(|_| path as unsafe extern "C" fn(*mut c_void, *mut c_char, usize) -> i32),
-        get_extension: None,
-        get_change: None,
+        ..Module::EMPTY
     };
     let address = CString::new(ptr::from_ref(script).expose_provenance().to_string()).unwrap();
     let log = Box::new(|level, name: &str, text: &str| {
